@@ -1,0 +1,73 @@
+# `make` lists the targets. Everything lives in two ignored folders: .venv (packages) and .state (servers, datasets, logs).
+#
+# GPU machines: `make setup` takes the torch 2.13.0 build that pip prefers (on Linux PyPI's CUDA build). For another CUDA, or CPU only,
+# choose the build first; setup keeps any torch 2.13.0 it finds:
+#   python3.11 -m venv .venv
+#   .venv/bin/pip install torch==2.13.0 torchvision==0.28.0 --index-url https://download.pytorch.org/whl/cu126     (or .../cpu)
+#   make setup EXTRAS=dev,gpu
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+EXTRAS ?= dev
+PY := .venv/bin/python
+STAMP := .venv/.setup-$(subst $(comma),-,$(EXTRAS))
+comma := ,
+# One thread per process: oversubscribed cores cost small models a factor of ten and more.
+TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1
+
+.PHONY: help setup demo up down status logs deploy check format test test-slow clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+setup: $(STAMP)  ## .venv with the pinned packages (a no-op when pyproject.toml and constraints.txt have not changed)
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" && "$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
+		{ echo "Python 3.11 or 3.12 is needed (found: $(PYTHON)); name one with: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(PY) || "$(PYTHON)" -m venv .venv || { rm -rf .venv; echo "could not create .venv: Debian and Ubuntu need the package python3.11-venv" >&2; exit 1; }
+	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]' -c constraints.txt
+	@touch $@
+
+demo: setup  ## run the whole pipeline on the built-in world and print the result
+	@$(PY) -m deploy.stack up
+	@$(MAKE) --no-print-directory deploy
+	@$(PY) -m deploy.demo
+
+up: setup  ## start Prefect server, MLflow server and worker (PIPELINE_PREFECT_PORT, PIPELINE_MLFLOW_PORT)
+	@$(PY) -m deploy.stack up
+
+down: setup  ## stop them
+	@$(PY) -m deploy.stack down
+
+status: setup  ## say what runs, where, and since when
+	@$(PY) -m deploy.stack status
+
+logs: setup  ## print the end of every log
+	@$(PY) -m deploy.stack logs
+
+deploy: setup  ## register every deployment of deploy/prefect.yaml
+	@$(PY) -m deploy.stack exec prefect --no-prompt deploy --prefect-file deploy/prefect.yaml --all
+
+check: setup  ## format, lint, types, layering
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy pipeline_lib tasks flows deploy
+	$(PY) -m pytest -q tests/test_layering.py
+
+format: setup  ## rewrite the sources in the project's format
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+test: setup check  ## checks, then the tests (no network)
+	$(TEST_ENV) $(PY) -m pytest -q
+
+test-slow: setup  ## the tests that take minutes
+	$(TEST_ENV) $(PY) -m pytest -q -m slow
+
+clean: setup  ## stop the stack and remove .state
+	@$(PY) -m deploy.stack down
+	rm -rf .state

@@ -1,0 +1,60 @@
+"""The layers of the project: what each folder may import, read from the sources themselves."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FORBIDDEN = {
+    "pipeline_lib": {"prefect", "mlflow", "tasks", "flows", "deploy", "tests"},
+    "tasks": {"flows", "deploy", "tests"},
+    "flows": {"deploy", "tests"},
+    "deploy": {"tests"},
+}
+
+
+def imported_packages(source: str) -> set[str]:
+    """Top-level names of every import in a source text, at module level or inside functions."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names.update(alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+def test_imports_inside_functions_are_seen() -> None:
+    assert imported_packages("def f():\n    import mlflow.tracking\n    from prefect.client import x") == {
+        "mlflow",
+        "prefect",
+    }
+
+
+@pytest.mark.parametrize("layer", FORBIDDEN)
+def test_layer_imports_nothing_above_it(layer: str) -> None:
+    files = sorted((ROOT / layer).rglob("*.py"))
+    assert files, f"no sources under {layer}/"
+    wrong = {
+        str(path.relative_to(ROOT)): sorted(found)
+        for path in files
+        if (found := imported_packages(path.read_text(encoding="utf-8")) & FORBIDDEN[layer])
+    }
+    assert not wrong, f"{layer}/ must not import {sorted(FORBIDDEN[layer])}: {wrong}"
+
+
+def test_light_modules_do_not_load_torch() -> None:
+    """Configs, registries and the store are imported by every command line and by deployments' schemas: they stay light."""
+    light = ["config", "errors", "schemas", "store", "scoring", "labels", "models", "sources"]
+    present = [
+        f"pipeline_lib.{name}"
+        for name in light
+        if (ROOT / "pipeline_lib" / f"{name}.py").exists() or (ROOT / "pipeline_lib" / name / "__init__.py").exists()
+    ]
+    code = f"import sys, {', '.join(present)}; print([m for m in ('torch', 'transformers', 'diffusers') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "[]", f"importing {present} loads {result.stdout.strip()}"
