@@ -1,0 +1,72 @@
+"""Every error a user can meet. A message says what is wrong and where; its last line says what to do."""
+
+from __future__ import annotations
+
+
+class PipelineError(Exception):
+    """Base of all errors raised on purpose.
+
+    Args:
+        problem: what is wrong, and where (file, row, parameter).
+        remedy: what the user can do about it, as an imperative sentence.
+    """
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(problem, remedy)
+        self.problem = problem
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.problem}\n-> {self.remedy}"
+
+
+class ConfigError(PipelineError, ValueError):
+    """A parameter, preset or recipe that cannot be used as given."""
+
+
+class UnknownNameError(ConfigError):
+    """A registry was asked for a name it does not have."""
+
+
+class StoreError(PipelineError):
+    """The dataset store cannot be read or written."""
+
+
+class DatasetUnfinishedError(StoreError):
+    """A dataset without a manifest was opened for reading."""
+
+
+class DatasetCorruptError(StoreError):
+    """A shard's bytes do not match its manifest."""
+
+
+class SourceError(PipelineError):
+    """The source of preference pairs cannot be found or read."""
+
+
+class SchemaError(PipelineError, ValueError):
+    """A table lacks a column, or has it with another type."""
+
+
+class HubError(PipelineError):
+    """A repository on the model hub cannot be reached, is gated, or lacks a file or revision."""
+
+
+class CheckpointError(PipelineError):
+    """Weights with missing, unexpected or misshapen keys, or an unreadable checkpoint file."""
+
+
+class LabelError(PipelineError, ValueError):
+    """A label recipe that does not fit the data, or labels that a method cannot use."""
+
+
+class TrainingError(PipelineError):
+    """The training process failed."""
+
+
+class TrainingDivergedError(TrainingError):
+    """The loss or the weights are no longer finite."""
+
+
+class EvaluationError(PipelineError):
+    """Models cannot be compared as asked."""

@@ -1,0 +1,81 @@
+"""Where checkpoints come from: the model hub, or a mirror directory laid out like it (`<mirror>/<org>/<repo>/...`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline_lib.errors import HubError
+from pipeline_lib.store import absolute
+
+HUB = "hub"
+SHAPES_MIRROR = "shapes://hub"
+
+
+def snapshot(repo: str, revision: str | None = None, files: Sequence[str] | None = None, mirror: str = HUB) -> Path:
+    """A local folder with (at least) `files` of a model repository.
+
+    Args:
+        repo: `<org>/<name>` on the hub, or an existing local folder, which is returned as it is.
+        revision: commit, tag or branch; ignored for mirrors, which hold one revision.
+        files: names or glob patterns to fetch; None fetches everything.
+        mirror: "hub", "shapes://hub" (the built-in world's weights), or a directory laid out like the hub.
+
+    Raises:
+        HubError: the repository, revision or a file is missing, access is denied, or the hub cannot be reached.
+    """
+    if Path(repo).is_dir():
+        return Path(repo)
+    folder = _from_hub(repo, revision, files) if mirror == HUB else _from_mirror(repo, mirror)
+    absent = [name for name in files or () if not any(folder.glob(name))]
+    if absent:
+        raise HubError(
+            f"{repo} ({folder}) lacks {', '.join(absent)}.", "Check the repository's file list and the revision."
+        )
+    return folder
+
+
+def _from_mirror(repo: str, mirror: str) -> Path:
+    if mirror == SHAPES_MIRROR:
+        from pipeline_lib.shapes import HUB as shapes_hub
+
+        folder = shapes_hub / repo
+    else:
+        folder = Path(absolute(mirror)) / repo
+    if not folder.is_dir():
+        raise HubError(
+            f"The mirror {mirror} has no folder {repo} (looked at {folder}).",
+            'Copy the repository there, or use weights="hub".',
+        )
+    return folder
+
+
+def _from_hub(repo: str, revision: str | None, files: Sequence[str] | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    where = f"{repo}@{revision or 'main'}"
+    try:
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=list(files) if files else None))
+    except GatedRepoError as error:
+        raise HubError(f"{where} is gated.", "Accept its terms on the hub and set HF_TOKEN.") from error
+    except RevisionNotFoundError as error:
+        raise HubError(
+            f"{where}: the hub has the repository but not this revision.", "Choose an existing revision."
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise HubError(
+            f"{where} does not exist on the hub, or is private.", "Check the name; for private ones set HF_TOKEN."
+        ) from error
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
+        raise HubError(
+            f"Cannot download {where}: the model hub cannot be reached and the files are not in the local cache.",
+            "Check the network, proxy and HF_ENDPOINT, or give a mirror directory laid out like the hub as `weights`.",
+        ) from error

@@ -1,0 +1,279 @@
+"""Datasets: the one mechanism every stage reads from and writes to.
+
+A dataset is a folder `<store>/<stage>/<key>/` on any fsspec URL, holding shards and, written last, `manifest.json`.
+The key is a digest of the question (stage, schema version, config, input digests), so the same question has one folder:
+a finished one is reused, an unfinished one is continued shard by shard, and a changed config never touches old data.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import fsspec
+import polars as pl
+import pyarrow as pa
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from pipeline_lib import __version__
+from pipeline_lib.digest import digest, file_sha256
+from pipeline_lib.errors import DatasetCorruptError, DatasetUnfinishedError, StoreError
+
+MANIFEST = "manifest.json"
+KEY_LENGTH = 16
+COUNTS_KEY = b"pipeline.counts"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One immutable file of a dataset. `rows` is 0 for files that are not tables."""
+
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A finished dataset: its absolute location and its manifest."""
+
+    uri: str
+    stage: str
+    key: str
+    digest: str
+    config: Mapping[str, Any]
+    inputs: Sequence[Mapping[str, str]]
+    shards: Sequence[Shard]
+    counts: Mapping[str, int]
+
+    def tables(self, table: str = "") -> list[Shard]:
+        """The Parquet shards of one table (`pairs/part-00000.parquet` belongs to "pairs"), in order."""
+        return [s for s in self.shards if s.path.endswith(".parquet") and os.path.dirname(s.path) == table]
+
+    def scan(self, table: str = "") -> pl.LazyFrame:
+        """A lazy Polars frame over all shards of a table; raises StoreError when there are none."""
+        shards = self.tables(table)
+        if not shards:
+            raise StoreError(
+                f"{self.uri} has no table {table!r}.", f"It holds: {', '.join(s.path for s in self.shards)}."
+            )
+        fs, root = url_to_fs(self.uri)
+        source = pads.dataset([f"{root}/{s.path}" for s in shards], filesystem=fs, format="parquet")
+        return pl.scan_pyarrow_dataset(source)
+
+    def read(self, shard: Shard, columns: list[str] | None = None) -> pa.Table:
+        """One shard as an Arrow table, with the metadata it was written with."""
+        with self.open(shard.path) as file:
+            return pq.read_table(file, columns=columns)
+
+    def open(self, path: str) -> IO[bytes]:
+        """A file of the dataset, opened for reading."""
+        return fsspec.open(f"{self.uri}/{path}", "rb").open()
+
+    def local(self, folder: str = "") -> Path:
+        """A local folder with the dataset's files under `folder`; remote ones are downloaded once, then verified."""
+        fs, root = url_to_fs(self.uri)
+        if isinstance(fs, LocalFileSystem):
+            return Path(root) / folder
+        cache = Path(tempfile.gettempdir()) / "preference-pipeline" / self.digest
+        for shard in self.shards:
+            target = cache / shard.path
+            wanted = shard.path.startswith(f"{folder}/") if folder else True
+            if wanted and not (target.exists() and file_sha256(target) == shard.sha256):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                fs.get_file(f"{root}/{shard.path}", str(target))
+        return cache / folder
+
+    def path(self) -> str:
+        """`stage/key`: the location relative to the store, the same wherever the store is."""
+        return f"{self.stage}/{self.key}"
+
+
+def open_dataset(uri: str) -> Dataset:
+    """Read a finished dataset's manifest; raises DatasetUnfinishedError when there is none."""
+    try:
+        with fsspec.open(f"{uri}/{MANIFEST}", "rb").open() as file:
+            manifest = json.load(file)
+    except FileNotFoundError as error:
+        raise DatasetUnfinishedError(
+            f"No finished dataset at {uri}: it has no {MANIFEST}.",
+            "Run the stage that writes it; it continues where it stopped.",
+        ) from error
+    return Dataset(
+        uri=uri,
+        stage=manifest["stage"],
+        key=manifest["key"],
+        digest=manifest["digest"],
+        config=manifest["config"],
+        inputs=manifest["inputs"],
+        shards=[Shard(**shard) for shard in manifest["shards"]],
+        counts=manifest["counts"],
+    )
+
+
+def absolute(store: str) -> str:
+    """A store URL that means the same from every working directory."""
+    return store.rstrip("/") if "://" in store else str(Path(store).expanduser().resolve())
+
+
+@dataclass(frozen=True)
+class DatasetWriter:
+    """Writes one dataset. Holds no state but the question, so any process may write any shard at any time."""
+
+    uri: str
+    stage: str
+    key: str
+    config: Mapping[str, Any]
+    inputs: Sequence[Mapping[str, str]]
+
+    def finished(self) -> Dataset | None:
+        """The dataset, if it has been committed."""
+        fs, root = url_to_fs(self.uri)
+        return open_dataset(self.uri) if fs.exists(f"{root}/{MANIFEST}") else None
+
+    def existing(self, path: str) -> Shard | None:
+        """The shard at `path` if an earlier run published it (publishing is atomic); raises if a table is unreadable."""
+        fs, root = url_to_fs(self.uri)
+        if not fs.exists(f"{root}/{path}"):
+            return None
+        with tempfile.TemporaryDirectory() as scratch:
+            local = Path(root, path)
+            if not isinstance(fs, LocalFileSystem):
+                local = Path(scratch, "shard")
+                fs.get_file(f"{root}/{path}", str(local))
+            return _describe(local, path)
+
+    def write_table(self, path: str, table: pa.Table, counts: Mapping[str, int] | None = None) -> Shard:
+        """Publish an Arrow table as a Parquet shard. `counts` (kept, dropped by reason) are summed in the manifest."""
+        metadata = {**(table.schema.metadata or {}), COUNTS_KEY: json.dumps(counts or {}, sort_keys=True).encode()}
+        return self._publish(
+            path, lambda file: pq.write_table(table.replace_schema_metadata(metadata), file, compression="zstd")
+        )
+
+    def write_bytes(self, path: str, content: bytes) -> Shard:
+        """Publish a small file (report, configuration)."""
+        return self._publish(path, lambda file: Path(file).write_bytes(content))
+
+    def write_folder(self, path: str, folder: Path) -> list[Shard]:
+        """Publish every file below a local folder (model weights) under `path`."""
+        files = sorted(f for f in folder.rglob("*") if f.is_file())
+        return [self.write_file(f"{path}/{f.relative_to(folder).as_posix()}", f) for f in files]
+
+    def write_file(self, path: str, file: Path) -> Shard:
+        """Publish a copy of a local file."""
+        return self._publish(path, lambda target: _copy(file, Path(target)))
+
+    def commit(self, shards: Iterable[Shard], counts: Mapping[str, int] | None = None) -> Dataset:
+        """Write the manifest; the dataset exists from here on. Totals are the shards' counts plus `counts`."""
+        ordered = sorted(shards, key=lambda shard: shard.path)
+        totals: Counter[str] = Counter(counts or {})
+        for shard in ordered:
+            totals.update(shard.counts)
+        manifest = {
+            "stage": self.stage,
+            "key": self.key,
+            "config": self.config,
+            "inputs": list(self.inputs),
+            "shards": [asdict(shard) for shard in ordered],
+            "counts": dict(sorted(totals.items())),
+            "digest": digest([[shard.path, shard.sha256] for shard in ordered]),
+            "code_version": __version__,
+            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+        self._publish(MANIFEST, lambda file: Path(file).write_text(json.dumps(manifest, indent=1, sort_keys=True)))
+        return open_dataset(self.uri)
+
+    def _publish(self, path: str, write: Any) -> Shard:
+        """Write to a temporary name and move into place (one PUT on object stores), so no reader sees half a file."""
+        fs, root = url_to_fs(self.uri)
+        local = isinstance(fs, LocalFileSystem)
+        target = Path(root, path)
+        try:
+            with tempfile.TemporaryDirectory() as scratch:
+                if local:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                temporary = (
+                    target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp") if local else Path(scratch, "shard")
+                )
+                try:
+                    write(str(temporary))
+                    shard = _describe(temporary, path)
+                    if local:
+                        os.replace(temporary, target)
+                    else:
+                        fs.put_file(str(temporary), f"{root}/{path}")
+                finally:
+                    temporary.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"Cannot write {self.uri}/{path}: {error}.", "Check free space, permissions and the endpoint."
+            ) from error
+        return shard
+
+
+def writer(store: str, stage: str, version: int, config: Any, inputs: Sequence[Dataset] = ()) -> DatasetWriter:
+    """The writer of the one dataset that answers (stage, schema version, config, inputs) in `store`.
+
+    Args:
+        store: folder or fsspec URL (`s3://bucket/prefix`).
+        stage: name of the stage; becomes a folder.
+        version: raise it when the stage's output changes for the same config.
+        config: JSON-like values or a dataclass; everything that decides the output and nothing else.
+        inputs: the datasets read; their digests are part of the key, so a changed input is a new question.
+    """
+    plain = json.loads(json.dumps(asdict(config) if hasattr(config, "__dataclass_fields__") else config))
+    key = digest([stage, version, plain, [source.digest for source in inputs]], KEY_LENGTH)
+    lineage = [{"uri": source.path(), "digest": source.digest} for source in inputs]
+    return DatasetWriter(f"{absolute(store)}/{stage}/{key}", stage, key, plain, lineage)
+
+
+def verify(dataset: Dataset) -> None:
+    """Re-hash every shard; raises DatasetCorruptError naming the shards whose bytes are not the manifest's."""
+    fs, root = url_to_fs(dataset.uri)
+    bad = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for shard in dataset.shards:
+            copy = Path(root, shard.path)
+            if not isinstance(fs, LocalFileSystem):
+                copy = Path(scratch, "shard")
+                fs.get_file(f"{root}/{shard.path}", str(copy))
+            if not copy.exists() or file_sha256(copy) != shard.sha256:
+                bad.append(shard.path)
+    if bad:
+        raise DatasetCorruptError(
+            f"{dataset.uri}: {len(bad)} of {len(dataset.shards)} shards differ from the manifest: {', '.join(bad[:5])}.",
+            "Delete the dataset's folder and run its stage again.",
+        )
+
+
+def _describe(local: Path, path: str) -> Shard:
+    rows, counts = 0, {}
+    if path.endswith(".parquet"):
+        try:
+            metadata = pq.read_metadata(local)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise DatasetCorruptError(
+                f"{path} is not readable Parquet: {error}.", f"Delete {local} and run the stage again."
+            ) from error
+        rows = metadata.num_rows
+        counts = json.loads((metadata.metadata or {}).get(COUNTS_KEY, b"{}"))
+    return Shard(path, rows, local.stat().st_size, file_sha256(local), counts)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with source.open("rb") as reader, target.open("wb") as out:
+        while chunk := reader.read(1 << 20):
+            out.write(chunk)
