@@ -1,0 +1,123 @@
+"""Settings of every stage as flat dataclasses. Values are JSON-like, so `digest.digest(config)` identifies them.
+
+Presets (pipeline_lib/presets.py) hold the values for each base model; flows override single fields.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, TypeVar
+
+from pipeline_lib.errors import ConfigError
+from pipeline_lib.hub import HUB
+from pipeline_lib.registry import unknown_name
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseModel:
+    """A diffusers text-to-image pipeline to align."""
+
+    family: Literal["sd", "sdxl"]
+    repo: str
+    revision: str | None = None
+    vae_repo: str | None = None
+    """Replaces the pipeline's own VAE (SDXL's overflows in fp16)."""
+    vae_revision: str | None = None
+    mirror: str = HUB
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestConfig:
+    """What to read, and which rows to keep."""
+
+    source: str
+    """`hf://datasets/<repo>@<revision>[/split]`, `s3://...`, `shapes://pairs`, or a folder of Parquet."""
+    split: str = "train"
+    limit: int | None = None
+    """At most this many source rows; None reads all."""
+    max_pixels: int = 64_000_000
+    max_bytes: int = 32_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeConfig:
+    """Latent and text-embedding caches."""
+
+    resolution: int
+    """Side of the square the shorter image side is resized and centre-cropped to, in pixels."""
+    batch_size: int = 32
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training run. `beta` is always the official convention: logit = 0.5 * beta * ell (reference: Diffusion-DPO code)."""
+
+    method: str
+    adapter: Literal["lora", "full"] = "lora"
+    lora_rank: int = 8
+    lora_alpha: int = 8
+    lora_dropout: float = 0.0
+    beta: float = 5000.0
+    steps: int = 2000
+    """Optimizer steps."""
+    batch_size: int = 16
+    """Pairs per process and forward pass."""
+    gradient_accumulation: int = 1
+    learning_rate: float = 1e-5
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup_steps: int = 0
+    optimizer: Literal["adamw", "adamw8bit", "adafactor"] = "adamw"
+    weight_decay: float = 1e-2
+    max_grad_norm: float = 1.0
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    gradient_checkpointing: bool = False
+    prompt_dropout: float = 0.0
+    """Probability that a pair (both images together) is trained with the empty prompt."""
+    reference_refresh: int = 0
+    """Optimizer steps between copies policy -> reference (BalancedDPO's T); 0 keeps the reference frozen."""
+    flip_rate: float = 0.0
+    """Assumed label noise (robust-dpo, conservative-dpo)."""
+    ema_decays: tuple[float, ...] = (0.9999, 0.5)
+    """Decays of Adaptive-DPO's historical annotators, beside the current policy."""
+    rho: float = 15.0
+    k1: float = 10.0
+    reweighting: Literal["none", "linear", "quadratic", "sqrt", "exp"] = "linear"
+    margin: Literal["none", "linear", "quadratic"] = "quadratic"
+    seed: int = 0
+    checkpoint_every: int = 200
+    """Optimizer steps between checkpoints."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """How models are compared; stored with every number."""
+
+    prompts: str
+    """A name in evaluation/prompts.py, or a text file with one prompt per line."""
+    num_prompts: int | None = None
+    seeds: tuple[int, ...] = (0,)
+    scheduler: Literal["ddim", "dpmsolver++", "euler"] = "dpmsolver++"
+    steps: int = 25
+    guidance: float = 7.5
+    resolution: int = 512
+    batch_size: int = 8
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+
+
+def override(config: C, **changes: Any) -> C:
+    """`config` with the fields whose value is not None replaced; raises ConfigError for a field it does not have."""
+    known = [f.name for f in fields(config)]  # type: ignore[arg-type]  # C is a dataclass; the bound is not expressible
+    for name in changes:
+        if name not in known:
+            raise unknown_name(f"{type(config).__name__} field", name, known)
+    chosen = {name: value for name, value in changes.items() if value is not None}
+    return replace(config, **chosen)  # type: ignore[type-var]
+
+
+def require(condition: bool, problem: str, remedy: str) -> None:
+    """Raise ConfigError unless `condition` holds."""
+    if not condition:
+        raise ConfigError(problem, remedy)
