@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline_lib.errors import HubError
@@ -52,18 +53,26 @@ def _from_mirror(repo: str, mirror: str) -> Path:
 
 def _from_hub(repo: str, revision: str | None, files: Sequence[str] | None) -> Path:
     from huggingface_hub import snapshot_download
+
+    with hub_errors(f"{repo}@{revision or 'main'}"):
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=list(files) if files else None))
+
+
+@contextmanager
+def hub_errors(where: str) -> Iterator[None]:
+    """Turn the hub client's exceptions into HubError; `where` names the repository and revision."""
     from huggingface_hub.errors import (
         GatedRepoError,
-        HfHubHTTPError,
+        HFValidationError,
+        HTTPError,
         LocalEntryNotFoundError,
         OfflineModeIsEnabled,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
 
-    where = f"{repo}@{revision or 'main'}"
     try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=list(files) if files else None))
+        yield
     except GatedRepoError as error:
         raise HubError(f"{where} is gated.", "Accept its terms on the hub and set HF_TOKEN.") from error
     except RevisionNotFoundError as error:
@@ -74,8 +83,11 @@ def _from_hub(repo: str, revision: str | None, files: Sequence[str] | None) -> P
         raise HubError(
             f"{where} does not exist on the hub, or is private.", "Check the name; for private ones set HF_TOKEN."
         ) from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
+    except HFValidationError as error:
+        raise HubError(f"{where} is not a repository name: {error}.", "Write it as <org>/<name>.") from error
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HTTPError, OSError) as error:
         raise HubError(
-            f"Cannot download {where}: the model hub cannot be reached and the files are not in the local cache.",
-            "Check the network, proxy and HF_ENDPOINT, or give a mirror directory laid out like the hub as `weights`.",
+            f"Cannot read {where}: the model hub cannot be reached and the files are not in the local cache.",
+            "Check the network, proxy and HF_ENDPOINT, or give a local copy (a mirror directory laid out like the hub for "
+            "weights, a folder of Parquet for pairs).",
         ) from error
