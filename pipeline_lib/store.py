@@ -58,6 +58,8 @@ class Dataset:
     inputs: Sequence[Mapping[str, str]]
     shards: Sequence[Shard]
     counts: Mapping[str, int]
+    created: float
+    """Unix time of the commit. Not part of the digest: the same question gives the same digest at any time."""
 
     def tables(self, table: str = "") -> list[Shard]:
         """The Parquet shards of one table (`pairs/part-00000.parquet` belongs to "pairs"), in order."""
@@ -121,6 +123,7 @@ def open_dataset(uri: str) -> Dataset:
         inputs=manifest["inputs"],
         shards=[Shard(**shard) for shard in manifest["shards"]],
         counts=manifest["counts"],
+        created=manifest["created"],
     )
 
 
@@ -191,7 +194,7 @@ class DatasetWriter:
             "counts": dict(sorted(totals.items())),
             "digest": digest([[shard.path, shard.sha256] for shard in ordered]),
             "code_version": __version__,
-            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "created": time.time(),
         }
         self._publish(MANIFEST, lambda file: Path(file).write_text(json.dumps(manifest, indent=1, sort_keys=True)))
         return open_dataset(self.uri)

@@ -1,0 +1,111 @@
+"""`align`: the whole chain, from preference pairs to a registered, evaluated model."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+
+from prefect import flow
+from prefect.artifacts import create_table_artifact
+
+from flows.encode import encode
+from flows.evaluate import evaluate
+from flows.ingest import ingest
+from flows.label import label
+from flows.register import register
+from flows.score import score
+from flows.train import TRAINING_FLOWS
+from pipeline_lib.presets import MethodName, PresetName
+
+STAGES_ARTIFACT = "stages"
+
+
+@flow(name="align")
+def align(
+    preset: PresetName = "shapes",
+    method: MethodName = "balanced",
+    recipe: str | list[dict[str, Any]] | None = None,
+    steps: int | None = None,
+    learning_rate: float | None = None,
+    beta: float | None = None,
+    adapter: Literal["lora", "full"] | None = None,
+    seed: int = 0,
+    source: str | None = None,
+    split: str | None = None,
+    limit: int | None = None,
+    weights: str | None = None,
+    prompts: str | None = None,
+    num_prompts: int | None = None,
+    store: str | None = None,
+) -> str:
+    """Align a base model with preferences, end to end; stages whose answer is in the store are skipped.
+
+    Args:
+        preset: Base model, data and hyper-parameters; empty fields below take its values.
+        method: dpo, balanced, dedpo or adaptive.
+        recipe: Label recipe, a name or a list of steps; empty for the method's own.
+        steps: Optimizer steps.
+        learning_rate: Peak learning rate.
+        beta: DPO strength in the official convention (logit = 0.5 * beta * ell).
+        adapter: lora, or full fine-tuning of the UNet.
+        seed: Training seed.
+        source: Source of pairs: folder of Parquet, s3://..., hf://datasets/..., shapes://pairs.
+        split: Split to read where the source has several.
+        limit: At most this many source rows.
+        weights: Where reward-model checkpoints come from: "hub", or a directory laid out like it.
+        prompts: Evaluation prompt set, or a text file.
+        num_prompts: At most this many evaluation prompts.
+        store: Dataset store, a folder or fsspec URL; empty for the machine's default.
+
+    Returns:
+        URI of the registered model version.
+    """
+    stages: list[dict[str, Any]] = []
+    started = time.time()
+
+    def note(stage: str, uri: str, digest: str, status: str) -> None:
+        nonlocal started
+        seconds, started = round(time.time() - started, 2), time.time()
+        stages.append({"stage": stage, "status": status, "seconds": seconds, "uri": uri, "digest": digest})
+
+    pairs = ingest(preset, source, split, limit, store)
+    note("ingest", pairs.uri, pairs.digest, pairs.status)
+    scores = score(preset, weights=weights, pairs=pairs.uri, store=store)
+    status = "ran" if any(outcome.status == "ran" for outcome in scores.values()) else "skipped"
+    note("score", " ".join(o.uri for o in scores.values()), " ".join(o.digest for o in scores.values()), status)
+    found = {name: outcome.uri for name, outcome in scores.items()}
+    labels = label(preset, method, recipe, pairs=pairs.uri, scores=found, weights=weights, store=store)
+    note("label", labels.uri, labels.digest, labels.status)
+    encoded = encode(preset, pairs=pairs.uri, store=store)
+    note("encode", encoded.uri, encoded.digest, encoded.status)
+    trained = TRAINING_FLOWS[method](
+        preset,
+        recipe,
+        steps,
+        learning_rate,
+        beta,
+        adapter,
+        seed,
+        pairs=pairs.uri,
+        scores=found,
+        labels=labels.uri,
+        encoded=encoded.uri,
+        store=store,
+    )
+    model = trained.outcome
+    note("train", model.uri, model.digest, model.status)
+    judged = evaluate(
+        preset,
+        method,
+        prompts=prompts,
+        num_prompts=num_prompts,
+        weights=weights,
+        model=model.uri,
+        pairs=pairs.uri,
+        store=store,
+    )
+    note("evaluate", judged.uri, judged.digest, judged.status)
+    version = register(preset, method, model.uri, judged.uri, store)
+    note("register", version, model.digest, "ran")
+    create_table_artifact(stages, key=STAGES_ARTIFACT, description=f"{version}: seconds and datasets by stage")
+    return version

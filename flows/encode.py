@@ -1,0 +1,36 @@
+"""`encode`: latent and text-embedding caches for training."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from flows.ingest import ingest
+from pipeline_lib.presets import PresetName
+from pipeline_lib.presets import preset as find_preset
+from tasks.encode import encode as encode_task
+from tasks.outcome import Outcome
+from tasks.settings import store_url
+
+
+@flow(name="encode")
+def encode(
+    preset: PresetName = "shapes",
+    source: str | None = None,
+    split: str | None = None,
+    limit: int | None = None,
+    pairs: str | None = None,
+    store: str | None = None,
+) -> Outcome:
+    """Cache VAE moments of every image and text embeddings of every prompt for the preset's base model.
+
+    Args:
+        preset: Base model and settings.
+        source: Source of pairs, when `pairs` is empty.
+        split: Split to read, when `pairs` is empty.
+        limit: At most this many source rows, when `pairs` is empty.
+        pairs: URI of an ingest dataset; empty runs ingest.
+        store: Dataset store; empty for the machine's default.
+    """
+    chosen = find_preset(preset)
+    pairs = pairs or ingest(preset, source, split, limit, store).uri
+    return encode_task(store_url(store), chosen.base, chosen.encode, pairs)

@@ -1,0 +1,62 @@
+"""`evaluate`: an aligned model against its base, on held-out prompts, with intervals and a report."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from flows.train import TRAINING_FLOWS
+from pipeline_lib.config import override
+from pipeline_lib.presets import MethodName, PresetName
+from pipeline_lib.presets import preset as find_preset
+from pipeline_lib.store import open_dataset
+from tasks.evaluate import evaluate as evaluate_task
+from tasks.outcome import Outcome
+from tasks.settings import store_url
+from tasks.tracking import find_run
+
+
+@flow(name="evaluate")
+def evaluate(
+    preset: PresetName = "shapes",
+    method: MethodName = "balanced",
+    seed: int = 0,
+    prompts: str | None = None,
+    num_prompts: int | None = None,
+    steps: int | None = None,
+    guidance: float | None = None,
+    weights: str | None = None,
+    model: str | None = None,
+    pairs: str | None = None,
+    store: str | None = None,
+) -> Outcome:
+    """Generate with both models for the same prompts and seeds, score with every reward model, report win rates.
+
+    Args:
+        preset: Base model, prompt set, sampler and scorers; empty fields below take its values.
+        method: Method whose model is judged (and trained, when `model` is empty).
+        seed: Training seed, when `model` is empty.
+        prompts: Prompt set (shapes-test, pickapic-validation-unique, partiprompts, ...) or a text file.
+        num_prompts: At most this many prompts.
+        steps: Sampling steps.
+        guidance: Classifier-free guidance scale.
+        weights: Where reward-model checkpoints come from.
+        model: URI of a model dataset; empty runs the method's training flow.
+        pairs: URI of the ingest dataset the model was trained on, for the check that no prompt was seen in training.
+        store: Dataset store; empty for the machine's default.
+    """
+    chosen = find_preset(preset)
+    if model is None or pairs is None:
+        trained = TRAINING_FLOWS[method](preset, seed=seed, weights=weights, pairs=pairs, store=store)
+        model, pairs = model or trained.outcome.uri, trained.pairs
+    config = override(chosen.evaluate, prompts=prompts, num_prompts=num_prompts, steps=steps, guidance=guidance)
+    return evaluate_task(
+        store_url(store),
+        chosen.base,
+        model,
+        f"{method}-{preset}",
+        config,
+        list(chosen.scorers),
+        weights or chosen.weights,
+        pairs,
+        find_run(open_dataset(model).key),
+    )

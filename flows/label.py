@@ -1,0 +1,52 @@
+"""`label`: votes and scores to training targets, by a recipe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+
+from flows.ingest import ingest
+from flows.score import score
+from pipeline_lib.labels.recipe import required_scorers
+from pipeline_lib.presets import MethodName, PresetName, alignment
+from tasks.label import label as label_task
+from tasks.outcome import Outcome
+from tasks.settings import store_url
+
+
+@flow(name="label")
+def label(
+    preset: PresetName = "shapes",
+    method: MethodName = "balanced",
+    recipe: str | list[dict[str, Any]] | None = None,
+    source: str | None = None,
+    split: str | None = None,
+    limit: int | None = None,
+    weights: str | None = None,
+    pairs: str | None = None,
+    scores: dict[str, str] | None = None,
+    store: str | None = None,
+) -> Outcome:
+    """Turn human votes and scores into training targets.
+
+    Args:
+        preset: Settings to start from; empty fields below take its values.
+        method: Method whose default recipe is used when `recipe` is empty.
+        recipe: Name of a recipe (human, balanced, dedpo25, ...) or its list of steps.
+        source: Source of pairs, when `pairs` is empty.
+        split: Split to read, when `pairs` is empty.
+        limit: At most this many source rows, when `pairs` is empty.
+        weights: Where reward-model checkpoints come from.
+        pairs: URI of an ingest dataset; empty runs ingest.
+        scores: URIs of score datasets by scorer; scorers that the recipe needs and that are missing here are run.
+        store: Dataset store; empty for the machine's default.
+    """
+    recipe = recipe or alignment(preset, method).labels
+    pairs = pairs or ingest(preset, source, split, limit, store).uri
+    needed = required_scorers(recipe)
+    found = {name: uri for name, uri in (scores or {}).items() if name in needed}
+    if missing := [name for name in needed if name not in found]:
+        outcomes = score(preset, scorers=missing, weights=weights, pairs=pairs, store=store)
+        found |= {name: outcome.uri for name, outcome in outcomes.items()}
+    return label_task(store_url(store), recipe, pairs, found)

@@ -1,0 +1,34 @@
+"""`register`: an evaluated model into MLflow's registry, as a plain diffusers folder."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from flows.evaluate import evaluate
+from flows.train import TRAINING_FLOWS
+from pipeline_lib.presets import MethodName, PresetName
+from pipeline_lib.presets import preset as find_preset
+from tasks.register import register as register_task
+
+
+@flow(name="register")
+def register(
+    preset: PresetName = "shapes",
+    method: MethodName = "balanced",
+    model: str | None = None,
+    evaluation: str | None = None,
+    store: str | None = None,
+) -> str:
+    """Publish a model version `<method>-<preset>` with lineage tags, metrics and the alias `candidate`.
+
+    Args:
+        preset: Base model of the run.
+        method: Method of the run.
+        model: URI of a model dataset; empty runs the method's training flow.
+        evaluation: URI of its evaluation dataset; empty runs evaluate.
+        store: Dataset store; empty for the machine's default.
+    """
+    if model is None:
+        model = TRAINING_FLOWS[method](preset, store=store).outcome.uri
+    evaluation = evaluation or evaluate(preset, method, model=model, store=store).uri
+    return register_task(f"{method}-{preset}", find_preset(preset).base, model, evaluation)

@@ -1,0 +1,105 @@
+"""`train-dpo`, `train-balanced`, `train-dedpo`, `train-adaptive`: one aligned model each, from whatever exists upstream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from prefect import Flow, flow
+
+from flows.encode import encode
+from flows.ingest import ingest
+from flows.label import label
+from pipeline_lib.config import override
+from pipeline_lib.presets import MethodName, PresetName, alignment
+from pipeline_lib.presets import preset as find_preset
+from tasks.outcome import Outcome
+from tasks.settings import store_url
+from tasks.train import train as train_task
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model, the pairs it came from, and its MLflow run."""
+
+    outcome: Outcome
+    pairs: str
+    run_id: str
+
+
+def training_flow(method: MethodName) -> Flow[..., Trained]:
+    """The training flow of one method; all have the same form."""
+
+    @flow(name=f"train-{method}")
+    def train(
+        preset: PresetName = "shapes",
+        recipe: str | list[dict[str, Any]] | None = None,
+        steps: int | None = None,
+        learning_rate: float | None = None,
+        beta: float | None = None,
+        adapter: Literal["lora", "full"] | None = None,
+        seed: int = 0,
+        source: str | None = None,
+        split: str | None = None,
+        limit: int | None = None,
+        weights: str | None = None,
+        pairs: str | None = None,
+        scores: dict[str, str] | None = None,
+        labels: str | None = None,
+        encoded: str | None = None,
+        store: str | None = None,
+    ) -> Trained:
+        """Train a model on preference pairs, running upstream stages that the store does not hold yet.
+
+        Args:
+            preset: Base model, data and hyper-parameters; empty fields below take its values.
+            recipe: Label recipe, a name or a list of steps.
+            steps: Optimizer steps.
+            learning_rate: Peak learning rate.
+            beta: DPO strength in the official convention (logit = 0.5 * beta * ell).
+            adapter: lora, or full fine-tuning of the UNet.
+            seed: Seed of data order, noise, timesteps and dropout.
+            source: Source of pairs, when `pairs` is empty.
+            split: Split to read, when `pairs` is empty.
+            limit: At most this many source rows, when `pairs` is empty.
+            weights: Where reward-model checkpoints come from.
+            pairs: URI of an ingest dataset; empty runs ingest.
+            scores: URIs of score datasets by scorer; missing ones are run.
+            labels: URI of a labels dataset; empty runs label.
+            encoded: URI of an encode dataset; empty runs encode.
+            store: Dataset store; empty for the machine's default.
+        """
+        config = override(
+            alignment(preset, method).train,
+            steps=steps,
+            learning_rate=learning_rate,
+            beta=beta,
+            adapter=adapter,
+            seed=seed,
+        )
+        pairs = pairs or ingest(preset, source, split, limit, store).uri
+        labels = (
+            labels
+            or label(preset, method, recipe, weights=weights, pairs=pairs, scores=scores, store=store).uri
+        )
+        encoded = encoded or encode(preset, pairs=pairs, store=store).uri
+        lineage = {"pairs": pairs} | {f"scores-{name}": uri for name, uri in (scores or {}).items()}
+        outcome, run_id = train_task(
+            store_url(store), f"{method}-{preset}", find_preset(preset).base, config, encoded, labels, lineage
+        )
+        return Trained(outcome, pairs, run_id)
+
+    return train
+
+
+train_dpo = training_flow("dpo")
+train_balanced = training_flow("balanced")
+train_dedpo = training_flow("dedpo")
+train_adaptive = training_flow("adaptive")
+
+TRAINING_FLOWS: dict[str, Flow[..., Trained]] = {
+    "dpo": train_dpo,
+    "balanced": train_balanced,
+    "dedpo": train_dedpo,
+    "adaptive": train_adaptive,
+}

@@ -1,0 +1,45 @@
+"""Register stage: the model as a complete diffusers folder in MLflow's registry, with lineage and metrics."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.logging import get_run_logger
+
+from pipeline_lib.config import BaseModel
+from pipeline_lib.models.aligned import export
+from pipeline_lib.store import open_dataset
+from tasks import tracking
+from tasks.evaluate import read_report
+from tasks.settings import IO_TASK
+
+
+@task(name="register", **IO_TASK)
+def register(name: str, base: BaseModel, model: str, evaluation: str) -> str:
+    """Publish model dataset `model` with the numbers of `evaluation`; returns `models:/<name>/<version>`."""
+    trained, judged = open_dataset(model), open_dataset(evaluation)
+    run_id = tracking.find_run(trained.key)
+    metrics = tracking.evaluation_metrics(read_report(judged))
+    tags = {
+        "pipeline.model_digest": trained.digest,
+        "pipeline.evaluation_digest": judged.digest,
+        "pipeline.model_dataset": trained.path(),
+        "pipeline.base": f"{base.repo}@{base.revision or 'mirror'}",
+        **{f"pipeline.input.{source['uri'].split('/')[0]}": source["digest"] for source in trained.inputs},
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "pipeline"
+        export(trained.local("model"), base, folder)
+        version = tracking.register(name, run_id, folder, metrics, tags)
+    uri = f"models:/{name}/{version}"
+    get_run_logger().info("register: %s (alias candidate)", uri)
+    create_markdown_artifact(
+        f"## {uri}\n\n```python\nimport mlflow\nfrom diffusers import DiffusionPipeline\n\n"
+        f'folder = mlflow.artifacts.download_artifacts("models:/{name}@candidate")\n'
+        "pipe = DiffusionPipeline.from_pretrained(folder)\n```\n",
+        key="registered-model",
+    )
+    return uri

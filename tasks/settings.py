@@ -1,0 +1,44 @@
+"""Where this machine keeps its state, and how I/O is retried: the same for every task."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import TaskRun
+from prefect.states import State
+from prefect.tasks import Task, exponential_backoff
+
+from pipeline_lib.errors import HubError, PipelineError, SourceError, StoreError
+from pipeline_lib.store import absolute
+
+
+def state_dir() -> Path:
+    """The ignored folder with everything this machine writes (`PIPELINE_STATE`, default `.state`)."""
+    return Path(os.environ.get("PIPELINE_STATE", ".state")).resolve()
+
+
+def store_url(store: str | None) -> str:
+    """The dataset store: the parameter, else `PIPELINE_STORE`, else `<state>/store`."""
+    return absolute(store or os.environ.get("PIPELINE_STORE") or str(state_dir() / "store"))
+
+
+def _is_transient(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    """Retry what another try can cure: I/O. A typed user error is final, except where its cause is I/O."""
+    error = state.result(raise_on_failure=False)
+    if isinstance(error, HubError | SourceError | StoreError):
+        return isinstance(error.__cause__, OSError) and not isinstance(error, HubError)
+    return isinstance(error, OSError) and not isinstance(error, PipelineError)
+
+
+IO_TASK: Mapping[str, Any] = {
+    # The store is the cache: a finished dataset is found by its key, whatever process asks.
+    "cache_policy": NO_CACHE,
+    "retries": 3,
+    "retry_delay_seconds": exponential_backoff(backoff_factor=2),
+    "retry_jitter_factor": 0.5,
+    "retry_condition_fn": _is_transient,
+}

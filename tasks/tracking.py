@@ -1,0 +1,162 @@
+"""MLflow: one run per trained model, found again by the model dataset's key, so that a resumed job continues its run.
+
+The run holds parameters, input datasets with digests, training curves, evaluation metrics and the report; the registered
+model version points back at it. Only this module imports MLflow.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.data.dataset_source_registry import resolve_dataset_source
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunStatus
+from prefect.logging import get_run_logger
+
+from pipeline_lib.config import BaseModel, TrainConfig
+from pipeline_lib.errors import ConfigError
+from pipeline_lib.store import Dataset
+
+KEY_TAG = "pipeline.model_key"
+BATCH = 1000
+FLUSH_SECONDS = 5.0
+
+
+def client() -> MlflowClient:
+    """A client of the tracking server named by MLFLOW_TRACKING_URI; raises ConfigError when it is not set."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:
+        raise ConfigError("MLFLOW_TRACKING_URI is not set.", "Start the local stack (make up), or export your server's address.")
+    mlflow.set_tracking_uri(uri)
+    return MlflowClient(uri)
+
+
+def training_run(name: str, key: str, model: BaseModel, config: TrainConfig, tags: Mapping[str, str]) -> str:
+    """The id of the run of model `key`: the one an earlier attempt opened, else a new one in experiment `name`."""
+    server = client()
+    experiment = server.get_experiment_by_name(name)
+    experiment_id = experiment.experiment_id if experiment else server.create_experiment(name)
+    found = server.search_runs([experiment_id], f"tags.`{KEY_TAG}` = '{key}'", max_results=1)
+    if found:
+        run_id = str(found[0].info.run_id)
+        server.update_run(run_id, "RUNNING")
+        return run_id
+    run = server.create_run(experiment_id, run_name=f"{name}-{key[:8]}", tags={KEY_TAG: key, **tags})
+    params = {f"model.{k}": v for k, v in asdict(model).items()} | {f"train.{k}": v for k, v in asdict(config).items()}
+    server.log_batch(run.info.run_id, params=[Param(k, str(v)) for k, v in params.items()])
+    return str(run.info.run_id)
+
+
+def log_datasets(run_id: str, datasets: Mapping[str, Dataset]) -> None:
+    """Record input datasets with their manifests' digests; logging the same ones again changes nothing."""
+    inputs = [
+        DatasetInput(
+            MetaDataset(resolve_dataset_source(_uri(found)), name=name, digest=found.digest[:36])._to_mlflow_entity(),
+            [InputTag("mlflow.data.context", name), InputTag("pipeline.digest", found.digest)],
+        )
+        for name, found in datasets.items()
+    ]
+    client().log_inputs(run_id, inputs)
+
+
+@dataclass
+class MetricBuffer:
+    """Collects training metrics and sends them in batches; what cannot be sent now is sent with the next batch."""
+
+    run_id: str
+    waiting: list[Metric] = field(default_factory=list)
+    sent_at: float = 0.0
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """One line of the trainer's metrics.jsonl; `step` is the optimizer step."""
+        now = int(time.time() * 1000)
+        step = int(record["step"])
+        numbers = {k: float(v) for k, v in record.items() if k != "step" and isinstance(v, int | float)}
+        self.waiting += [Metric(f"train/{k}", v, now, step) for k, v in numbers.items()]
+        if len(self.waiting) >= BATCH or time.monotonic() - self.sent_at > FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send everything that waits."""
+        self.sent_at = time.monotonic()
+        try:
+            while self.waiting:
+                client().log_batch(self.run_id, metrics=self.waiting[:BATCH])
+                del self.waiting[:BATCH]
+        except mlflow.MlflowException as error:
+            # Training goes on without its tracker; the metrics are kept and replayed.
+            get_run_logger().warning("MLflow did not take %d metrics, trying again later: %s", len(self.waiting), error)
+
+
+@contextmanager
+def closing(run_id: str) -> Iterator[None]:
+    """End the run truthfully: FINISHED, FAILED on an error, KILLED when the flow is cancelled or terminated."""
+    try:
+        yield
+    except Exception:
+        client().set_terminated(run_id, RunStatus.to_string(RunStatus.FAILED))
+        raise
+    except BaseException:
+        client().set_terminated(run_id, RunStatus.to_string(RunStatus.KILLED))
+        raise
+    client().set_terminated(run_id, RunStatus.to_string(RunStatus.FINISHED))
+
+
+def find_run(key: str) -> str:
+    """The run of model `key`; raises ConfigError when the tracking server has none."""
+    server = client()
+    experiments = [e.experiment_id for e in server.search_experiments()]
+    found = server.search_runs(experiments, f"tags.`{KEY_TAG}` = '{key}'", max_results=1)
+    if not found:
+        raise ConfigError(f"MLflow has no run of model {key}.", "Run the training flow against this MLflow server first.")
+    return str(found[0].info.run_id)
+
+
+def log_evaluation(run_id: str, metrics: Mapping[str, float], dataset: Dataset) -> None:
+    """Attach evaluation metrics (`eval/...`) and the report files to the model's run."""
+    server = client()
+    now = int(time.time() * 1000)
+    server.log_batch(run_id, metrics=[Metric(k, v, now, 0) for k, v in metrics.items()])
+    folder = dataset.local()
+    for name in ("report.html", "report.json"):
+        server.log_artifact(run_id, str(folder / name), "evaluation")
+    log_datasets(run_id, {"evaluation": dataset})
+
+
+def register(name: str, run_id: str, folder: Path, metrics: Mapping[str, float], tags: Mapping[str, str]) -> str:
+    """Publish a diffusers folder as the next version of registered model `name`, alias `candidate`; returns the version.
+
+    A version with the same tags is reused, so registering again changes nothing.
+    """
+    server = client()
+    existing = [v for v in _versions(server, name) if tags.items() <= dict(v.tags).items()]
+    if existing:
+        version = str(existing[0].version)
+    else:
+        experiment_id = server.get_run(run_id).info.experiment_id
+        model = mlflow.initialize_logged_model(
+            name=name, source_run_id=run_id, tags=dict(tags), model_type="diffusers", experiment_id=experiment_id
+        )
+        server.log_model_artifacts(model.model_id, str(folder))
+        now = int(time.time() * 1000)
+        server.log_batch(run_id, metrics=[Metric(k, v, now, 0, model_id=model.model_id) for k, v in metrics.items()])
+        server.finalize_logged_model(model.model_id, "READY")
+        version = str(mlflow.register_model(f"models:/{model.model_id}", name, tags=dict(tags)).version)
+    server.set_registered_model_alias(name, "candidate", version)
+    return version
+
+
+def _versions(server: MlflowClient, name: str) -> list[Any]:
+    return list(server.search_model_versions(f"name = '{name}'"))
+
+
+def _uri(dataset: Dataset) -> str:
+    return dataset.uri if "://" in dataset.uri else f"file://{dataset.uri}"

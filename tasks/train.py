@@ -1,0 +1,63 @@
+"""Train stage: one training job in its own process, tracked in MLflow."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from prefect import task
+from prefect.context import FlowRunContext
+from prefect.logging import get_run_logger
+
+from pipeline_lib.config import BaseModel, TrainConfig
+from pipeline_lib.store import open_dataset
+from pipeline_lib.training import job
+from tasks import tracking
+from tasks.outcome import Outcome, finish
+from tasks.progress import reporter
+from tasks.settings import IO_TASK, state_dir
+
+LOG_SECONDS = 10.0
+
+
+@task(name="train", **IO_TASK)
+def train(
+    store: str, name: str, model: BaseModel, config: TrainConfig, encoded: str, labels: str, inputs: dict[str, str]
+) -> tuple[Outcome, str]:
+    """Train `model` by `config`; returns the model dataset and the id of its MLflow run.
+
+    Args:
+        name: MLflow experiment, `<method>-<preset>`.
+        inputs: further datasets to record as this model's lineage (pairs, scores), by name.
+    """
+    started = time.time()
+    datasets = {"encoded": open_dataset(encoded), "labels": open_dataset(labels)}
+    target = job.model_writer(store, model, config, datasets["encoded"], datasets["labels"])
+    run_id = tracking.training_run(name, target.key, model, config, _prefect_tags())
+    tracking.log_datasets(run_id, datasets | {k: open_dataset(uri) for k, uri in inputs.items()})
+    metrics = tracking.MetricBuffer(run_id)
+    progress = reporter("train", "steps")
+    logger = get_run_logger()
+    logged = time.monotonic()
+
+    def follow(record: Mapping[str, Any]) -> None:
+        nonlocal logged
+        metrics.add(record)
+        progress(int(record["step"]), config.steps)
+        if time.monotonic() - logged > LOG_SECONDS:
+            logged = time.monotonic()
+            logger.info("train: %s", ", ".join(f"{k} {v:.4g}" for k, v in record.items()))
+
+    with tracking.closing(run_id):
+        dataset = job.train(
+            store, model, config, datasets["encoded"], datasets["labels"], state_dir() / "scratch", follow
+        )
+        metrics.flush()
+    return finish("train", dataset, started), run_id
+
+
+def _prefect_tags() -> dict[str, str]:
+    context = FlowRunContext.get()
+    run = context.flow_run if context else None
+    return {"prefect.flow_run_id": str(run.id), "prefect.flow_run_name": run.name} if run else {}
