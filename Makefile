@@ -26,8 +26,8 @@ help:  ## list the targets
 setup: $(STAMP)  ## .venv with the pinned packages (a no-op when pyproject.toml and constraints.txt have not changed)
 
 $(STAMP): pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" && "$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
-		{ echo "Python 3.11 or 3.12 is needed (found: $(PYTHON)); name one with: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -n "$(PYTHON)" && "$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+		{ echo "Python 3.11, 3.12 or 3.13 is needed (found: $(PYTHON)); name one with: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@test -x $(PY) || "$(PYTHON)" -m venv .venv || { rm -rf .venv; echo "could not create .venv: Debian and Ubuntu need the package python3.11-venv" >&2; exit 1; }
 	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]' -c constraints.txt
 	@touch $@

@@ -1,0 +1,1 @@
+"""How the pipeline runs: local stack, deployments, work pools and presets."""

@@ -1,0 +1,88 @@
+"""What a stack consists of: each component's command, when it is healthy, and what happens before it starts."""
+
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from deploy.stack import api
+from deploy.stack.settings import HOST, WORK_POOL, StackSettings, component_environment
+
+logger = logging.getLogger(__name__)
+
+# What a trainer gets to write a checkpoint, and a flow to report that it was stopped.
+FLOW_GRACE_S = 15.0
+
+
+@dataclass(frozen=True)
+class Component:
+    """One supervised process.
+
+    `healthy` takes the start time (seconds since the epoch). `needs` names the components that must be healthy before
+    this one starts. Whenever it is about to start, and when the stack stops it, what is left of its processes is ended
+    (`grace_s` seconds between SIGTERM and SIGKILL); then `before_start` or `after_stop` runs.
+    """
+
+    name: str
+    command: list[str]
+    environment: dict[str, str]
+    healthy: Callable[[float], bool]
+    grace_s: float
+    needs: tuple[str, ...] = ()
+    before_start: Callable[[], None] = lambda: None
+    after_stop: Callable[[], None] = lambda: None
+
+
+def components(settings: StackSettings) -> list[Component]:
+    """The components in the order in which they start; they stop in the reverse order."""
+    return [prefect_server(settings), mlflow_server(settings), worker(settings)]
+
+
+def prefect_server(settings: StackSettings) -> Component:
+    port = str(settings.prefect_port)
+    return Component(
+        name="prefect",
+        command=[sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", port],
+        environment=component_environment(settings, "prefect")
+        | {"PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false"},
+        healthy=lambda _: api.answers(f"{settings.prefect_url}/api/health"),
+        grace_s=15.0,
+    )
+
+
+def mlflow_server(settings: StackSettings) -> Component:
+    folder = settings.state / "mlflow"
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(settings.mlflow_port)]
+    command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
+    # Clients upload and download through the server: a consumer needs the server's address and no key.
+    command += ["--serve-artifacts", "--artifacts-destination", (folder / "artifacts").as_uri()]
+    return Component(
+        name="mlflow",
+        command=command,
+        # Job execution serves GenAI evaluations only and starts seven processes of 245 MB.
+        environment=component_environment(settings, "mlflow") | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+        healthy=lambda _: api.answers(f"{settings.mlflow_url}/health"),
+        grace_s=15.0,
+    )
+
+
+def worker(settings: StackSettings) -> Component:
+    """The only worker of its pool: a run that the pool holds while this one is down was abandoned."""
+
+    def close_runs(reason: str) -> None:
+        if names := api.crash_abandoned_runs(settings, reason):
+            logger.warning("marked as crashed: %s", ", ".join(names))
+
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", WORK_POOL, "--type", "process"]
+    return Component(
+        name="worker",
+        command=[*command, "--name", api.WORKER_NAME, "--install-policy", "never"],
+        # The default of 15 s between polls is most of the time that a short flow run takes.
+        environment=component_environment(settings, "worker") | {"PREFECT_WORKER_QUERY_SECONDS": "2"},
+        healthy=lambda since: api.worker_is_online(settings, since),
+        grace_s=FLOW_GRACE_S,
+        needs=("prefect", "mlflow"),
+        before_start=lambda: close_runs("The worker that ran this ended, and its processes were stopped."),
+        after_stop=lambda: close_runs("The local stack was stopped while this ran."),
+    )
