@@ -88,6 +88,6 @@ def hub_errors(where: str) -> Iterator[None]:
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HTTPError, OSError) as error:
         raise HubError(
             f"Cannot read {where}: the model hub cannot be reached and the files are not in the local cache.",
-            "Check the network, proxy and HF_ENDPOINT, or give a local copy (a mirror directory laid out like the hub for "
-            "weights, a folder of Parquet for pairs).",
+            "Check the network, proxy and HF_ENDPOINT, or give a local copy: for weights a mirror directory laid out "
+            "like the hub, for pairs a folder of Parquet.",
         ) from error

@@ -1,8 +1,8 @@
 """Datasets: the one mechanism every stage reads from and writes to.
 
 A dataset is a folder `<store>/<stage>/<key>/` on any fsspec URL, holding shards and, written last, `manifest.json`.
-The key is a digest of the question (stage, schema version, config, input digests), so the same question has one folder:
-a finished one is reused, an unfinished one is continued shard by shard, and a changed config never touches old data.
+The key is a digest of the question (stage, schema version, config, input digests), so the same question has one
+folder: a finished one is reused, an unfinished one continued shard by shard, and no config touches another one's data.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class DatasetWriter:
         return open_dataset(self.uri) if fs.exists(f"{root}/{MANIFEST}") else None
 
     def existing(self, path: str) -> Shard | None:
-        """The shard at `path` if an earlier run published it (publishing is atomic); raises if a table is unreadable."""
+        """The shard at `path` if an earlier run published it (that is atomic); raises if a table is unreadable."""
         fs, root = url_to_fs(self.uri)
         if not fs.exists(f"{root}/{path}"):
             return None
@@ -178,6 +178,14 @@ class DatasetWriter:
     def write_file(self, path: str, file: Path) -> Shard:
         """Publish a copy of a local file."""
         return self._publish(path, lambda target: _copy(file, Path(target)))
+
+    def discard(self, folder: str) -> None:
+        """Remove a folder of intermediate files, if it is there; a committed dataset does not consist of them."""
+        fs, root = url_to_fs(self.uri)
+        try:
+            fs.rm(f"{root}/{folder}", recursive=True)
+        except FileNotFoundError:
+            return
 
     def commit(self, shards: Iterable[Shard], counts: Mapping[str, int] | None = None) -> Dataset:
         """Write the manifest; the dataset exists from here on. Totals are the shards' counts plus `counts`."""
@@ -257,7 +265,7 @@ def verify(dataset: Dataset) -> None:
                 bad.append(shard.path)
     if bad:
         raise DatasetCorruptError(
-            f"{dataset.uri}: {len(bad)} of {len(dataset.shards)} shards differ from the manifest: {', '.join(bad[:5])}.",
+            f"{dataset.uri}: {len(bad)} of {len(dataset.shards)} shards are not the manifest's: {', '.join(bad[:5])}.",
             "Delete the dataset's folder and run its stage again.",
         )
 

@@ -1,0 +1,56 @@
+"""Checks of one encoded image: bounded before it is decoded, then decoded fully once."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from dataclasses import dataclass
+
+from PIL import Image
+
+from pipeline_lib.ingest.reasons import Reason
+
+FORMATS = ("JPEG", "PNG", "WEBP")
+
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of an object, in messages; the quarantine must be the same in every run
+
+
+@dataclass(frozen=True)
+class Checked:
+    """An image's size in pixels, or why it is rejected."""
+
+    width: int = 0
+    height: int = 0
+    reason: Reason | None = None
+    detail: str = ""
+
+
+def sha256(content: bytes) -> str:
+    """Hex sha256 of encoded bytes."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def check(content: bytes | None, max_pixels: int, max_bytes: int) -> Checked:
+    """Decode an image completely, with Pillow, unless its size in bytes or its header already disqualifies it."""
+    if not content:
+        return Checked(reason=Reason.IMAGE_MISSING)
+    if len(content) > max_bytes:
+        return Checked(reason=Reason.TOO_MANY_BYTES, detail=f"{len(content)} bytes, at most {max_bytes}")
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                return Checked(
+                    reason=Reason.TOO_MANY_PIXELS, detail=f"{width} x {height}, at most {max_pixels} pixels"
+                )
+            image.load()
+    except Image.DecompressionBombError as error:
+        return Checked(reason=Reason.TOO_MANY_PIXELS, detail=str(error))
+    except (
+        Exception
+    ) as error:  # Pillow's decoders raise nearly any type on damaged input; the row is rejected, not the run
+        truncated = "truncated" in str(error).lower()
+        reason = Reason.IMAGE_TRUNCATED if truncated else Reason.IMAGE_UNDECODABLE
+        return Checked(reason=reason, detail=_ADDRESS.sub("", f"{type(error).__name__}: {error}"[:200]))
+    return Checked(width, height)

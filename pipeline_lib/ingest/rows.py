@@ -1,0 +1,149 @@
+"""The cheap half of a source row: everything but the images, normalised and checked."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline_lib.digest import text_id
+from pipeline_lib.errors import SourceError
+from pipeline_lib.ingest.reasons import Reason
+
+IMAGE_COLUMNS = ("jpg_0", "jpg_1")
+REQUIRED = ("caption", "image_0_uid", "image_1_uid", "label_0")
+OPTIONAL = ("label_1", "has_label", "user_id", "model_0", "model_1", "created_at", "ranking_id")
+
+ROWS = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),  # row number in the source file
+        pa.field("pair_id", pa.string()),
+        pa.field("prompt_id", pa.string()),
+        pa.field("prompt", pa.string()),
+        pa.field("image_0", pa.string()),
+        pa.field("image_1", pa.string()),
+        pa.field("label_0", pa.float32()),
+        pa.field("user_id", pa.string()),
+        pa.field("model_0", pa.string()),
+        pa.field("model_1", pa.string()),
+        pa.field("created_at", pa.string()),
+        pa.field("reason", pa.string()),  # null: nothing wrong so far
+        pa.field("detail", pa.string()),
+    ]
+)
+
+
+def normalise_prompt(text: str) -> str:
+    """Unicode NFC, no outer white space, runs of inner white space made one space: what prompts are grouped by."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def prompt_id(prompt: str) -> str:
+    """The id of a normalised prompt."""
+    return text_id(prompt)
+
+
+def check_schema(names: Sequence[str], where: str) -> None:
+    """Raise SourceError unless the columns are those of Pick-a-Pic v1 or v2 with images."""
+    if not set(IMAGE_COLUMNS) <= set(names) and {"image_0_url", "image_1_url"} <= set(names):
+        raise SourceError(
+            f"{where} is a no-images mirror: it has labels and image URLs but not the columns jpg_0 and jpg_1.",
+            "Use a mirror that holds the image bytes (the URLs of Pick-a-Pic are dead).",
+        )
+    missing = [name for name in (*REQUIRED, *IMAGE_COLUMNS) if name not in names]
+    if missing:
+        raise SourceError(
+            f"{where} lacks column(s) {', '.join(missing)}; it has {', '.join(names)}.",
+            "Write the pairs with the columns of Pick-a-Pic v2.",
+        )
+
+
+def parse(table: pa.Table, first_row: int, where: str) -> pa.Table:
+    """Normalise and check source rows; `table` holds the columns of REQUIRED and what there is of OPTIONAL.
+
+    Returns:
+        A table of schema ROWS, one row per source row: a rejected row has a reason, and only its row number is meant
+        to be used. `pair_id` is a digest of everything that identifies the comparison, its label included, so two
+        rows have the same one exactly when they say the same thing.
+    """
+    columns: dict[str, list[Any]] = {name: [None] * len(table) for name in OPTIONAL}
+    for name in (*REQUIRED, *OPTIONAL):
+        if name in table.column_names:
+            numeric = pa.float64() if name.startswith("label_") else pa.bool_() if name == "has_label" else None
+            columns[name] = _values(table.column(name), numeric, f"{where}, column {name}")
+    prompts: dict[Any, tuple[str, Reason | None]] = {}
+    out: dict[str, list[Any]] = {name: [] for name in ROWS.names}
+    for i in range(len(table)):
+        row = {name: columns[name][i] for name in columns}
+        caption = row["caption"]
+        if caption not in prompts:
+            prompts[caption] = _prompt(caption)
+        prompt, reason = prompts[caption]
+        detail = ""
+        label: float | None = None
+        uids = _text(row["image_0_uid"]), _text(row["image_1_uid"])
+        if reason is None and not all(uids):
+            reason = Reason.MISSING_UID
+        if reason is None and uids[0] == uids[1]:
+            reason, detail = Reason.SAME_IMAGE, str(uids[0])
+        if reason is None:
+            label, problem = _label(row["has_label"], row["label_0"], row["label_1"])
+            if problem:
+                reason, detail = Reason.LABELS_INCONSISTENT, problem
+        who = {name: _text(row[name]) for name in ("user_id", "model_0", "model_1", "created_at")}
+        identity = (prompt, *uids, label, who["user_id"], who["created_at"], _text(row["ranking_id"]))
+        out["row"].append(first_row + i)
+        out["pair_id"].append(text_id(*("" if part is None else str(part) for part in identity)))
+        out["prompt_id"].append(prompt_id(prompt))
+        out["prompt"].append(prompt)
+        out["image_0"].append(uids[0])
+        out["image_1"].append(uids[1])
+        out["label_0"].append(label)
+        for name, value in who.items():
+            out[name].append(value)
+        out["reason"].append(reason)
+        out["detail"].append(detail)
+    return pa.table(out, schema=ROWS)
+
+
+def _values(column: pa.ChunkedArray, cast: pa.DataType | None, where: str) -> list[Any]:
+    """Python values. Text stays bytes: Parquet does not promise that a string column is UTF-8."""
+    kind = column.type
+    try:
+        if pa.types.is_dictionary(kind):
+            column = column.cast(kind.value_type)
+            kind = kind.value_type
+        if cast is not None:
+            return column.cast(cast).to_pylist()
+        text = pa.types.is_string(kind) or pa.types.is_binary(kind)
+        if not (text or pa.types.is_large_string(kind) or pa.types.is_large_binary(kind)):
+            column = column.cast(pa.string())
+        return column.cast(pa.binary() if text else pa.large_binary()).to_pylist()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+        raise SourceError(f"{where}: {error}.", "Write the column with the type it has in Pick-a-Pic v2.") from error
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", errors="replace")
+
+
+def _prompt(caption: bytes | None) -> tuple[str, Reason | None]:
+    try:
+        prompt = normalise_prompt((caption or b"").decode("utf-8"))
+    except UnicodeDecodeError:
+        return "", Reason.PROMPT_NOT_UTF8
+    return prompt, None if prompt else Reason.PROMPT_EMPTY
+
+
+def _label(has_label: bool | None, label_0: float | None, label_1: float | None) -> tuple[float | None, str]:
+    """(the label of image 0 or None for an unlabelled pair, what is inconsistent or "")."""
+    if has_label is False or (has_label is None and label_0 is None):
+        return None, ""
+    if label_0 is None or math.isnan(label_0) or label_0 not in (0.0, 0.5, 1.0):
+        return None, f"label_0 is {label_0}, not 0, 0.5 or 1"
+    if label_1 is not None and label_0 + label_1 != 1.0:
+        return None, f"label_0 + label_1 is {label_0} + {label_1}, not 1"
+    return label_0, ""

@@ -1,0 +1,178 @@
+"""The stage's steps over units; see the package's docstring for the design."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from pipeline_lib import schemas
+from pipeline_lib.config import IngestConfig, require
+from pipeline_lib.errors import SourceError, StoreError
+from pipeline_lib.ingest import images, rows
+from pipeline_lib.ingest.settle import settle
+from pipeline_lib.ingest.units import LISTING_THREADS, Unit, cut, image_batches, plain_columns
+from pipeline_lib.ingest.work import SEEN, part, read_work, short
+from pipeline_lib.sources import Source, open_source
+from pipeline_lib.store import Dataset, DatasetWriter, Shard, writer
+
+VERSION = 1
+Progress = Callable[[int, int], None]
+
+FIRST = pa.schema(
+    [
+        pa.field("unit", pa.int32(), nullable=False),
+        pa.field("duplicate", pa.bool_(), nullable=False),
+        pa.field("first_0", pa.bool_(), nullable=False),  # the first occurrence of image_0's uid
+        pa.field("first_1", pa.bool_(), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """An ingest in progress, as plain data that can go to any process."""
+
+    writer: DatasetWriter
+    source: Source
+    config: IngestConfig
+
+
+def ingest(store: str, config: IngestConfig, progress: Progress | None = None) -> Dataset:
+    """Run the whole stage in this process; `progress` gets source rows.
+
+    Raises:
+        SourceError, HubError: the source cannot be listed or read, or is not pairs with images.
+        StoreError: the store cannot be written.
+    """
+    job = start(store, config)
+    if done := job.writer.finished():
+        return done
+    try:
+        units = plan(job)
+        total = sum(unit.rows for unit in units)
+        ready = 0
+        for unit in units:
+            ingest_images(job, unit)
+            ready += unit.rows
+            if progress:
+                progress(ready, total)
+        return finish(job, units)
+    except (StoreError, FileNotFoundError):
+        if done := job.writer.finished():  # another run of the same question was faster and has removed work/
+            return done
+        raise
+
+
+def start(store: str, config: IngestConfig) -> Job:
+    """List and pin the source, and name the dataset that answers the question."""
+    require(config.limit is None or config.limit > 0, f"limit is {config.limit}.", "Give a positive limit, or None.")
+    source = open_source(config)
+    question = {**asdict(config), "source": source.url, "split": source.split, "files": source.identity()["files"]}
+    return Job(writer(store, "ingest", VERSION, question), source, replace(config, split=source.split))
+
+
+def plan(job: Job) -> list[Unit]:
+    """Step 1: cut the source into units; check rows but for their images; find first occurrences."""
+    units = list(cut(job.source, job.config.limit))
+    if not units:
+        raise SourceError(f"{job.source.url} holds no rows in split {job.source.split}.", "Check the source.")
+    w = job.writer
+    first_path = "work/first.parquet"
+    planned = w.existing(first_path) is not None
+    with ThreadPoolExecutor(LISTING_THREADS) as pool:
+        hashed = list(pool.map(lambda unit: _plan_unit(w, unit, hashes=not planned), units))
+    if not planned:
+        w.write_table(first_path, _first_occurrences(hashed))
+    return units
+
+
+def ingest_images(job: Job, unit: Unit) -> Shard:
+    """Step 2: store the images that occur first in this unit and decode; note what every row of it shows."""
+    w = job.writer
+    images_path, seen_path = f"images/{part(unit.index)}", f"work/seen-{part(unit.index)}"
+    stored = w.existing(images_path)
+    if stored is not None and w.existing(seen_path) is not None:
+        return stored
+    first = read_work(w, "work/first.parquet", ["duplicate", "first_0", "first_1"], unit=unit.index)
+    parsed = read_work(w, f"work/rows-{part(unit.index)}", ["image_0", "image_1", "reason"])
+    wanted = (parsed["reason"].is_null() & ~first["duplicate"]).to_list()
+    uids = parsed["image_0"].to_list(), parsed["image_1"].to_list()
+    firsts = first["first_0"].to_list(), first["first_1"].to_list()
+    seen: dict[str, list[object]] = {name: [None] * unit.rows for name in SEEN.names}
+    chunks: list[pa.Table] = []
+
+    def look(occurrence: tuple[int, int, bytes | None]) -> tuple[int, int, bytes | None, str, images.Checked | None]:
+        row, side, content = occurrence
+        checked = images.check(content, job.config.max_pixels, job.config.max_bytes) if firsts[side][row] else None
+        return row, side, content, images.sha256(content or b""), checked
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for start_row, batch in image_batches(unit):
+            found: dict[str, list[object]] = {name: [] for name in schemas.IMAGES.names}
+            occurrences = [
+                (start_row + i, side, value.as_py())
+                for side in (0, 1)
+                for i, value in enumerate(batch.column(side))
+                if wanted[start_row + i]
+            ]
+            for row, side, content, sha, checked in pool.map(look, occurrences):
+                seen[f"sha_{side}"][row] = short(sha)
+                if checked is None:
+                    continue
+                seen[f"reason_{side}"][row] = checked.reason
+                seen[f"detail_{side}"][row] = checked.detail
+                if checked.reason is None:
+                    values = (uids[side][row], content, checked.width, checked.height, sha)
+                    for name, value in zip(schemas.IMAGES.names, values, strict=True):
+                        found[name].append(value)
+            chunks.append(pa.table(found, schema=schemas.IMAGES))
+    table = pa.concat_tables(chunks)
+    stored = w.write_table(images_path, table, {"images": len(table)})
+    w.write_table(seen_path, pa.table(seen, schema=SEEN))
+    return stored
+
+
+def finish(job: Job, units: list[Unit]) -> Dataset:
+    """Step 3: settle what only the bytes could tell, write pairs and quarantine, commit."""
+    shards = settle(job.writer, job.config, units)
+    dataset = job.writer.commit(shards, {"rows": sum(unit.rows for unit in units)})
+    job.writer.discard("work")
+    return dataset
+
+
+def _plan_unit(w: DatasetWriter, unit: Unit, hashes: bool) -> tuple[int, pl.DataFrame]:
+    """Write the unit's checked rows unless they are there; (unit, hashes of its pair ids and uids with `sound`)."""
+    path = f"work/rows-{part(unit.index)}"
+    if w.existing(path) is None:
+        table = plain_columns(unit)
+        w.write_table(path, rows.parse(table, unit.first_row, unit.file.name))
+    if not hashes:
+        return unit.index, pl.DataFrame()
+    frame = read_work(w, path, ["pair_id", "image_0", "image_1", "reason"])
+    hashed = frame.select(pl.col("pair_id", "image_0", "image_1").hash(), pl.col("reason").is_null().alias("sound"))
+    return unit.index, hashed
+
+
+def _first_occurrences(hashed: list[tuple[int, pl.DataFrame]]) -> pa.Table:
+    """Table FIRST over all rows in source order (image_0 before image_1 within a row)."""
+    unit = np.concatenate([np.full(len(frame), index, np.int32) for index, frame in hashed])
+    frame = pl.concat([frame for _, frame in hashed])
+    sound = frame["sound"].to_numpy()
+    fresh = np.zeros(len(frame), bool)
+    fresh[np.flatnonzero(sound)[_first(frame["pair_id"].to_numpy()[sound])]] = True
+    uids = frame.select("image_0", "image_1").to_numpy()
+    slots = np.zeros(2 * len(frame), bool)
+    slots[np.flatnonzero(np.repeat(fresh, 2))[_first(uids[fresh].ravel())]] = True
+    first = slots.reshape(-1, 2)
+    return pa.table([unit, sound & ~fresh, first[:, 0], first[:, 1]], schema=FIRST)
+
+
+def _first(values: np.ndarray) -> np.ndarray:
+    """Positions of the first occurrence of each distinct value."""
+    return np.unique(values, return_index=True)[1]

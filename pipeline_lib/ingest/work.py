@@ -1,0 +1,40 @@
+"""Intermediate tables of an unfinished ingest."""
+
+from __future__ import annotations
+
+import fsspec
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline_lib.store import DatasetWriter
+
+SEEN = pa.schema(
+    [
+        pa.field("sha_0", pa.uint64()),  # first 8 bytes of the sha256 of what the row shows under the uid
+        pa.field("sha_1", pa.uint64()),
+        pa.field("reason_0", pa.string()),  # for first occurrences: why the image is rejected
+        pa.field("reason_1", pa.string()),
+        pa.field("detail_0", pa.string()),
+        pa.field("detail_1", pa.string()),
+    ]
+)
+
+
+def part(index: int) -> str:
+    """File name of unit `index`."""
+    return f"part-{index:05d}.parquet"
+
+
+def short(sha: str) -> int:
+    """The first 8 bytes of a hex sha256 as an integer."""
+    return int(sha[:16], 16)
+
+
+def read_work(w: DatasetWriter, path: str, columns: list[str], unit: int | None = None) -> pl.DataFrame:
+    """Columns of a table that has been published but not committed; `unit` selects the rows of one unit."""
+    filters = None if unit is None else [("unit", "==", unit)]
+    with fsspec.open(f"{w.uri}/{path}", "rb").open() as file:
+        frame = pl.from_arrow(pq.read_table(file, columns=columns, filters=filters))
+    assert isinstance(frame, pl.DataFrame)
+    return frame
