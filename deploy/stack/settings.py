@@ -94,6 +94,7 @@ def client_environment(settings: StackSettings, variables: Mapping[str, str] = o
     no_proxy = ",".join(dict.fromkeys([*filter(None, bypass.split(",")), HOST, "localhost"]))
     return {
         "PIPELINE_STATE": str(settings.state),
+        "PIPELINE_ROOT": str(ROOT),
         "PREFECT_HOME": str(settings.state / "prefect"),
         "PREFECT_API_URL": f"{settings.prefect_url}/api",
         # Without it a client whose server is down starts a private one and appears to work.

@@ -6,16 +6,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
 
-from deploy.stack import StackSettings, running_stack, status, up
+from deploy.stack import ROOT, StackSettings, down, running_stack, status, up
 from deploy.stack.api import call
+from deploy.stack.control import recorded_state
 from deploy.stack.processes import owned_processes
-from deploy.stack.settings import ROOT
 
 FLOWS = """
 import os, subprocess, sys, time
@@ -62,52 +64,128 @@ def alive(pid: int) -> bool:
         return False
 
 
+@dataclass(frozen=True)
+class Runs:
+    """Start and look at runs of the test's deployment."""
+
+    api: str
+    pids: Path
+    deployment: str
+
+    @classmethod
+    def deploy(cls, env: dict[str, str], folder: Path) -> "Runs":
+        (folder / "flows_under_test.py").write_text(FLOWS)
+        pids = folder / "pids"
+        arguments = [sys.executable, "-c", DEPLOY, str(folder), str(pids)]
+        subprocess.run(arguments, env=env, cwd=ROOT, check=True, timeout=120)
+        api = env["PREFECT_API_URL"]
+        return cls(api, pids, call(f"{api}/deployments/name/outer/test")["id"])
+
+    def start(self) -> str:
+        url = f"{self.api}/deployments/{self.deployment}/create_flow_run"
+        return str(call(url, {"state": {"type": "SCHEDULED"}})["id"])
+
+    def start_endless(self) -> tuple[str, int, int]:
+        """Run id, process of the flow, process of its child; the flow is then in a task of a subflow."""
+        self.pids.unlink(missing_ok=True)
+        run = self.start()
+        text = wait_for("the flow runs", lambda: self.pids.exists() and self.pids.read_text())
+        flow_pid, child_pid = map(int, text.split())
+        return run, flow_pid, child_pid
+
+    def state(self, run: str) -> dict[str, Any]:
+        state: dict[str, Any] = call(f"{self.api}/flow_runs/{run}")["state"]
+        return state
+
+    def unfinished(self) -> list[str]:
+        """Names of flow and task runs that claim to be at work."""
+        held = {"state": {"type": {"any_": ["RUNNING", "PENDING"]}}}
+        flows = call(f"{self.api}/flow_runs/filter", {"flow_runs": held})
+        return [run["name"] for run in flows + call(f"{self.api}/task_runs/filter", {"task_runs": held})]
+
+    def completes(self, run: str) -> None:
+        def completed() -> bool:
+            kind = self.state(run)["type"]
+            assert kind not in ("FAILED", "CRASHED", "CANCELLED")
+            return bool(kind == "COMPLETED")
+
+        wait_for("the run completes", completed)
+
+
+def settings_of(env: dict[str, str]) -> StackSettings:
+    state = Path(env["PIPELINE_STATE"])
+    ports = [urlsplit(env[name]).port for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI")]
+    assert ports[0] and ports[1]
+    return StackSettings(state, ports[0], ports[1])
+
+
+def rows(settings: StackSettings) -> dict[str, dict[str, Any]]:
+    return {row["name"]: row for row in status(settings)}
+
+
+def wait_for_restart(settings: StackSettings, name: str, old_pid: int) -> None:
+    def restarted() -> bool:
+        row = rows(settings)[name]
+        return bool(row["status"] == "healthy" and row["pid"] != old_pid)
+
+    wait_for(f"{name} is back", restarted)
+
+
 @pytest.mark.integration
 def test_worker_killed_under_a_flow(tmp_path: Path) -> None:
-    pids = tmp_path / "pids"
-    (tmp_path / "flows_under_test.py").write_text(FLOWS)
     with running_stack(tmp_path / "state") as env:
-        api = env["PREFECT_API_URL"]
-        settings = StackSettings(
-            Path(env["PIPELINE_STATE"]),
-            int(api.split(":")[2].split("/")[0]),
-            int(env["MLFLOW_TRACKING_URI"].split(":")[2]),
-        )
+        settings = settings_of(env)
         assert up(settings) is False, "a second `up` finds it running"
-        arguments = [sys.executable, "-c", DEPLOY, str(tmp_path), str(pids)]
-        subprocess.run(arguments, env=env, cwd=ROOT, check=True, timeout=120)
-        deployment = call(f"{api}/deployments/name/outer/test")["id"]
-        first = call(f"{api}/deployments/{deployment}/create_flow_run", {"state": {"type": "SCHEDULED"}})["id"]
-        flow_pid, child_pid = map(int, wait_for("the flow runs", lambda: pids.exists() and pids.read_text()).split())
-        before = {row["name"]: row for row in status(settings)}
+        runs = Runs.deploy(env, tmp_path)
+        first, flow_pid, child_pid = runs.start_endless()
+        before = rows(settings)
         assert [row["status"] for row in before.values()] == ["healthy"] * 3
 
         # The process tree as far as parents lead; the "trainer" has a session of its own and lives on.
         os.kill(before["worker"]["pid"], signal.SIGKILL)
         os.kill(flow_pid, signal.SIGKILL)
         assert alive(child_pid)
-
-        def restarted() -> bool:
-            row = {r["name"]: r for r in status(settings)}["worker"]
-            return row["status"] == "healthy" and row["pid"] != before["worker"]["pid"]
-
-        wait_for("the worker is back", restarted)
+        wait_for_restart(settings, "worker", before["worker"]["pid"])
         assert not alive(flow_pid) and not alive(child_pid), "two writers could run"
-        state = call(f"{api}/flow_runs/{first}")["state"]
+        state = runs.state(first)
         assert (state["type"], state["message"].split(",")[0]) == ("CRASHED", "The worker that ran this ended")
-        held = call(f"{api}/flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["RUNNING", "PENDING"]}}}})
-        tasks = call(f"{api}/task_runs/filter", {"task_runs": {"state": {"type": {"any_": ["RUNNING", "PENDING"]}}}})
-        assert [run["name"] for run in held + tasks] == [], "nothing, neither subflow nor task, is left running"
+        assert runs.unfinished() == [], "nothing, neither subflow nor task, is left running"
 
-        second = call(f"{api}/deployments/{deployment}/create_flow_run", {"state": {"type": "SCHEDULED"}})["id"]
-
-        def completed() -> bool:
-            kind = call(f"{api}/flow_runs/{second}")["state"]["type"]
-            assert kind not in ("FAILED", "CRASHED", "CANCELLED")
-            return bool(kind == "COMPLETED")
-
-        wait_for("the same deployment completes", completed)
-        servers = {row["name"]: row["pid"] for row in status(settings)}
-        assert servers["prefect"] == before["prefect"]["pid"] and servers["mlflow"] == before["mlflow"]["pid"]
+        runs.completes(runs.start())
+        after = rows(settings)
+        assert all(after[name]["pid"] == before[name]["pid"] for name in ("prefect", "mlflow"))
     assert status(settings) == []
     assert owned_processes(settings) == []
+    assert not settings.state_file.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+def test_killed_servers_killed_supervisor_and_stop_under_a_flow(tmp_path: Path) -> None:
+    with running_stack(tmp_path / "state") as env:
+        settings = settings_of(env)
+        runs = Runs.deploy(env, tmp_path)
+        before = rows(settings)
+        for name in ("prefect", "mlflow"):
+            os.kill(before[name]["pid"], signal.SIGKILL)
+        for name in ("prefect", "mlflow"):
+            wait_for_restart(settings, name, before[name]["pid"])
+        assert rows(settings)["worker"]["pid"] == before["worker"]["pid"], "the worker waits for its server"
+        pids = [p.pid for p in owned_processes(settings, "mlflow")]
+        assert len(pids) == 2, "no server process of the killed MLflow is left"
+
+        first, flow_pid, child_pid = runs.start_endless()
+        state = recorded_state(settings)
+        assert state
+        os.kill(state["supervisor"], signal.SIGKILL)
+        wait_for("the supervisor is gone", lambda: recorded_state(settings) is None)
+        assert up(settings) is True
+        assert not alive(flow_pid) and not alive(child_pid)
+        assert runs.state(first)["type"] == "CRASHED" and runs.unfinished() == []
+
+        second, flow_pid, child_pid = runs.start_endless()
+        assert down(settings) is True
+        assert not alive(flow_pid) and not alive(child_pid) and owned_processes(settings) == []
+        assert up(settings) is True
+        assert runs.state(second)["type"] == "CRASHED" and runs.unfinished() == []
+        runs.completes(runs.start())

@@ -1,0 +1,292 @@
+"""The stack's parts without its servers: settings, ports, locks, marks, the supervisor's decisions."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from deploy.stack import ROOT, StackError, StackSettings, api, control, down, process_environment, status, up
+from deploy.stack.__main__ import main
+from deploy.stack.components import Component, components
+from deploy.stack.processes import end_processes, free_port, owned_processes, require_free_ports
+from deploy.stack.settings import client_environment, component_environment, configured_port
+from deploy.stack.supervisor import Supervised, has_supervisor, restart_delay, supervisor_lock
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(300)"]
+DEAF = [
+    sys.executable,
+    "-c",
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(300)",
+]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Iterator[StackSettings]:
+    one = StackSettings(tmp_path.resolve() / "state", free_port(), free_port())
+    one.logs.mkdir(parents=True)
+    yield one
+    end_processes(lambda: owned_processes(one), grace_s=0.0)
+
+
+@pytest.fixture
+def listener() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def component(settings: StackSettings, command: list[str], **changes: Any) -> Component:
+    defaults: dict[str, Any] = {
+        "name": "part",
+        "command": command,
+        "environment": component_environment(settings, "part"),
+        "healthy": lambda _: True,
+        "grace_s": 5.0,
+    }
+    return Component(**(defaults | changes))
+
+
+def step_until(one: Supervised, condition: Callable[[], bool], healthy: set[str] | None = None) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, one.record()
+        one.step(healthy or set())
+        time.sleep(0.02)
+
+
+def test_taken_port_names_port_holder_and_variable(settings: StackSettings, listener: int) -> None:
+    taken = StackSettings(settings.state, settings.prefect_port, listener)
+    with pytest.raises(StackError) as caught:
+        up(taken)
+    message = str(caught.value)
+    assert f"port {listener}" in message and "mlflow" in message and "PIPELINE_MLFLOW_PORT" in message
+    assert f"process {os.getpid()} " in message
+    assert not has_supervisor(taken)
+
+
+def test_one_port_for_both_servers_is_refused(settings: StackSettings) -> None:
+    with pytest.raises(StackError, match="PIPELINE_MLFLOW_PORT"):
+        require_free_ports(StackSettings(settings.state, settings.prefect_port, settings.prefect_port))
+
+
+@pytest.mark.parametrize("text", ["0", "65536", "42x", "-1"])
+def test_port_variable_is_checked(text: str) -> None:
+    with pytest.raises(StackError, match="PIPELINE_PREFECT_PORT"):
+        configured_port("prefect", {"PIPELINE_PREFECT_PORT": text})
+    assert configured_port("prefect", {"PIPELINE_PREFECT_PORT": "14200"}) == 14200
+    assert configured_port("prefect", {"PIPELINE_PREFECT_PORT": ""}) is None
+
+
+def test_environment_points_at_the_stack_and_nowhere_else(settings: StackSettings) -> None:
+    users = {
+        "PATH": "/usr/bin",
+        "PREFECT_API_KEY": "secret",
+        "PREFECT_API_URL": "https://api.prefect.cloud",
+        "MLFLOW_TRACKING_TOKEN": "secret",
+        "HF_TOKEN": "kept",
+        "no_proxy": "intranet",
+        "HTTPS_PROXY": "http://proxy:3128",
+    }
+    variables = process_environment(settings, users)
+    assert variables["PREFECT_API_URL"] == f"http://127.0.0.1:{settings.prefect_port}/api"
+    assert variables["MLFLOW_TRACKING_URI"] == f"http://127.0.0.1:{settings.mlflow_port}"
+    assert variables["PREFECT_HOME"].startswith(str(settings.state))
+    assert variables["PIPELINE_STATE"] == str(settings.state) and settings.state.is_absolute()
+    assert "secret" not in variables.values() and variables["HF_TOKEN"] == "kept"
+    assert variables["NO_PROXY"].split(",") == ["intranet", "127.0.0.1", "localhost"]
+    assert Path(variables["PATH"].split(os.pathsep)[0]) == Path(sys.executable).parent
+    again = process_environment(settings, variables)
+    assert again["NO_PROXY"] == variables["NO_PROXY"]
+
+
+def test_every_component_listens_on_this_machine_only_and_keeps_its_state_in_the_folder(
+    settings: StackSettings,
+) -> None:
+    servers = {one.name: one for one in components(settings)}
+    assert list(servers) == ["prefect", "mlflow", "worker"]
+    for name in ("prefect", "mlflow"):
+        command = servers[name].command
+        assert command[command.index("--host") + 1] == "127.0.0.1"
+    assert sum(str(settings.state) in argument for argument in servers["mlflow"].command) == 2
+    assert servers["worker"].needs == ("prefect", "mlflow")
+
+
+def test_ports_of_the_running_stack_win(settings: StackSettings) -> None:
+    variables = {"PIPELINE_STATE": str(settings.state)}
+    assert control.current_settings(variables).prefect_port == 4200
+    assert control.current_settings(variables | {"PIPELINE_PREFECT_PORT": "14200"}).prefect_port == 14200
+    with supervisor_lock(settings):
+        record = f'{{"supervisor": {os.getpid()}, "prefect_port": 5, "mlflow_port": 6, "components": {{}}}}'
+        settings.state_file.write_text(record)
+        assert control.current_settings(variables) == StackSettings(settings.state, 5, 6)
+        with pytest.raises(StackError, match="make down"):
+            control.current_settings(variables | {"PIPELINE_PREFECT_PORT": "14200"})
+    assert control.current_settings(variables).prefect_port == 4200, "a file without a supervisor says nothing"
+
+
+def test_down_and_status_of_a_stack_that_does_not_run(
+    settings: StackSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert down(settings) is False
+    assert status(settings) == []
+    monkeypatch.setenv("PIPELINE_STATE", str(settings.state))
+    monkeypatch.setattr(sys, "argv", ["stack", "status"])
+    assert main() == 3
+    assert "make up" in capsys.readouterr().out
+
+
+def test_the_lock_admits_one_supervisor(settings: StackSettings) -> None:
+    assert not has_supervisor(settings)
+    with supervisor_lock(settings):
+        assert has_supervisor(settings)
+        with pytest.raises(StackError, match="already"), supervisor_lock(settings, timeout_s=0.1):
+            pass
+    assert not has_supervisor(settings)
+
+
+def test_env_command_is_read_back_by_a_shell(settings: StackSettings) -> None:
+    spaced = StackSettings(settings.state / "with space", settings.prefect_port, settings.mlflow_port)
+    ports = {"PIPELINE_PREFECT_PORT": str(spaced.prefect_port), "PIPELINE_MLFLOW_PORT": str(spaced.mlflow_port)}
+    script = f'eval "$({sys.executable} -m deploy.stack env)"; echo "$PREFECT_HOME|$PREFECT_API_URL"'
+    variables = os.environ | ports | {"PIPELINE_STATE": str(spaced.state)}
+    result = subprocess.run(["bash", "-c", script], env=variables, capture_output=True, text=True, check=True)
+    expected = client_environment(spaced)
+    assert result.stdout.strip() == f"{expected['PREFECT_HOME']}|{expected['PREFECT_API_URL']}"
+
+
+def test_marks_lead_to_orphans_in_sessions_of_their_own(settings: StackSettings) -> None:
+    script = f"import subprocess; subprocess.Popen({SLEEP!r}, start_new_session=True)"
+    environment = component_environment(settings, "worker")
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+    assert len(owned_processes(settings, "worker")) == 1
+    assert owned_processes(settings, "prefect") == []
+    other = StackSettings(settings.state / "other", settings.prefect_port, settings.mlflow_port)
+    assert owned_processes(other) == []
+    assert end_processes(lambda: owned_processes(settings, "worker"), grace_s=5.0) == 1
+    assert owned_processes(settings) == []
+
+
+def test_a_process_that_ignores_sigterm_is_killed_after_the_grace(settings: StackSettings) -> None:
+    environment = component_environment(settings, "part")
+    with subprocess.Popen(DEAF, env=environment, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        started = time.monotonic()
+        assert end_processes(lambda: owned_processes(settings), grace_s=0.5) == 1
+        assert time.monotonic() - started >= 0.5
+    assert owned_processes(settings) == []
+
+
+def test_restart_delays_double_up_to_a_limit() -> None:
+    assert [restart_delay(n) for n in range(1, 8)] == [1, 2, 4, 8, 16, 30, 30]
+
+
+def test_killed_component_is_started_again_without_its_survivors(settings: StackSettings) -> None:
+    script = f"import subprocess, time; subprocess.Popen({SLEEP!r}, start_new_session=True); time.sleep(300)"
+    started: list[int] = []
+    part = component(
+        settings,
+        [sys.executable, "-c", script],
+        before_start=lambda: started.append(len(owned_processes(settings, "part"))),
+    )
+    one = Supervised(part, settings)
+    step_until(one, lambda: one.status == "healthy" and len(owned_processes(settings)) == 2)
+    assert one.process is not None
+    first, survivors = one.process.pid, {p.pid for p in owned_processes(settings)}
+    os.kill(first, signal.SIGKILL)
+    step_until(one, lambda: one.status == "restarting")
+    assert (one.last_exit, one.restarts) == (-signal.SIGKILL, 1)
+    step_until(one, lambda: one.status == "healthy")
+    assert one.process.pid != first
+    assert started == [0, 0], "nothing of the previous process lives when the next one is prepared"
+    assert not survivors & {p.pid for p in owned_processes(settings)}
+    one.stop()
+    assert owned_processes(settings) == [] and one.status == "stopped"
+
+
+def test_component_waits_for_what_it_needs_and_for_its_preparation(settings: StackSettings) -> None:
+    failures = [OSError("the server does not answer")]
+
+    def prepare() -> None:
+        if failures:
+            raise failures.pop()
+
+    one = Supervised(component(settings, SLEEP, needs=("server",), before_start=prepare), settings)
+    one.step(set())
+    assert (one.process, one.status) == (None, "waiting")
+    one.step({"server"})
+    assert (one.process, one.status) == (None, "restarting")
+    step_until(one, lambda: one.status == "healthy", {"server"})
+    one.stop()
+
+
+def test_stopping_kills_a_component_that_does_not_end(
+    settings: StackSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    after: list[bool] = []
+    log = settings.logs / "part.log"
+    part = component(
+        settings,
+        DEAF,
+        healthy=lambda _: "deaf" in log.read_text(),
+        grace_s=0.3,
+        after_stop=lambda: after.append(True),
+    )
+    one = Supervised(part, settings)
+    step_until(one, lambda: one.status == "healthy")
+    one.stop()
+    assert "killing it" in caplog.text
+    assert owned_processes(settings) == [] and after == [True]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the parent-death signal is Linux's")
+def test_components_do_not_outlive_a_killed_supervisor(settings: StackSettings) -> None:
+    script = (
+        "import os, sys, time; from pathlib import Path; from deploy.stack.supervisor import Supervised\n"
+        "from deploy.stack import StackSettings; from deploy.stack.components import Component\n"
+        "from deploy.stack.settings import component_environment\n"
+        f"s = StackSettings(Path({str(settings.state)!r}), 1, 2)\n"
+        f"c = Component('part', {SLEEP!r}, component_environment(s, 'part'), lambda _: True, 1.0)\n"
+        "one = Supervised(c, s); one.step(set()); print(one.process.pid, flush=True); time.sleep(300)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=ROOT) as parent:
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+    gone, _ = psutil.wait_procs([child], timeout=10)
+    assert gone or child.status() == psutil.STATUS_ZOMBIE
+
+
+def test_crash_abandoned_runs_closes_subflows_and_tasks_over_several_pages(
+    settings: StackSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parents = [{"id": f"run-{i}", "name": f"run-{i}"} for i in range(201)]
+    closed: list[str] = []
+
+    def answer(url: str, payload: Any = None, timeout_s: float = 10.0) -> Any:
+        if url.endswith("/set_state"):
+            assert (
+                payload["force"] and payload["state"]["type"] == "CRASHED" and "because" in payload["state"]["message"]
+            )
+            closed.append(url.split("/")[-2])
+            return {}
+        rows: list[dict[str, str]] = []
+        if url.endswith("/task_runs/filter"):
+            rows = [{"id": "task", "name": "task"}] if "run-0" in payload["flow_runs"]["id"]["any_"] else []
+        elif "work_pools" in payload:
+            rows = parents
+        elif "run-0" in payload["flow_runs"]["parent_flow_run_id"]["any_"]:
+            rows = [{"id": "inner", "name": "inner"}]
+        return rows[payload["offset"] : payload["offset"] + payload["limit"]]
+
+    monkeypatch.setattr(api, "call", answer)
+    names = api.crash_abandoned_runs(settings, "because.")
+    assert names == [run["name"] for run in parents] + ["inner"]
+    assert sorted(closed) == sorted([*names, "task"])
