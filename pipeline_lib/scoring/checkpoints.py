@@ -1,0 +1,73 @@
+"""Reading official checkpoints: no code is executed, and no key is missing or left over unnoticed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline_lib.errors import CheckpointError
+
+REMEDY = "Download the file again, and check that it is the official checkpoint of this scorer."
+SHOWN = 12
+
+
+def read_torch(path: Path) -> Any:
+    """The content of a `.pt` or `.pth` file of tensors and plain containers; raises CheckpointError."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen types (pickle, zip, runtime, OS) for a file that is not right
+        raise CheckpointError(f"{path} is not a checkpoint of plain tensors: {error}", REMEDY) from error
+
+
+def state_dict(content: Any, path: Path) -> dict[str, Tensor]:
+    """`content` as a mapping of names to tensors; raises CheckpointError."""
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise CheckpointError(f"{path} does not hold a mapping of names to tensors.", REMEDY)
+    return dict(content)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object next to the weights; raises CheckpointError."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}", REMEDY) from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} is not a JSON object.", REMEDY)
+    return value
+
+
+def load_strict(module: nn.Module, state: Mapping[str, Tensor], path: Path, harmless: Collection[str] = ()) -> None:
+    """Put the tensors of `state` into `module` as they are; `harmless` keys may be in the file and are not used.
+
+    Raises:
+        CheckpointError: a key is missing, unexpected or of another shape; the message lists them.
+    """
+    own = module.state_dict()
+    used = {name: tensor for name, tensor in state.items() if name not in harmless}
+    misshapen = [
+        f"{name} is {tuple(used[name].shape)}, expected {tuple(own[name].shape)}"
+        for name in own
+        if name in used and used[name].shape != own[name].shape
+    ]
+    check_keys(path, missing=own.keys() - used.keys(), unexpected=used.keys() - own.keys(), misshapen=misshapen)
+    module.load_state_dict(used, assign=True)
+
+
+def check_keys(
+    path: Path, missing: Iterable[str] = (), unexpected: Iterable[str] = (), misshapen: Iterable[str] = ()
+) -> None:
+    """Raise CheckpointError naming the keys, unless there are none."""
+    problems = []
+    for kind, names in (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen)):
+        found = sorted(names)
+        if found:
+            more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+            problems.append(f"{len(found)} {kind}: {', '.join(found[:SHOWN])}{more}")
+    if problems:
+        raise CheckpointError(f"{path} does not fit the architecture. {'; '.join(problems)}.", REMEDY)

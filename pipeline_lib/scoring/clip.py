@@ -1,0 +1,144 @@
+"""CLIP score: cosine of image and text embedding (Hessel et al. 2021, without the 2.5 and the clamp), in [-1, 1].
+
+Backbones are not comparable with each other, so each has its own name: `clip` is OpenAI's ViT-L/14, `clip-h14` is
+LAION's ViT-H/14 trained on laion2B. Images are prepared as OpenAI's code does (torchvision crop rounding).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import pipeline_lib.torchvision_ops  # noqa: F401  (before transformers)
+from pipeline_lib.errors import CheckpointError
+from pipeline_lib.hub import snapshot
+from pipeline_lib.scoring.base import ImageTower, Located, Runtime, Scorer, files_in
+from pipeline_lib.scoring.checkpoints import REMEDY, check_keys, read_json
+from pipeline_lib.scoring.preprocess import CLIP_MEAN, CLIP_STD, VERSION, CentreCrop, Triple
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import CLIPModel
+
+L14 = ("openai/clip-vit-large-patch14", "32bd64288804d66eefd0ccbe215aa642df71cc41")
+H14 = ("laion/CLIP-ViT-H-14-laion2B-s32B-b79K", "1c2b8495b28150b8a4922ee1c8edee224c284c0c")
+WEIGHTS = ("config.json", "model.safetensors")
+PROCESSOR = ("preprocessor_config.json", "tokenizer.json", "tokenizer_config.json")
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """A loaded CLIPModel with both towers as functions; `scale` is exp(logit_scale), `width` the embedding's."""
+
+    tower: ImageTower
+    encode_prompts: Callable[[Sequence[str]], Tensor]
+    scale: float
+    width: int
+
+
+def locate_l14(mirror: str) -> Located:
+    """The scorer `clip`."""
+    return _locate("clip", *L14, mirror)
+
+
+def locate_h14(mirror: str) -> Located:
+    """The scorer `clip-h14`."""
+    return _locate("clip-h14", *H14, mirror)
+
+
+def _locate(name: str, repo: str, revision: str, mirror: str) -> Located:
+    folder = snapshot(repo, revision, [*WEIGHTS, *PROCESSOR], mirror)
+
+    def load(runtime: Runtime) -> Scorer:
+        clip = load_clip(folder, folder, "even", runtime)
+        return Scorer(name, True, clip.tower, clip.encode_prompts, cosine)
+
+    files = files_in(folder, [*WEIGHTS, *PROCESSOR])
+    return Located(name, 1, True, f"centre-crop-even/{VERSION}", files, load)
+
+
+def load_clip(folder: Path, processor: Path, rounding: Literal["even", "down"], runtime: Runtime) -> Clip:
+    """A CLIPModel folder with the image and text processing of `processor`; loaded once per runtime.
+
+    Raises:
+        CheckpointError: keys of the weights are missing, unexpected or misshapen.
+    """
+    return runtime.share(
+        ("clip", folder, processor, rounding), partial(_load_clip, folder, processor, rounding, runtime)
+    )
+
+
+def _load_clip(folder: Path, processor: Path, rounding: Literal["even", "down"], runtime: Runtime) -> Clip:
+    import torch
+    from transformers import CLIPTokenizer
+
+    model = _read_model(folder).to(runtime.device, runtime.dtype).eval().requires_grad_(False)
+    tokenizer = CLIPTokenizer.from_pretrained(processor, local_files_only=True)
+    length = model.config.text_config.max_position_embeddings
+
+    def encode_images(pixels: Tensor) -> Tensor:
+        pooled = model.vision_model(pixel_values=pixels.to(runtime.device, runtime.dtype)).pooler_output
+        return unit(model.visual_projection(pooled))
+
+    def encode_prompts(prompts: Sequence[str]) -> Tensor:
+        tokens = tokenizer(
+            list(prompts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+        ).to(runtime.device)
+        pooled = model.text_model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).pooler_output
+        return unit(model.text_projection(pooled))
+
+    preprocess = image_processing(processor, model.config.vision_config.image_size, rounding)
+    scale = float(torch.exp(model.logit_scale.detach().float()))
+    return Clip(ImageTower(preprocess, encode_images), encode_prompts, scale, model.config.projection_dim)
+
+
+def _read_model(folder: Path) -> CLIPModel:
+    from transformers import CLIPModel
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    weights = folder / "model.safetensors"
+    try:
+        model, report = CLIPModel.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, dtype="float32", output_loading_info=True
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{weights} cannot be loaded as a CLIPModel: {error}", REMEDY) from error
+    check_keys(weights, report["missing_keys"], report["unexpected_keys"], map(str, report["mismatched_keys"]))
+    return model
+
+
+def image_processing(folder: Path, trained_size: int, rounding: Literal["even", "down"]) -> CentreCrop:
+    """The folder's preprocessor_config.json as our own transform; raises CheckpointError for other recipes."""
+    path = folder / "preprocessor_config.json"
+    config = read_json(path)
+    crop = config.get("crop_size", trained_size)
+    size = crop["height"] if isinstance(crop, dict) else crop
+    resize = config.get("size", trained_size)
+    shortest = resize.get("shortest_edge") if isinstance(resize, dict) else resize
+    if size != shortest or size != trained_size or config.get("resample", 3) != 3:
+        raise CheckpointError(
+            f"{path} describes another recipe than bicubic resize and centre crop to {trained_size} pixels.", REMEDY
+        )
+    return CentreCrop(
+        size, rounding, _triple(config.get("image_mean", CLIP_MEAN)), _triple(config.get("image_std", CLIP_STD))
+    )
+
+
+def _triple(values: Sequence[float]) -> Triple:
+    red, green, blue = values
+    return (red, green, blue)
+
+
+def unit(features: Tensor) -> Tensor:
+    """Rows in fp32 divided by their length."""
+    full = features.float()
+    return full / full.norm(dim=-1, keepdim=True)
+
+
+def cosine(images: Tensor, prompts: Tensor) -> Tensor:
+    """Row-wise dot products of unit vectors (n, d), fp32 (n,)."""
+    return (images * prompts).sum(dim=-1)

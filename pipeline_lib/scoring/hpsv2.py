@@ -1,0 +1,101 @@
+"""HPSv2 (Wu et al. 2023): cosine of a preference-tuned OpenCLIP ViT-H/14, about 0.2 to 0.35; benchmarks print it x100.
+
+`hpsv2` is version 2.1, `hpsv2.0` the first one. Compare scores of one version and one prompt only.
+Differences from the hpsv2 package: images are always RGB (it fails on RGBA), the dot product is fp32 (its fp16 scores
+come in steps of 2.4e-4, which makes ties), and the resize is stated (see preprocess.Letterbox).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pipeline_lib.torchvision_ops  # noqa: F401  (before open_clip)
+from pipeline_lib.errors import CheckpointError
+from pipeline_lib.hub import snapshot
+from pipeline_lib.scoring.base import ImageTower, Located, Runtime, Scorer, files_in
+from pipeline_lib.scoring.checkpoints import REMEDY, load_strict, read_json, read_torch, state_dict
+from pipeline_lib.scoring.clip import cosine, unit
+from pipeline_lib.scoring.preprocess import VERSION, Letterbox
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+REPO, REVISION = "xswu/HPSv2", "697403c78157020a1ae59d23f111aa58ced35b0a"
+FILE_V21, FILE_V20 = "HPS_v2.1_compressed.pt", "HPS_v2_compressed.pt"
+CONFIG = "open_clip_config.json"
+ARCHITECTURE = "ViT-H-14"
+MERGES = "bpe_simple_vocab*.txt.gz"
+ANTIALIAS = False
+
+
+def locate_v21(mirror: str) -> Located:
+    """The scorer `hpsv2` (2.1)."""
+    return _locate("hpsv2", FILE_V21, mirror)
+
+
+def locate_v20(mirror: str) -> Located:
+    """The scorer `hpsv2.0`."""
+    return _locate("hpsv2.0", FILE_V20, mirror)
+
+
+def _locate(name: str, file: str, mirror: str) -> Located:
+    folder = snapshot(REPO, REVISION, [file], mirror)
+    preprocess = f"letterbox-{'antialias' if ANTIALIAS else 'plain'}/{VERSION}"
+    return Located(
+        name, 1, True, preprocess, files_in(folder, [file, CONFIG, MERGES]), partial(_load, name, folder, file)
+    )
+
+
+def _load(name: str, folder: Path, file: str, runtime: Runtime) -> Scorer:
+    import open_clip
+
+    architecture = model_config(folder)
+    try:
+        model = open_clip.CLIP(**architecture, quick_gelu=False)
+    except (TypeError, ValueError, KeyError, AssertionError) as error:
+        raise CheckpointError(f"{folder / CONFIG} is not a CLIP architecture: {error}", REMEDY) from error
+    load_strict(model, read_weights(folder / file), folder / file)
+    model.to(runtime.device, runtime.dtype).eval().requires_grad_(False)
+    tokenizer = _tokenizer(folder, model.context_length)
+
+    def encode_images(pixels: Tensor) -> Tensor:
+        return unit(model.encode_image(pixels.to(runtime.device, runtime.dtype)))
+
+    def encode_prompts(prompts: Sequence[str]) -> Tensor:
+        return unit(model.encode_text(tokenizer(list(prompts)).to(runtime.device)))
+
+    preprocess = Letterbox(architecture["vision_cfg"]["image_size"], ANTIALIAS)
+    return Scorer(name, True, ImageTower(preprocess, encode_images), encode_prompts, cosine)
+
+
+def model_config(folder: Path) -> dict[str, Any]:
+    """`embed_dim`, `vision_cfg`, `text_cfg`: from open_clip_config.json beside the weights, or the official ones."""
+    import open_clip
+
+    if not (folder / CONFIG).exists():
+        return dict(open_clip.get_model_config(ARCHITECTURE))
+    config = read_json(folder / CONFIG).get("model_cfg")
+    if not isinstance(config, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= config.keys():
+        raise CheckpointError(f"{folder / CONFIG} has no model_cfg with embed_dim, vision_cfg and text_cfg.", REMEDY)
+    return config
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The `state_dict` entry of a checkpoint in the official layout; raises CheckpointError."""
+    content = read_torch(path)
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise CheckpointError(f"{path} has no entry `state_dict`.", REMEDY)
+    return state_dict(content["state_dict"], path)
+
+
+def _tokenizer(folder: Path, context_length: int) -> Any:
+    """open_clip's SimpleTokenizer, with the merges file beside the weights where there is one."""
+    import open_clip
+
+    merges = sorted(folder.glob(MERGES))
+    if merges:
+        return open_clip.SimpleTokenizer(str(merges[0]), context_length=context_length)
+    return open_clip.SimpleTokenizer(context_length=context_length)

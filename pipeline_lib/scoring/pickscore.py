@@ -1,0 +1,36 @@
+"""PickScore v1 (Kirstain et al. 2023): exp(logit_scale) * cosine of a ViT-H/14 CLIPModel; about 20 to 22.
+
+Softmax over the two scores of a pair is the probability that a person prefers each. It was trained on Pick-a-Pic v1,
+so judging Pick-a-Pic with it alone is circular.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline_lib.hub import snapshot
+from pipeline_lib.scoring.base import Located, Runtime, Scorer, files_in
+from pipeline_lib.scoring.clip import H14, PROCESSOR, WEIGHTS, cosine, load_clip
+from pipeline_lib.scoring.preprocess import VERSION
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+REPO, REVISION = "yuvalkirstain/PickScore_v1", "a4e4367c6dfa7288a00c550414478f865b875800"
+
+
+def locate(mirror: str) -> Located:
+    """The scorer `pickscore`: its own weights, with the tokenizer and image processing of LAION's ViT-H/14."""
+    folder = snapshot(REPO, REVISION, WEIGHTS, mirror)
+    processor = snapshot(*H14, PROCESSOR, mirror)
+
+    def load(runtime: Runtime) -> Scorer:
+        clip = load_clip(folder, processor, "down", runtime)
+
+        def score(images: Tensor, prompts: Tensor) -> Tensor:
+            return clip.scale * cosine(images, prompts)
+
+        return Scorer("pickscore", True, clip.tower, clip.encode_prompts, score)
+
+    files = {**files_in(folder, WEIGHTS), **{f"processor/{n}": p for n, p in files_in(processor, PROCESSOR).items()}}
+    return Located("pickscore", 1, True, f"centre-crop-down/{VERSION}", files, load)

@@ -1,0 +1,136 @@
+"""Image preparation, exactly as each reward model's original does it. VERSION changes when any result changes.
+
+Two recipes exist. CLIP-like models (CLIP, PickScore, Aesthetic, ImageReward) resize with PIL's bicubic filter and crop
+the centre; HPSv2 resizes the float tensor, keeps the whole image and pads with black.
+
+All start from `to_rgb`. The originals disagree on other modes (HPSv2 crashes on RGBA; some resize before converting,
+which turns palette images into nearest-neighbour ones), so here every mode becomes RGB first: alpha is dropped, not
+composited, as PIL's convert does; CMYK, palette and grayscale are converted; 16-bit is scaled to 8-bit, not clipped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.nn import functional
+
+VERSION = 1
+
+Triple = tuple[float, float, float]
+CLIP_MEAN: Triple = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD: Triple = (0.26862954, 0.26130258, 0.27577711)
+
+
+class Preprocess(Protocol):
+    """Turns an RGB image into pixels; equal `key`s for the same image mean equal pixels."""
+
+    def key(self, width: int, height: int) -> tuple[object, ...]: ...
+
+    def __call__(self, image: Image.Image) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class CentreCrop:
+    """Shorter side to `size` (PIL bicubic), centre crop, [0, 1], normalise.
+
+    Attributes:
+        rounding: how half a pixel of crop offset is rounded. torchvision (CLIP, Aesthetic, ImageReward) rounds half to
+            even, transformers' CLIP image processor (PickScore) rounds down.
+    """
+
+    size: int
+    rounding: Literal["even", "down"]
+    mean: Triple = CLIP_MEAN
+    std: Triple = CLIP_STD
+
+    def key(self, width: int, height: int) -> tuple[object, ...]:
+        """Resized size and crop offset for an image of this size, and the statistics."""
+        return (*self._geometry(width, height), self.size, self.mean, self.std)
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        resized, (left, top) = self._geometry(*image.size)
+        if image.size != resized:
+            image = image.resize(resized, Image.Resampling.BICUBIC)
+        cropped = image.crop((left, top, left + self.size, top + self.size))
+        return _normalise(_unit(cropped), self.mean, self.std)
+
+    def _geometry(self, width: int, height: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        short = min(width, height)
+        resized = (
+            self.size if width == short else int(self.size * width / short),
+            self.size if height == short else int(self.size * height / short),
+        )
+        left, top = (self._offset(side - self.size) for side in resized)
+        return resized, (left, top)
+
+    def _offset(self, excess: int) -> int:
+        return round(excess / 2) if self.rounding == "even" else excess // 2
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """HPSv2: longer side to `size` (bicubic on the float tensor), black padding around, normalise.
+
+    Attributes:
+        antialias: the original calls torchvision's resize on a tensor without naming it. That meant no antialiasing up
+            to torchvision 0.16, with which HPSv2 was trained and its figures published, and antialiasing from 0.17 on,
+            with which nobody reproduces them (tgxs002/HPSv2 issue 43).
+    """
+
+    size: int
+    antialias: bool
+    mean: Triple = CLIP_MEAN
+    std: Triple = CLIP_STD
+
+    def key(self, width: int, height: int) -> tuple[object, ...]:
+        """An image that is square and of the right size already is untouched, as by CentreCrop."""
+        if width == height == self.size:
+            return CentreCrop(self.size, "even", self.mean, self.std).key(width, height)
+        return (self,)
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        pixels = _unit(image)
+        height, width = pixels.shape[1:]
+        scale = self.size / max(height, width)
+        if scale != 1.0:
+            # The original rounds very flat images to zero rows and fails; they keep one.
+            target = (max(1, round(height * scale)), max(1, round(width * scale)))
+            pixels = functional.interpolate(
+                pixels[None], target, mode="bicubic", align_corners=False, antialias=self.antialias
+            )[0]
+        rows, columns = self.size - pixels.shape[1], self.size - pixels.shape[2]
+        padding = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
+        return _normalise(functional.pad(pixels, padding), self.mean, self.std)
+
+
+def decode(content: bytes) -> Image.Image:
+    """Encoded image -> RGB, upright (EXIF orientation applied, as the viewer who judged it saw it).
+
+    Raises:
+        OSError, ValueError, SyntaxError, Image.DecompressionBombError: the bytes are not a readable image.
+    """
+    with Image.open(BytesIO(content)) as image:
+        return to_rgb(ImageOps.exif_transpose(image))
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any PIL mode -> RGB; see the module's docstring. Returns a loaded copy or the RGB image itself."""
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        high = np.asarray(image).astype(np.int64) >> 8
+        image = Image.fromarray(high.clip(0, 255).astype(np.uint8))
+    return image.convert("RGB")
+
+
+def _unit(image: Image.Image) -> Tensor:
+    """RGB image -> float32 (3, height, width) in [0, 1]."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).to(torch.float32) / 255
+
+
+def _normalise(pixels: Tensor, mean: Triple, std: Triple) -> Tensor:
+    return ((pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)).contiguous()
