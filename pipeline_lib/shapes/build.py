@@ -1,0 +1,62 @@
+"""Rebuild the built-in world from nothing, component by component; finished components are not made again."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pipeline_lib.shapes import components
+from pipeline_lib.shapes.components import Build, Metrics
+from pipeline_lib.shapes.preference_data import base_folder, make_gallery, write_pairs
+from pipeline_lib.shapes.preferences import pair_captions
+
+_LOG = logging.getLogger(__name__)
+
+
+def pairs(build: Build) -> Metrics:
+    """The shipped comparisons and their truth."""
+    captions = pair_captions() if build.steps_scale > 0 else pair_captions()[:12]
+    return write_pairs(build.out, make_gallery(base_folder(build.out), captions, build.work / "gallery.npz"))
+
+
+COMPONENTS: dict[str, Callable[[Build], Metrics]] = {
+    "tokenizers": components.tokenizers,
+    "vae": components.vae,
+    "clip": components.clip,
+    "base": components.base,
+    "base-xl": components.base_xl,
+    "samples": components.samples,
+    "pickscore": components.pickscore,
+    "hpsv2": components.hpsv2,
+    "aesthetic": components.aesthetic,
+    "imagereward": components.imagereward,
+    "pairs": pairs,
+}
+"""Name -> how it is made, in order: each may read what earlier ones wrote."""
+
+
+def run(build: Build, only: Sequence[str] = ()) -> None:
+    """Make every component that `<out>/build.json` does not list yet; those in `only` are made again."""
+    unknown = [name for name in only if name not in COMPONENTS]
+    if unknown:
+        raise ValueError(f"unknown components {', '.join(unknown)}; known: {', '.join(COMPONENTS)}")
+    build.work.mkdir(parents=True, exist_ok=True)
+    for name, make in COMPONENTS.items():
+        record = load_record(build.out)
+        if name in only if only else name not in record:
+            started = time.perf_counter()
+            metrics = make(build)
+            record = load_record(build.out)
+            record[name] = {**metrics, "seconds": round(time.perf_counter() - started, 1)}
+            build.out.mkdir(parents=True, exist_ok=True)
+            (build.out / "build.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            _LOG.info("%s: done in %s s", name, record[name]["seconds"])
+
+
+def load_record(out: Path) -> dict[str, Metrics]:
+    """What `<out>/build.json` says about finished components."""
+    path = out / "build.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
