@@ -1,20 +1,22 @@
 # `make` lists the targets. Everything lives in two ignored folders: .venv (packages) and .state (servers, datasets, logs).
 #
-# GPU machines: `make setup` takes the torch 2.13.0 build that pip prefers (on Linux PyPI's CUDA build). For another CUDA, or CPU only,
-# choose the build first; setup keeps any torch 2.13.0 it finds:
+# GPU machines: `make setup` takes the torch 2.13.0 build that pip prefers (on Linux PyPI's CUDA build). For another CUDA,
+# or CPU only (whl/cpu), choose the build first; setup keeps any torch 2.13.0 it finds:
 #   python3.11 -m venv .venv
-#   .venv/bin/pip install torch==2.13.0 torchvision==0.28.0 --index-url https://download.pytorch.org/whl/cu126     (or .../cpu)
+#   .venv/bin/pip install torch==2.13.0 torchvision==0.28.0 --index-url https://download.pytorch.org/whl/cu126
 #   make setup EXTRAS=dev,gpu
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# The first of these that runs and has a supported version; looked for only when .venv is made.
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do $$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
 EXTRAS ?= dev
 PY := .venv/bin/python
-STAMP := .venv/.setup-$(subst $(comma),-,$(EXTRAS))
 comma := ,
+STAMP := .venv/.setup-$(subst $(comma),-,$(EXTRAS))
 # One thread per process: oversubscribed cores cost small models a factor of ten and more.
 TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1
 
@@ -26,9 +28,10 @@ help:  ## list the targets
 setup: $(STAMP)  ## .venv with the pinned packages (a no-op when pyproject.toml and constraints.txt have not changed)
 
 $(STAMP): pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" && "$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
-		{ echo "Python 3.11, 3.12 or 3.13 is needed (found: $(PYTHON)); name one with: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@test -x $(PY) || "$(PYTHON)" -m venv .venv || { rm -rf .venv; echo "could not create .venv: Debian and Ubuntu need the package python3.11-venv" >&2; exit 1; }
+	@test -x $(PY) || test -n "$(PYTHON)" || \
+		{ echo "Python 3.11, 3.12 or 3.13 is needed; name one with: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(PY) || $(PYTHON) -m venv .venv || \
+		{ rm -rf .venv; echo "could not create .venv; Debian and Ubuntu need the package python3-venv" >&2; exit 1; }
 	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]' -c constraints.txt
 	@touch $@
 
@@ -44,7 +47,7 @@ down: setup  ## stop them
 	@$(PY) -m deploy.stack down
 
 status: setup  ## say what runs, where, and since when
-	@$(PY) -m deploy.stack status
+	@$(PY) -m deploy.stack status || true
 
 logs: setup  ## print the end of every log
 	@$(PY) -m deploy.stack logs
