@@ -1,0 +1,220 @@
+"""Encode stage: VAE moments once per image, text embeddings once per prompt, so that training holds neither encoder.
+
+The posterior is kept as (mean, std) and sampled at training time, so a cached latent is as random as a fresh one.
+Images: shorter side to `resolution` by PIL's antialiased bilinear filter (as Diffusion-DPO), centre crop, [-1, 1].
+Moments are before the VAE's scaling factor, which training applies (schema metadata carries it). Storage is fp16.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import torch
+from PIL import Image
+
+from pipeline_lib import schemas
+from pipeline_lib.config import BaseModel, EncodeConfig
+from pipeline_lib.digest import text_id
+from pipeline_lib.errors import CheckpointError, SourceError
+from pipeline_lib.models import FAMILIES
+from pipeline_lib.models.components import encoder_digest, load_text_pipeline, load_vae
+from pipeline_lib.models.family import Family
+from pipeline_lib.store import Dataset, DatasetWriter, Shard, writer
+
+STAGE = "encoded"
+VERSION = 1
+LATENTS = "latents"
+PROMPTS = "prompts"
+SHAPE_KEY = b"pipeline.encoded"
+"""Schema metadata: JSON with `shape` of one row's arrays and, for latents, the VAE's `scaling_factor`."""
+EMPTY_PROMPT_ID = text_id("")
+PROMPTS_PER_SHARD = 1024
+DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """The loaded encoders of a base model."""
+
+    family: Family
+    vae: Any
+    text: Any
+    config: EncodeConfig
+    device: str
+
+
+def encode(
+    store: str,
+    model: BaseModel,
+    config: EncodeConfig,
+    ingested: Dataset,
+    progress: Progress | None = None,
+    device: str = "cpu",
+) -> Dataset:
+    """Latents of every ingested image and embeddings of every prompt, plus the empty one.
+
+    Raises:
+        HubError, CheckpointError: the base model cannot be fetched or loaded.
+        CheckpointError: the VAE gave values that are not finite.
+    """
+    w = encoded_writer(store, model, config, ingested)
+    if done := w.finished():
+        return done
+    prompts = unique_prompts(ingested)
+    images = len(ingested.tables("images"))
+    prompt_shards = -(-len(prompts) // PROMPTS_PER_SHARD)
+    encoder: Encoder | None = None
+    shards = []
+    for index in range(images + prompt_shards):
+        path = _path(LATENTS, index) if index < images else _path(PROMPTS, index - images)
+        shard = w.existing(path)
+        if shard is None:
+            encoder = encoder or open_encoder(model, config, device)
+            if index < images:
+                shard = encode_images(w, ingested, index, encoder)
+            else:
+                shard = encode_prompts(w, prompts, index - images, encoder)
+        shards.append(shard)
+        if progress:
+            progress(index + 1, images + prompt_shards)
+    return w.commit(shards)
+
+
+def encoded_writer(store: str, model: BaseModel, config: EncodeConfig, ingested: Dataset) -> DatasetWriter:
+    """The writer of the encoded dataset; its key holds the digest of the encoders' files, not where they lie."""
+    identity = {
+        "family": model.family,
+        "repo": model.repo,
+        "vae_repo": model.vae_repo,
+        "weights": encoder_digest(model),
+    }
+    settings = {
+        "resolution": config.resolution,
+        "batch_size": config.batch_size,
+        "mixed_precision": config.mixed_precision,
+    }
+    return writer(store, STAGE, VERSION, {"model": identity, "encode": settings}, [ingested])
+
+
+def open_encoder(model: BaseModel, config: EncodeConfig, device: str = "cpu") -> Encoder:
+    """Load VAE and text encoders in the precision of `config`."""
+    dtype = DTYPES[config.mixed_precision]
+    vae = load_vae(model, dtype).to(device).eval()
+    return Encoder(FAMILIES.get(model.family), vae, load_text_pipeline(model, dtype, device), config, device)
+
+
+def unique_prompts(ingested: Dataset) -> pl.DataFrame:
+    """prompt_id and prompt of every pair once, plus the empty prompt, by id."""
+    found = ingested.scan("pairs").select("prompt_id", "prompt").unique("prompt_id", keep="any").collect()
+    empty = pl.DataFrame({"prompt_id": [EMPTY_PROMPT_ID], "prompt": [""]})
+    return pl.concat([found, empty]).unique("prompt_id", keep="first").sort("prompt_id")
+
+
+@torch.inference_mode()
+def encode_images(w: DatasetWriter, ingested: Dataset, index: int, encoder: Encoder) -> Shard:
+    """Publish the latents of one shard of images."""
+    config = encoder.config
+    table = ingested.read(ingested.tables("images")[index])
+    means, stds, boxes = [], [], []
+    for rows in _batches(table.num_rows, config.batch_size):
+        pixels = []
+        for row in rows:
+            image, box = _square(table["bytes"][row].as_py(), config.resolution, table["image_uid"][row].as_py())
+            pixels.append(image)
+            boxes.append(box)
+        batch = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).to(encoder.device, torch.float32)
+        posterior = encoder.vae.encode((batch / 127.5 - 1).to(encoder.vae.dtype)).latent_dist
+        means.append(posterior.mean.float().cpu().numpy())
+        stds.append(posterior.std.float().cpu().numpy())
+    # A shard may be empty; the VAE's configuration still says how wide its latents are.
+    side = config.resolution // 2 ** (len(encoder.vae.config.block_out_channels) - 1)
+    empty = np.zeros((0, encoder.vae.config.latent_channels, side, side), np.float32)
+    mean, std = np.concatenate([empty, *means]), np.concatenate([empty, *stds])
+    shape = mean.shape[1:]
+    columns = {
+        "image_uid": table["image_uid"],
+        "mean": _fixed(mean, "latents"),
+        "std": _fixed(std, "latents"),
+        **{name: pa.array([box[i] for box in boxes], pa.int32()) for i, name in enumerate(_BOX)},
+    }
+    meta = {"shape": shape, "scaling_factor": encoder.vae.config.scaling_factor, "resolution": config.resolution}
+    schema = schemas.latents(int(np.prod(shape))).with_metadata({SHAPE_KEY: json.dumps(meta).encode()})
+    return w.write_table(_path(LATENTS, index), pa.table(columns, schema=schema), {"images": table.num_rows})
+
+
+@torch.inference_mode()
+def encode_prompts(w: DatasetWriter, prompts: pl.DataFrame, index: int, encoder: Encoder) -> Shard:
+    """Publish the embeddings of one shard of `unique_prompts`."""
+    part = prompts.slice(index * PROMPTS_PER_SHARD, PROMPTS_PER_SHARD)
+    texts = part["prompt"].to_list()
+    embeddings: list[np.ndarray] = []
+    pooled: list[np.ndarray] = []
+    for rows in _batches(len(texts), encoder.config.batch_size):
+        hidden, pool = encoder.family.encode_prompts(encoder.text, [texts[row] for row in rows])
+        embeddings.append(hidden.float().cpu().numpy())
+        if pool is not None:
+            pooled.append(pool.float().cpu().numpy())
+    embedding = np.concatenate(embeddings)
+    columns = {
+        "prompt_id": part["prompt_id"].to_arrow().cast(pa.string()),
+        "embedding": _fixed(embedding, "embeddings"),
+    }
+    width = 0
+    if pooled:
+        columns["pooled"] = _fixed(np.concatenate(pooled), "pooled embeddings")
+        width = pooled[0].shape[1]
+    meta = {"shape": embedding.shape[1:], "pooled": width}
+    schema = schemas.prompt_embeddings(int(np.prod(embedding.shape[1:])), width)
+    schema = pa.schema([schema.field(name) for name in columns], metadata={SHAPE_KEY: json.dumps(meta).encode()})
+    return w.write_table(_path(PROMPTS, index), pa.table(columns, schema=schema), {"prompts": len(texts)})
+
+
+_BOX = ("original_height", "original_width", "crop_top", "crop_left")
+
+
+def _square(encoded: bytes, side: int, uid: str) -> tuple[np.ndarray, tuple[int, int, int, int]]:
+    """uint8 [side, side, 3], with (original height, original width, crop top, crop left in the resized image)."""
+    try:
+        with Image.open(io.BytesIO(encoded)) as opened:
+            image = opened.convert("RGB")
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise SourceError(
+            f"Image {uid} cannot be decoded: {error}.", "Ingest again; it quarantines such rows."
+        ) from error
+    width, height = image.size
+    scale = side / min(width, height)
+    resized = (max(side, round(width * scale)), max(side, round(height * scale)))
+    if resized != image.size:
+        image = image.resize(resized, Image.Resampling.BILINEAR)
+    top, left = (resized[1] - side) // 2, (resized[0] - side) // 2
+    image = image.crop((left, top, left + side, top + side))
+    return np.asarray(image), (height, width, top, left)
+
+
+def _fixed(values: np.ndarray, what: str) -> pa.FixedSizeListArray:
+    """Rows of an array as fp16 lists of fixed size; raises CheckpointError for values that are not finite in fp16."""
+    half = values.astype(np.float16)
+    if not np.isfinite(half).all():
+        raise CheckpointError(
+            f"The base model gave {what} that are not finite in fp16.",
+            "Encode with mixed_precision='no' or 'bf16'; for SDXL also set vae_repo='madebyollin/sdxl-vae-fp16-fix'.",
+        )
+    return pa.FixedSizeListArray.from_arrays(pa.array(half.reshape(-1)), int(np.prod(values.shape[1:])))
+
+
+def _batches(total: int, size: int) -> Iterator[range]:
+    for start in range(0, total, size):
+        yield range(start, min(start + size, total))
+
+
+def _path(table: str, index: int) -> str:
+    return f"{table}/part-{index:05d}.parquet"

@@ -1,0 +1,89 @@
+"""Aligned models: the base with a trained LoRA or UNet, as a diffusers pipeline.
+
+A model directory (written by training) holds `pytorch_lora_weights.safetensors` or `unet/`, and `base.json`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline_lib.config import BaseModel
+from pipeline_lib.errors import CheckpointError
+from pipeline_lib.models import FAMILIES
+from pipeline_lib.models.components import folder, load_unet, load_vae, pipeline_from, pipeline_parts, quiet, unet_from
+from pipeline_lib.models.family import Family
+
+LORA_WEIGHTS = "pytorch_lora_weights.safetensors"
+UNET = "unet"
+BASE = "base.json"
+
+
+def write_base(base: BaseModel, out: Path) -> None:
+    """Record which base a model belongs to."""
+    (out / BASE).write_text(json.dumps(asdict(base), indent=1, sort_keys=True) + "\n")
+
+
+def read_base(model_dir: Path) -> BaseModel:
+    """The base a model belongs to; raises CheckpointError when the directory is not a model."""
+    try:
+        return BaseModel(**json.loads((model_dir / BASE).read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(
+            f"{model_dir}: no readable {BASE} ({error}).", "Give a directory that training wrote."
+        ) from error
+
+
+def load_pipeline(
+    model_dir: Path | None, base: BaseModel, torch_dtype: torch.dtype = torch.float32, device: str = "cpu"
+) -> Any:
+    """The base model's diffusers pipeline with the trained weights of `model_dir`, or the base itself for None.
+
+    Raises:
+        HubError: the base cannot be fetched.
+        CheckpointError: `model_dir` holds neither a LoRA nor a UNet, or they do not fit the base.
+    """
+    family: Family = FAMILIES.get(base.family)
+    parts: dict[str, Any] = dict(family.absent)
+    full = model_dir is not None and (model_dir / UNET).is_dir()
+    lora = model_dir is not None and (model_dir / LORA_WEIGHTS).is_file()
+    if model_dir is not None and not (full or lora):
+        raise CheckpointError(
+            f"{model_dir} holds neither {LORA_WEIGHTS} nor a {UNET} folder.", "Give a directory that training wrote."
+        )
+    needed = [part for part in pipeline_parts(family) if part != "vae" and not (part == "unet" and full)]
+    root = folder(base, needed)
+    quiet()
+    parts["vae"] = load_vae(base, torch_dtype)
+    parts["unet"] = unet_from(model_dir / UNET, torch_dtype) if full and model_dir else load_unet(base, torch_dtype)
+    pipeline = pipeline_from(family, root, torch_dtype, parts)
+    if lora and model_dir:
+        _add_lora(pipeline, model_dir)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(device)
+
+
+def export(model_dir: Path, base: BaseModel, out: Path, torch_dtype: torch.dtype = torch.float32) -> Path:
+    """Write a complete diffusers folder with the LoRA fused; `DiffusionPipeline.from_pretrained(out)` loads it."""
+    pipeline = load_pipeline(model_dir, base, torch_dtype)
+    if (model_dir / LORA_WEIGHTS).is_file():
+        pipeline.fuse_lora()
+        pipeline.unload_lora_weights()
+    for part in (pipeline.unet, pipeline.vae):
+        part.register_to_config(_name_or_path=base.repo)
+    pipeline.save_pretrained(out, safe_serialization=True)
+    return out
+
+
+def _add_lora(pipeline: Any, model_dir: Path) -> None:
+    try:
+        pipeline.load_lora_weights(model_dir, weight_name=LORA_WEIGHTS)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{model_dir / LORA_WEIGHTS} does not fit {type(pipeline).__name__}: {error}",
+            f"Use the base recorded in {BASE}.",
+        ) from error

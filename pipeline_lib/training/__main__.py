@@ -1,0 +1,62 @@
+"""`python -m pipeline_lib.training spec.json`; on several GPUs `accelerate launch -m pipeline_lib.training spec.json`.
+
+Exit codes: 0 done; 75 (EX_TEMPFAIL) stopped by SIGTERM after a checkpoint: start me again; 2 an error a user can fix,
+its message on stderr; anything else is a crash. `<run_dir>/status.json` says the same for launchers that hide codes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from pipeline_lib.errors import PipelineError
+from pipeline_lib.training.spec import INTERRUPTED, USER_ERROR, read_spec
+
+
+def main(arguments: list[str]) -> int:
+    """Train the spec named by the only argument; returns the exit code."""
+    if len(arguments) != 1:
+        print("usage: python -m pipeline_lib.training spec.json", file=sys.stderr)
+        return USER_ERROR
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    try:
+        spec = read_spec(Path(arguments[0]))
+        status = Path(spec.run_dir) / "status.json"
+        status.parent.mkdir(parents=True, exist_ok=True)
+        _write(status, {"status": "running"})
+        _set_threads()
+        from pipeline_lib.training.trainer import train  # after _set_threads, and slow: it loads torch
+
+        try:
+            outcome = train(spec, stop.is_set)
+        except PipelineError as error:
+            _write(status, {"status": "failed", "error": type(error).__name__, "message": str(error)})
+            raise
+        _write(status, {"status": outcome})
+    except PipelineError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return USER_ERROR
+    return 0 if outcome == "done" else INTERRUPTED
+
+
+def _set_threads() -> None:
+    """One thread unless OMP_NUM_THREADS says otherwise: the number decides how sums round, so the default is fixed."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def _write(status: Path, content: dict[str, str]) -> None:
+    if os.environ.get("RANK", "0") != "0":
+        return
+    scratch = status.with_suffix(".tmp")
+    scratch.write_text(json.dumps(content) + "\n")
+    os.replace(scratch, status)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

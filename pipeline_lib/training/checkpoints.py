@@ -1,0 +1,133 @@
+"""Checkpoints: everything a run needs to continue exactly, as safetensors and JSON, published atomically.
+
+`<run_dir>/checkpoints/step-000200/` holds `state.json` (written last, with the hash of every other file),
+`trainable.safetensors`, `optimizer.safetensors`, and where they exist `reference.safetensors` (after a refresh) and
+`annotator-<i>.safetensors`. Order and noise of the pairs follow from the step alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pipeline_lib.digest import file_sha256
+from pipeline_lib.errors import CheckpointError
+
+KEPT = 2
+_NAME = re.compile(r"step-(\d{6,})")
+_STATE = "state.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A training state.
+
+    Attributes:
+        step: optimizer steps done.
+        run: identity of the run (`spec.run_digest`) with the number of pairs per step.
+        tensors: groups of named tensors: "trainable", "optimizer", "reference", "annotator-0", ...
+        scalars: JSON values: optimizer values that are not tensors, refreshes done, gradient scaler.
+    """
+
+    step: int
+    run: str
+    tensors: Mapping[str, Mapping[str, Tensor]]
+    scalars: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Publish a checkpoint below `folder`, keep the newest `KEPT`; raises CheckpointError (disk full, ...)."""
+    target = folder / f"step-{checkpoint.step:06d}"
+    scratch = folder / f".{target.name}.{uuid.uuid4().hex}.tmp"
+    try:
+        scratch.mkdir(parents=True)
+        for group, tensors in checkpoint.tensors.items():
+            flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+            save_file(flat, scratch / f"{group}.safetensors")
+        files = {path.name: file_sha256(path) for path in sorted(scratch.iterdir())}
+        state = {"step": checkpoint.step, "run": checkpoint.run, "scalars": dict(checkpoint.scalars), "files": files}
+        (scratch / _STATE).write_text(json.dumps(state, sort_keys=True))
+        for path in scratch.iterdir():
+            _sync(path)
+        shutil.rmtree(target, ignore_errors=True)
+        os.rename(scratch, target)
+    except OSError as error:
+        raise CheckpointError(
+            f"Cannot write checkpoint {target}: {error}. Earlier checkpoints are intact.",
+            "Free space or fix permissions, then start the run again; it continues from the newest checkpoint.",
+        ) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    for old in _all(folder)[:-KEPT]:
+        shutil.rmtree(old)
+    return target
+
+
+def latest(folder: Path, run: str) -> Checkpoint | None:
+    """The newest intact checkpoint below `folder`, or None; raises CheckpointError when it belongs to another run."""
+    for path in reversed(_all(folder)):
+        checkpoint = _load(path)
+        if checkpoint is None:
+            continue
+        if checkpoint.run != run:
+            raise CheckpointError(
+                f"{path} belongs to another run: model, configuration, data or number of processes differ.",
+                "Give another run_dir, or delete this one to start again.",
+            )
+        return checkpoint
+    return None
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer, names: list[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and JSON values of an optimizer's state, each under `<parameter name>/<key>`."""
+    tensors: dict[str, Tensor] = {}
+    values: dict[str, Any] = {}
+    for index, entries in optimizer.state_dict()["state"].items():
+        for key, value in entries.items():
+            (tensors if isinstance(value, Tensor) else values)[f"{names[index]}/{key}"] = value
+    return tensors, values
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, names: list[str], tensors: Mapping[str, Tensor], values: Mapping[str, Any]
+) -> None:
+    """Put back what `optimizer_state` took."""
+    index = {name: i for i, name in enumerate(names)}
+    state: dict[int, dict[str, Any]] = {}
+    for path, value in {**values, **tensors}.items():
+        name, _, key = path.rpartition("/")
+        state.setdefault(index[name], {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _all(folder: Path) -> list[Path]:
+    found = [(int(match[1]), path) for path in folder.glob("step-*") if (match := _NAME.fullmatch(path.name))]
+    return [path for _, path in sorted(found)]
+
+
+def _load(path: Path) -> Checkpoint | None:
+    """None when files are missing or their bytes are not those that were written."""
+    try:
+        state = json.loads((path / _STATE).read_text())
+        if any(file_sha256(path / name) != sha for name, sha in state["files"].items()):
+            return None
+        tensors = {Path(name).stem: load_file(path / name) for name in state["files"]}
+    except (OSError, ValueError, KeyError):
+        return None
+    return Checkpoint(state["step"], state["run"], tensors, state["scalars"])
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,150 @@
+"""Methods: a loss, its reference policy, its annotators, and the labels it can use. Importing this loads no torch.
+
+Adding one: a function in losses.py with the signature `Loss`, and an entry in `METHODS`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from pipeline_lib.config import TrainConfig, require
+from pipeline_lib.errors import LabelError
+from pipeline_lib.registry import Registry, unknown_name
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from pipeline_lib.training.losses import Loss
+
+_LOSSES = "pipeline_lib.training.losses"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """How a method trains.
+
+    Attributes:
+        loss: name in `LOSSES`.
+        recipe: the label recipe it is meant for, by name.
+        reference: "frozen" base model, "refresh" copies the policy into it every `reference_refresh` steps, or "none".
+        annotators: Adaptive-DPO's historical models (EMA footprints of the trainable parameters) are kept.
+        hard_labels: targets must be 0 or 1.
+        synthetic: needs the synthetic annotator's `g_hat` for every pair and human labels for some.
+        flip_rate: uses `TrainConfig.flip_rate`.
+    """
+
+    loss: str
+    recipe: str = "human"
+    reference: Literal["frozen", "refresh", "none"] = "frozen"
+    annotators: bool = False
+    hard_labels: bool = False
+    synthetic: bool = False
+    flip_rate: bool = False
+
+
+LOSSES: Registry[Loss] = Registry(
+    "loss",
+    {
+        "diffusion-dpo": f"{_LOSSES}:diffusion_dpo",
+        "ipo": f"{_LOSSES}:ipo",
+        "robust-dpo": f"{_LOSSES}:robust_dpo",
+        "conservative-dpo": f"{_LOSSES}:conservative_dpo",
+        "hinge": f"{_LOSSES}:hinge",
+        "sft-chosen": f"{_LOSSES}:sft_chosen",
+        "adaptive-dpo": f"{_LOSSES}:adaptive_dpo",
+        "adaptive-ipo": f"{_LOSSES}:adaptive_ipo",
+        "dedpo": f"{_LOSSES}:dedpo",
+    },
+)
+
+METHODS: dict[str, Method] = {
+    "diffusion-dpo": Method(loss="diffusion-dpo"),
+    "balanced-dpo": Method(loss="diffusion-dpo", recipe="balanced", reference="refresh"),
+    "dedpo": Method(loss="dedpo", recipe="dedpo25", synthetic=True),
+    "adaptive-dpo": Method(loss="adaptive-dpo", annotators=True, hard_labels=True),
+    "adaptive-ipo": Method(loss="adaptive-ipo", annotators=True, hard_labels=True),
+    "ipo": Method(loss="ipo"),
+    "hinge": Method(loss="hinge"),
+    "robust-dpo": Method(loss="robust-dpo", flip_rate=True),
+    "conservative-dpo": Method(loss="conservative-dpo", flip_rate=True),
+    "sft-chosen": Method(loss="sft-chosen", reference="none"),
+}
+
+
+def method(name: str) -> Method:
+    """The method of that name; raises UnknownNameError with suggestions."""
+    if name not in METHODS:
+        raise unknown_name("method", name, sorted(METHODS))
+    return METHODS[name]
+
+
+def check_config(config: TrainConfig) -> Method:
+    """The method of a configuration; raises ConfigError for settings that cannot do what they say."""
+    chosen = method(config.method)
+    for name in ("steps", "batch_size", "gradient_accumulation", "lora_rank", "checkpoint_every"):
+        require(getattr(config, name) >= 1, f"{name} is {getattr(config, name)}.", f"Set {name} to 1 or more.")
+    for name in ("beta", "learning_rate", "max_grad_norm", "lora_alpha"):
+        require(getattr(config, name) > 0, f"{name} is {getattr(config, name)}.", f"Set {name} above 0.")
+    require(0 <= config.prompt_dropout < 1, f"prompt_dropout is {config.prompt_dropout}.", "Set it in [0, 1).")
+    require(0 <= config.warmup_steps <= config.steps, f"warmup_steps is {config.warmup_steps}.", "Set it in 0..steps.")
+    refreshes = config.reference_refresh > 0
+    require(
+        refreshes or chosen.reference != "refresh",
+        f"{config.method} copies the policy into its reference every reference_refresh steps, which is 0.",
+        "Set reference_refresh (BalancedDPO: 100), or train diffusion-dpo on the same labels for a frozen reference.",
+    )
+    require(
+        not refreshes or chosen.reference == "refresh",
+        f"reference_refresh is {config.reference_refresh}, but {config.method} never refreshes.",
+        "Set reference_refresh to 0, or use balanced-dpo.",
+    )
+    require(
+        0 < config.flip_rate < 0.5 if chosen.flip_rate else config.flip_rate == 0,
+        f"flip_rate is {config.flip_rate}, method {config.method}.",
+        "Set it in (0, 0.5) for robust-dpo and conservative-dpo, and to 0 for every other method.",
+    )
+    decays = config.ema_decays
+    require(
+        not chosen.annotators or (len(decays) > 0 and all(0 <= decay < 1 for decay in decays)),
+        f"ema_decays is {decays}.",
+        "Give at least one decay in [0, 1): the stability of the metric is a variance over models.",
+    )
+    return chosen
+
+
+def check_labels(config: TrainConfig, labels: pl.DataFrame) -> None:
+    """Raise LabelError, naming the recipe that works, when `labels` (schema LABELS) cannot train the method."""
+    chosen = method(config.method)
+    remedy = f"Build the labels with recipe {chosen.recipe!r}"
+    if labels.is_empty():
+        raise LabelError(f"{config.method}: the label dataset has no pairs.", f"{remedy} from pairs that have labels.")
+    target = labels["target"]
+    outside = int((target.is_null() | target.is_nan() | ~target.is_between(0, 1)).sum())
+    if outside:
+        raise LabelError(f"{outside} of {len(labels)} targets are not probabilities.", f"{remedy}.")
+    if bool((target == 0.5).all()):
+        raise LabelError("Every pair is a tie: there is nothing to learn.", f"{remedy} from pairs with a winner.")
+    undecided = int((~target.is_in([0.0, 1.0])).sum())
+    if chosen.hard_labels and undecided:
+        raise LabelError(
+            f"{config.method} needs a winner in every pair; {undecided} of {len(labels)} targets are ties or soft.",
+            f"{remedy} with the step filter_ties, or use diffusion-dpo, which takes probabilities.",
+        )
+    if chosen.synthetic:
+        _check_synthetic(config.method, labels, remedy)
+
+
+def _check_synthetic(name: str, labels: pl.DataFrame, remedy: str) -> None:
+    missing = int((labels["g_hat"].is_null() | labels["g_hat"].is_nan()).sum())
+    if missing:
+        raise LabelError(
+            f"{name} needs the synthetic annotator's g_hat for every pair; {missing} of {len(labels)} have none.",
+            f"{remedy}: it reveals a share of the human labels and pseudo-labels all pairs.",
+        )
+    human = labels.filter(labels["is_human"])["human"]
+    if human.is_empty() or human.null_count():
+        raise LabelError(
+            f"{name} corrects with human labels; {len(human)} pairs are human, {human.null_count()} without label.",
+            f"{remedy}: it keeps the revealed human labels in the column `human`.",
+        )

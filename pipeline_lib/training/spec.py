@@ -1,0 +1,80 @@
+"""The job of one training process, as a JSON file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pipeline_lib.config import BaseModel, TrainConfig
+from pipeline_lib.digest import digest
+from pipeline_lib.errors import ConfigError
+from pipeline_lib.registry import unknown_name
+
+T = TypeVar("T")
+
+# Exit codes of the training process.
+USER_ERROR = 2
+"""A typed error; the message on stderr ends with what to do."""
+INTERRUPTED = 75
+"""Stopped by SIGTERM after a checkpoint (EX_TEMPFAIL): start it again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSpec:
+    """What to train, on what, and where to write.
+
+    Attributes:
+        model: the base model.
+        train: method and hyper-parameters.
+        encoded: URI of the finished dataset of the encode stage.
+        labels: URI of the finished dataset of the label stage.
+        run_dir: local folder for metrics, checkpoints and the result; a run started again in it continues.
+    """
+
+    model: BaseModel
+    train: TrainConfig
+    encoded: str
+    labels: str
+    run_dir: str
+
+
+def write_spec(path: Path, spec: TrainSpec) -> None:
+    """Write a spec that `read_spec` reads back equal."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(asdict(spec), indent=1, sort_keys=True) + "\n")
+
+
+def read_spec(path: Path) -> TrainSpec:
+    """The spec in a JSON file; raises ConfigError for unreadable JSON and for unknown or missing fields."""
+    try:
+        raw = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{path} is not a readable training spec: {error}.", "Write it with write_spec()."
+        ) from error
+    parts = {
+        **raw,
+        "model": _build(BaseModel, raw.get("model", {})),
+        "train": _build(TrainConfig, raw.get("train", {})),
+    }
+    return _build(TrainSpec, parts)
+
+
+def run_digest(spec: TrainSpec, encoded_digest: str, labels_digest: str) -> str:
+    """Identity of a run: everything that decides its result. How often it checkpoints and where it writes do not."""
+    train = {name: value for name, value in asdict(spec.train).items() if name != "checkpoint_every"}
+    return digest([asdict(spec.model), train, encoded_digest, labels_digest])
+
+
+def _build(cls: type[T], values: dict[str, Any]) -> T:
+    known = [f.name for f in fields(cls)]  # type: ignore[arg-type]  # cls is a dataclass; the bound is not expressible
+    for name in values:
+        if name not in known:
+            raise unknown_name(f"{cls.__name__} field", name, known)
+    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    try:
+        return cls(**plain)
+    except TypeError as error:
+        raise ConfigError(f"Incomplete training spec: {error}.", "Give every field that has no default.") from error
