@@ -7,6 +7,7 @@ folder: a finished one is reused, an unfinished one continued shard by shard, an
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -180,12 +181,10 @@ class DatasetWriter:
         return self._publish(path, lambda target: _copy(file, Path(target)))
 
     def discard(self, folder: str) -> None:
-        """Remove a folder of intermediate files, if it is there; a committed dataset does not consist of them."""
+        """Remove a folder of intermediate files as far as possible; a committed dataset does not consist of them."""
         fs, root = url_to_fs(self.uri)
-        try:
+        with contextlib.suppress(OSError):  # gone already, or another run of the same question still writes there
             fs.rm(f"{root}/{folder}", recursive=True)
-        except FileNotFoundError:
-            return
 
     def commit(self, shards: Iterable[Shard], counts: Mapping[str, int] | None = None) -> Dataset:
         """Write the manifest; the dataset exists from here on. Totals are the shards' counts plus `counts`."""

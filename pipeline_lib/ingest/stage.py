@@ -65,6 +65,7 @@ def ingest(store: str, config: IngestConfig, progress: Progress | None = None) -
         return finish(job, units)
     except (StoreError, FileNotFoundError):
         if done := job.writer.finished():  # another run of the same question was faster and has removed work/
+            job.writer.discard("work")
             return done
         raise
 

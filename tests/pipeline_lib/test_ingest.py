@@ -1,0 +1,244 @@
+"""What ingest keeps, rejects and groups."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import struct
+import unicodedata
+import zlib
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from pipeline_lib.config import IngestConfig
+from pipeline_lib.digest import text_id
+from pipeline_lib.errors import ConfigError, SourceError
+from pipeline_lib.ingest import Reason, ingest, normalise_prompt, prompt_id
+from pipeline_lib.store import Dataset, verify
+from tests.pipeline_lib.source_files import PICKAPIC_V2, image_bytes, row, write_file, write_source
+
+DATA = Path(os.environ.get("PREFERENCE_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+
+
+def run(tmp_path: Path, *files: list[dict[str, Any]], **settings: Any) -> Dataset:
+    source = write_source(tmp_path / "source", *files)
+    return ingest(str(tmp_path / "store"), IngestConfig(source=str(source), **settings))
+
+
+def rejected(dataset: Dataset) -> list[tuple[str, str]]:
+    return list(dataset.scan("quarantine").select("locator", "reason").collect().iter_rows())
+
+
+def image_uids(dataset: Dataset) -> list[str]:
+    return sorted(dataset.scan("images").collect()["image_uid"])
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that declares a size and holds next to nothing."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def test_sound_rows_become_pairs_and_unique_images(tmp_path: Path) -> None:
+    shared = {"image_0_uid": "0-a", "jpg_0": image_bytes("0-a")}
+    dataset = run(tmp_path, [row(0), row(1)], [row(2), row(3, **shared)])
+    pairs = dataset.scan("pairs").collect()
+    assert pairs["image_0"].to_list() == ["0-a", "1-a", "2-a", "0-a"]
+    assert pairs["label_0"].to_list() == [1.0] * 4
+    assert pairs["user_id"].to_list() == ["0", "1", "0", "1"]
+    assert pairs["model_0"].to_list() == ["m0"] * 4
+    assert pairs["split"].to_list() == ["train"] * 4
+    assert pairs["pair_id"].n_unique() == 4
+    assert pairs["prompt_id"].to_list() == [text_id(prompt) for prompt in pairs["prompt"]]
+    images = dataset.scan("images").collect()
+    assert sorted(images["image_uid"]) == ["0-a", "0-b", "1-a", "1-b", "2-a", "2-b", "3-b"]
+    stored = images.row(by_predicate=pl.col("image_uid") == "2-b", named=True)
+    content = image_bytes("2-b", kind="JPEG")
+    assert stored["bytes"] == content
+    assert stored["sha256"] == hashlib.sha256(content).hexdigest()
+    assert (stored["width"], stored["height"]) == (16, 16)
+    assert dataset.counts == {"rows": 4, "pairs": 4, "ties": 0, "unlabelled": 0, "images": 7}
+    verify(dataset)
+    assert not (Path(dataset.uri) / "work").exists()
+
+
+BAD_ROWS: list[tuple[Reason, dict[str, Any]]] = [
+    (Reason.PROMPT_EMPTY, {"caption": " \t "}),
+    (Reason.PROMPT_EMPTY, {"caption": None}),
+    (Reason.PROMPT_NOT_UTF8, {"caption": b"caf\xe9"}),
+    (Reason.MISSING_UID, {"image_1_uid": None}),
+    (Reason.MISSING_UID, {"image_0_uid": ""}),
+    (Reason.SAME_IMAGE, {"image_1_uid": "1-a"}),
+    (Reason.LABELS_INCONSISTENT, {"label_1": 1.0}),
+    (Reason.LABELS_INCONSISTENT, {"label_0": 0.7, "label_1": 0.3}),
+    (Reason.LABELS_INCONSISTENT, {"label_0": None}),
+    (Reason.LABELS_INCONSISTENT, {"label_0": float("nan")}),
+    (Reason.IMAGE_MISSING, {"jpg_0": None}),
+    (Reason.IMAGE_MISSING, {"jpg_1": b""}),
+    (Reason.TOO_MANY_BYTES, {"jpg_1": image_bytes("large", size=64)}),
+    (Reason.TOO_MANY_PIXELS, {"jpg_0": png_header(30_000, 30_000)}),
+    (Reason.TOO_MANY_PIXELS, {"jpg_0": png_header(101, 100)}),
+    (Reason.IMAGE_TRUNCATED, {"jpg_1": image_bytes("1-b", kind="JPEG")[:-60]}),
+    (Reason.IMAGE_TRUNCATED, {"jpg_0": image_bytes("1-a")[:-100]}),
+    (Reason.IMAGE_UNDECODABLE, {"jpg_0": b"not an image"}),
+    (Reason.IMAGE_UNDECODABLE, {"jpg_0": b"GIF89a" + bytes(40)}),
+    (Reason.UID_CONFLICT, {"image_0_uid": "0-a", "jpg_0": image_bytes("other")}),
+    (Reason.DUPLICATE_ROW, {**row(0)}),
+]
+
+
+@pytest.mark.parametrize(("reason", "changes"), BAD_ROWS)
+def test_bad_row_is_quarantined_by_reason(tmp_path: Path, reason: Reason, changes: dict[str, Any]) -> None:
+    dataset = run(tmp_path, [row(0), row(1, **changes), row(2)], max_pixels=10_000, max_bytes=8_000)
+    assert rejected(dataset) == [("train-00000-of-00001.parquet#1", reason.value)]
+    assert dataset.scan("pairs").collect()["image_1"].to_list() == ["0-b", "2-b"]
+    assert dataset.counts[f"rejected:{reason.value}"] == 1
+    assert dataset.counts["rows"] == dataset.counts["pairs"] + 1 == 3
+
+
+def test_every_reason_has_a_bad_row() -> None:
+    assert {reason for reason, _ in BAD_ROWS} == set(Reason)
+
+
+def test_row_of_later_file_is_located_by_its_own_file(tmp_path: Path) -> None:
+    dataset = run(tmp_path, [row(0)], [row(i) for i in range(1, 7)] + [row(7, caption="")])
+    assert rejected(dataset) == [("train-00001-of-00002.parquet#6", "prompt-empty")]
+
+
+def test_ties_and_unlabelled_pairs_are_kept(tmp_path: Path) -> None:
+    tie = {"label_0": 0.5, "label_1": 0.5, "best_image_uid": "tie"}
+    hidden = {"has_label": False, "label_0": None, "label_1": None}
+    hidden_values = {"has_label": False, "label_0": 1.0, "label_1": 0.0}
+    dataset = run(
+        tmp_path, [row(0, **tie), row(1, **hidden), row(2, **hidden_values), row(3, label_0=0.0, label_1=1.0)]
+    )
+    assert dataset.scan("pairs").collect()["label_0"].to_list() == [0.5, None, None, 0.0]
+    assert (dataset.counts["ties"], dataset.counts["unlabelled"]) == (1, 2)
+
+
+def test_prompts_that_differ_in_space_or_unicode_form_are_one(tmp_path: Path) -> None:
+    spellings = ["a café", " a  café\n", unicodedata.normalize("NFD", "a café"), "a\u00a0café"]
+    dataset = run(tmp_path, [row(i, caption=text) for i, text in enumerate(spellings)])
+    pairs = dataset.scan("pairs").collect()
+    assert pairs["prompt"].unique().to_list() == ["a café"]
+    assert pairs["prompt_id"].unique().to_list() == [prompt_id(normalise_prompt(" a café"))]
+
+
+def test_images_only_shown_by_bad_rows_are_not_stored(tmp_path: Path) -> None:
+    dataset = run(tmp_path, [row(0, caption=""), row(1)])
+    assert image_uids(dataset) == ["1-a", "1-b"]
+
+
+def test_conflict_in_a_later_file_loses_whichever_file_is_read_first(tmp_path: Path) -> None:
+    other = {"image_1_uid": "0-b", "jpg_1": image_bytes("another")}
+    dataset = run(tmp_path, [row(0)], [row(1, **other), row(2)])
+    assert rejected(dataset) == [("train-00001-of-00002.parquet#0", "uid-conflict")]
+    images = dataset.scan("images").collect()
+    assert images.row(by_predicate=pl.col("image_uid") == "0-b", named=True)["bytes"] == image_bytes(
+        "0-b", kind="JPEG"
+    )
+
+
+def test_broken_first_copy_costs_only_the_rows_that_show_it(tmp_path: Path) -> None:
+    broken = {"image_0_uid": "x", "jpg_0": image_bytes("x")[:-100]}
+    sound = {"image_0_uid": "x", "jpg_0": image_bytes("x")}
+    other = {"image_0_uid": "x", "jpg_0": image_bytes("y")}
+    dataset = run(
+        tmp_path, [row(0, **broken)], [row(1, **broken), row(2, **sound)], [row(3, **sound), row(4, **other)]
+    )
+    assert rejected(dataset) == [
+        ("train-00000-of-00003.parquet#0", "image-truncated"),
+        ("train-00001-of-00003.parquet#0", "image-truncated"),
+        ("train-00002-of-00003.parquet#1", "uid-conflict"),
+    ]
+    assert dataset.scan("pairs").collect()["image_1"].to_list() == ["2-b", "3-b"]
+    x = dataset.scan("images").filter(pl.col("image_uid") == "x").collect()
+    assert x["bytes"].to_list() == [image_bytes("x")]
+    assert dataset.counts["images"] == dataset.scan("images").collect().height == 6
+
+
+def test_webp_and_grey_images_are_taken(tmp_path: Path) -> None:
+    out = io.BytesIO()
+    Image.new("L", (8, 4)).save(out, "WEBP")
+    dataset = run(tmp_path, [row(0, jpg_0=out.getvalue())])
+    assert dataset.scan("images").filter(pl.col("image_uid") == "0-a").collect().select("width", "height").row(0) == (
+        8,
+        4,
+    )
+
+
+def test_limit_reads_the_first_rows(tmp_path: Path) -> None:
+    dataset = run(tmp_path, [row(i) for i in range(6)], [row(i) for i in range(6, 12)], limit=8)
+    assert dataset.scan("pairs").collect()["image_0"].to_list() == [f"{i}-a" for i in range(8)]
+    assert dataset.counts["rows"] == 8
+    with pytest.raises(ConfigError, match="limit"):
+        run(tmp_path, [row(0)], limit=0)
+
+
+def test_optional_columns_may_be_absent_and_extra_ones_are_dropped(tmp_path: Path) -> None:
+    names = ["caption", "image_0_uid", "image_1_uid", "jpg_0", "jpg_1", "label_0"]
+    schema = pa.schema([*(PICKAPIC_V2.field(name) for name in names), pa.field("nsfw", pa.float64())])
+    rows = [{name: row(i).get(name) for name in schema.names} for i in range(2)]
+    write_file(tmp_path / "source" / "part-0.parquet", rows, schema=schema)
+    dataset = ingest(str(tmp_path / "store"), IngestConfig(source=str(tmp_path / "source"), split="validation"))
+    pairs = dataset.scan("pairs").collect()
+    assert pairs["user_id"].to_list() == pairs["created_at"].to_list() == [None, None]
+    assert pairs["label_0"].to_list() == [1.0, 1.0]
+    assert pairs["split"].to_list() == ["validation"] * 2
+    assert "nsfw" not in pairs.columns
+
+
+def test_v1_columns_are_taken(tmp_path: Path) -> None:
+    schema = pa.schema([field for field in PICKAPIC_V2 if field.name != "__index_level_0__"])
+    rows = [{name: row(0).get(name) for name in schema.names}]
+    write_file(tmp_path / "source" / "train-0.parquet", rows, schema=schema)
+    assert ingest(str(tmp_path / "store"), IngestConfig(source=str(tmp_path / "source"))).counts["pairs"] == 1
+
+
+def test_mirror_without_images_is_refused(tmp_path: Path) -> None:
+    schema = pa.schema([field for field in PICKAPIC_V2 if not field.name.startswith("jpg_")])
+    rows = [{name: row(0).get(name) for name in schema.names}]
+    write_file(tmp_path / "source" / "train-0.parquet", rows, schema=schema)
+    with pytest.raises(SourceError, match="no-images mirror"):
+        ingest(str(tmp_path / "store"), IngestConfig(source=str(tmp_path / "source")))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [(pa.field("jpg_0", pa.string()), "text"), (pa.field("label_0", pa.list_(pa.int8())), [1]), (None, None)],
+)
+def test_unusable_columns_are_named(tmp_path: Path, field: pa.Field | None, value: Any) -> None:
+    name = field.name if field else "image_0_uid"
+    columns = [field if field and old.name == name else old for old in PICKAPIC_V2 if field or old.name != name]
+    schema = pa.schema(columns)
+    rows = [{column: (value if column == name else row(0).get(column)) for column in schema.names}]
+    write_file(tmp_path / "source" / "train-0.parquet", rows, schema=schema)
+    with pytest.raises(SourceError, match=name):
+        ingest(str(tmp_path / "store"), IngestConfig(source=str(tmp_path / "source")))
+
+
+def test_file_that_is_not_parquet_is_named(tmp_path: Path) -> None:
+    source = write_source(tmp_path / "source", [row(0)])
+    (source / "train-00001.parquet").write_bytes(b"PAR1 nonsense")
+    with pytest.raises(SourceError, match=r"train-00001\.parquet"):
+        ingest(str(tmp_path / "store"), IngestConfig(source=str(source)))
+
+
+def test_real_pairs(tmp_path: Path) -> None:
+    folder = DATA / "mj-bench-objects"
+    if not folder.is_dir():
+        pytest.skip(f"real pairs are absent: no folder {folder} (set PREFERENCE_DATA)")
+    dataset = ingest(str(tmp_path), IngestConfig(source=str(folder), limit=50))
+    assert dataset.counts == {"rows": 50, "pairs": 50, "ties": 0, "unlabelled": 0, "images": 100}
+    assert dataset.scan("images").select("width", "height").unique().collect().rows() == [(1024, 1024)]
+    assert dataset.scan("pairs").collect()["model_0"].unique().sort().to_list() == ["edited", "original"]
