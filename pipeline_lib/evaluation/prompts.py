@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline_lib.digest import digest, text_id
+from pipeline_lib.digest import digest
 from pipeline_lib.errors import ConfigError, EvaluationError, HubError
+from pipeline_lib.ingest import normalise_prompt, prompt_id
 from pipeline_lib.registry import Registry, unknown_name
 from pipeline_lib.store import Dataset
 
@@ -52,16 +53,6 @@ PICKAPIC = ("liuhuohuo2/pick-a-pic-v2", "f602d48", "data/validation_unique-*.par
 """Repository, revision and file of the sets that live on the hub (the original Pick-a-Pic repository is gone)."""
 
 
-def normalise(text: str) -> str:
-    """NFC without outer white space: the form in which prompts are compared and identified, as in ingest."""
-    return unicodedata.normalize("NFC", text).strip()
-
-
-def prompt_id(prompt: str) -> str:
-    """The id of a prompt in every dataset of the store."""
-    return text_id(normalise(prompt))
-
-
 def load_prompts(name: str, num_prompts: int | None = None) -> PromptSet:
     """A prompt set by registered name, or from a text file.
 
@@ -82,7 +73,7 @@ def load_prompts(name: str, num_prompts: int | None = None) -> PromptSet:
         found = PromptSet(path.name, _from_file(path))
     else:
         raise unknown_name("prompt set (or file)", name, PROMPT_SETS.names())
-    prompts = tuple(dict.fromkeys(p for p in map(normalise, found.prompts) if p))
+    prompts = tuple(dict.fromkeys(p for p in map(normalise_prompt, found.prompts) if p))
     if not prompts:
         raise ConfigError(f"The prompt set {name!r} is empty.", "Give a file with one prompt per line.")
     if num_prompts is not None:

@@ -39,7 +39,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class WinRate:
-    """One scorer's verdict on (challenger, reference). `wins` counts the rows in which the challenger scores higher."""
+    """One scorer's verdict. `wins` counts the rows in which the challenger scores higher than the reference."""
 
     wins: int
     ties: int
@@ -49,7 +49,7 @@ class WinRate:
     difference: Interval
     """Mean of challenger minus reference, in the scorer's units."""
     p_value: float
-    """Two-sided sign test over prompts (a prompt counts once, whatever its number of seeds; tied prompts are left out)."""
+    """Two-sided sign test over prompts: each counts once, whatever its number of seeds; tied ones are left out."""
     p_holm: float
     """The same, Holm-corrected over the scorers."""
 
@@ -78,7 +78,8 @@ def outcomes(challenger: ArrayLike, reference: ArrayLike) -> Floats:
     bad = int(np.sum(~np.isfinite(ours)) + np.sum(~np.isfinite(theirs)))
     if bad:
         raise EvaluationError(
-            f"{bad} of {2 * ours.size} scores are not finite.", "Look at the scorer's inputs: its images or weights are broken."
+            f"{bad} of {2 * ours.size} scores are not finite.",
+            "Look at the scorer's inputs: its images or weights are broken.",
         )
     difference = ours - theirs
     margin = TIE_SPREAD * float(np.std(np.concatenate([ours, theirs])))
@@ -179,9 +180,7 @@ def bootstrap(
     low, high = np.quantile(means, [tail, 1.0 - tail], axis=0)
     # An exact sum, so that the point does not depend on the order of the rows.
     points = [math.fsum(column) / len(column) for column in values.T]
-    return [
-        Interval(p, min(float(lo), p), max(float(hi), p)) for p, lo, hi in zip(points, low, high, strict=True)
-    ]
+    return [Interval(p, min(float(lo), p), max(float(hi), p)) for p, lo, hi in zip(points, low, high, strict=True)]
 
 
 def sign_test(wins: Floats, index: NDArray[np.integer]) -> float:
@@ -212,7 +211,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _exact_if_unanimous(interval: Interval, wins: Floats, clusters: int) -> Interval:
-    """Clopper-Pearson's bound where every row won, or every row lost: the bootstrap would give an interval of length 0."""
+    """Clopper-Pearson's bound where all rows won, or all lost: the bootstrap's interval would have length 0."""
     bound = ((1.0 - CONFIDENCE) / 2) ** (1.0 / clusters)
     if np.all(wins == 1.0):
         return Interval(1.0, bound, 1.0)

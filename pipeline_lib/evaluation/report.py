@@ -1,0 +1,180 @@
+"""The report of an evaluation: every number and setting as JSON, and one self-contained HTML page made from it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+
+from pipeline_lib.evaluation.charts import Curve, Whisker, curve_chart, percent, verdict, whisker_chart
+from pipeline_lib.evaluation.examples import Example
+from pipeline_lib.evaluation.winrates import CONFIDENCE, RESAMPLES, TIE_SPREAD, TRUE, Comparison, Interval
+
+EXAMPLES = 12
+"""Examples shown at each end (worst regressions, best wins), shared out among the challengers."""
+THUMBNAIL = 320
+"""Longest side of an image in the page, in pixels; larger ones are scaled down so that the page stays small."""
+PIXELATED_BELOW = 128
+
+CURVES = {"loss": "Loss", "implicit_accuracy": "Implicit accuracy", "margin": "Margin"}
+"""Columns of the trainer's metrics.jsonl that are drawn, with their titles."""
+
+LABELS = {
+    TRUE: "True utility",
+    "average": "Average of the scorers",
+    "clip": "CLIP",
+    "pickscore": "PickScore",
+    "hpsv2": "HPSv2",
+    "aesthetic": "Aesthetic",
+    "imagereward": "ImageReward",
+}
+
+
+def comparison_numbers(comparison: Comparison) -> dict[str, Any]:
+    """A comparison as JSON: intervals become [point, low, high]."""
+    scorers = {}
+    for name, rate in comparison.scorers.items():
+        row = asdict(rate)
+        scorers[name] = {**row, "win_rate": _triple(rate.win_rate), "difference": _triple(rate.difference)}
+    return {
+        "rows": comparison.rows,
+        "prompts": comparison.prompts,
+        "average": _triple(comparison.average),
+        "scorers": scorers,
+    }
+
+
+def statistics_used() -> dict[str, Any]:
+    """How the numbers were made, in words and values, for `report.json`."""
+    return {
+        "win_rate": "(wins + ties / 2) / rows; a row is one (prompt, seed), the same initial noise for both models",
+        "interval": f"{CONFIDENCE:.0%} percentile bootstrap over prompts, {RESAMPLES} resamples, seed 0",
+        "tie": f"scores within {TIE_SPREAD:g} of their pooled standard deviation",
+        "p_value": "exact two-sided sign test over prompts; p_holm is Holm-corrected over the scorers",
+        "average": "mean over the scorers of each row's outcome; the true utility is not among them",
+    }
+
+
+def training_curves(metrics: Sequence[Mapping[str, Any]]) -> list[Curve]:
+    """A run's curves from its metrics.jsonl objects. Where a resumed run logged a step twice, the last counts."""
+    by_step = {int(row["step"]): row for row in metrics if "step" in row}
+    steps = sorted(by_step)
+    curves = []
+    for key, title in CURVES.items():
+        values = {step: float(by_step[step][key]) for step in steps if by_step[step].get(key) is not None}
+        finite = {step: value for step, value in values.items() if math.isfinite(value)}
+        if finite:
+            curves.append(Curve(title, list(finite), list(finite.values())))
+    return curves
+
+
+def render(
+    report: Mapping[str, Any],
+    examples: Mapping[str, tuple[Sequence[Example], Sequence[Example]]],
+    curves: Mapping[str, Sequence[Curve]],
+) -> str:
+    """The HTML page.
+
+    Args:
+        report: the content of `report.json`.
+        examples: challenger -> (worst regressions, worst first; best wins, best first).
+        curves: challenger -> curves of its training run; may lack challengers.
+    """
+    environment = Environment(
+        loader=PackageLoader("pipeline_lib.evaluation"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": percent,
+        "number": _number,
+        "signed": _signed,
+        "p_value": _p_value,
+        "label": label,
+        "image": data_uri,
+        "pixelated": lambda png: max(_size(png)) < PIXELATED_BELOW,
+    }
+    names = list(report["comparisons"])
+    sections = [_section(report, name, number, curves.get(name, ())) for number, name in enumerate(names)]
+    return environment.get_template("report.html.j2").render(
+        report=report, sections=sections, examples=examples, reference=report["reference"]
+    )
+
+
+def label(name: str) -> str:
+    """A scorer's name as people write it."""
+    return LABELS.get(name, name)
+
+
+def data_uri(png: bytes) -> str:
+    """An image as a data URI: as it is when small, else scaled to THUMBNAIL and JPEG."""
+    if max(_size(png)) <= THUMBNAIL:
+        return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    with Image.open(io.BytesIO(png)) as image:
+        small = image.convert("RGB")
+    small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    small.save(buffer, format="JPEG", quality=82)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _section(report: Mapping[str, Any], name: str, number: int, curves: Sequence[Curve]) -> dict[str, Any]:
+    comparison = report["comparisons"][name]
+    scorers = comparison["scorers"]
+    summaries = {TRUE: scorers[TRUE]["win_rate"]} if TRUE in scorers else {}
+    judges = {scorer: row["win_rate"] for scorer, row in scorers.items() if scorer != TRUE}
+    if len(judges) > 1:
+        summaries["average"] = comparison["average"]
+    headline = next(iter(summaries), None) or next(iter(judges))
+    point, low, high = summaries.get(headline) or judges[headline]
+    rows = [
+        Whisker(label(name), point, low, high, strong=name in summaries)
+        for name, (point, low, high) in [*summaries.items(), *judges.items()]
+    ]
+    title = f"Win rate of {name} over {report['reference']}, by scorer, with 95% intervals"
+    return {
+        "name": name,
+        "number": number,
+        "comparison": comparison,
+        "headline": headline,
+        "rate": (point, low, high),
+        "verdict": verdict(low, high),
+        "worse_by": [label(scorer) for scorer, rate in judges.items() if verdict(rate[1], rate[2]) == "worse"],
+        "verdicts": {scorer: verdict(*row["win_rate"][1:]) for scorer, row in scorers.items()},
+        "order": [*(k for k in summaries if k in scorers), *judges],
+        "chart": whisker_chart(rows, title, f"rates-{number}"),
+        "curves": [
+            {"label": curve.label, "chart": curve_chart(curve, f"curve-{number}-{i}")}
+            for i, curve in enumerate(curves)
+        ],
+    }
+
+
+def _triple(interval: Interval) -> list[float]:
+    return [interval.point, interval.low, interval.high]
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.2f}"
+
+
+def _signed(value: float) -> str:
+    # A true minus sign, which screen readers speak; a hyphen they skip.
+    return f"{'+' if value >= 0 else '−'}{_number(abs(value))}"
+
+
+def _p_value(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{math.floor(value * 1000 + 0.5) / 1000:.3f}"
+
+
+def _size(png: bytes) -> tuple[int, int]:
+    with Image.open(io.BytesIO(png)) as image:
+        return image.size

@@ -1,0 +1,84 @@
+"""Stage "image-scores": all scorers' verdicts on one model's images, stored once for all comparisons."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from pipeline_lib import store
+from pipeline_lib.evaluation.generate import Progress
+from pipeline_lib.evaluation.prompts import PromptSet
+from pipeline_lib.evaluation.winrates import TRUE
+from pipeline_lib.scoring import load_scorers, score_images
+from pipeline_lib.store import Dataset, DatasetWriter, Shard
+
+STAGE = "image-scores"
+VERSION = 1
+KEYS = ("prompt_id", "seed")
+
+Judge = Callable[[list[Image.Image], list[str]], Mapping[str, np.ndarray]]
+"""Images and their prompts -> scorer -> float32 scores (n,)."""
+
+
+def score_generated(
+    root: str,
+    images: Dataset,
+    prompts: PromptSet,
+    identities: Sequence[Mapping[str, Any]],
+    judge: Judge,
+    *,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Columns prompt_id, seed, one float32 per scorer, and `true` where it is known; shards parallel to the images'.
+
+    Args:
+        root: the store's URL.
+        images: a dataset of stage "images" made for `prompts`.
+        identities: what decides the scores (`scoring.Located.identity`), in the order of the columns.
+        judge: gives the scores; called only for shards that are not there yet.
+        progress: called with (images scored, images in all) after each shard.
+    """
+    question = {"scorers": list(identities), "truth": prompts.name if prompts.truth else None}
+    writer = store.writer(root, STAGE, VERSION, question, [images])
+    total = sum(shard.rows for shard in images.tables())
+    if finished := writer.finished():
+        if progress:
+            progress(total, total)
+        return finished
+    shards: list[Shard] = []
+    for shard in images.tables():
+        shards.append(writer.existing(shard.path) or score_shard(writer, images, shard, prompts, judge))
+        if progress:
+            progress(sum(s.rows for s in shards), total)
+    return writer.commit(shards)
+
+
+def score_shard(writer: DatasetWriter, images: Dataset, shard: Shard, prompts: PromptSet, judge: Judge) -> Shard:
+    """Score and publish one shard of generated images."""
+    table = images.read(shard)
+    pictures = [Image.open(io.BytesIO(png)).convert("RGB") for png in table["image"].to_pylist()]
+    texts = table["prompt"].to_pylist()
+    columns = dict(judge(pictures, texts))
+    if prompts.truth:
+        columns[TRUE] = prompts.truth(pictures, texts)
+    scored = table.select(KEYS)
+    for name, values in columns.items():
+        scored = scored.append_column(name, pa.array(np.asarray(values, np.float32)))
+    return writer.write_table(shard.path, scored)
+
+
+def lazy_judge(names: Sequence[str], mirror: str, device: str) -> Judge:
+    """All scorers, loaded when the first image needs them."""
+    loaded: list[Any] = []
+
+    def judge(pictures: list[Image.Image], texts: list[str]) -> Mapping[str, np.ndarray]:
+        if not loaded:
+            loaded.extend(load_scorers(list(names), mirror, device))
+        return score_images(loaded, pictures, texts)
+
+    return judge

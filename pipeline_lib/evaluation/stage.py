@@ -1,0 +1,220 @@
+"""Stage "evaluation": models compared on the same prompts and noise, by every scorer, with the report.
+
+Images ("images", one dataset per model) and their scores ("image-scores") are datasets of their own, so the base is
+painted and scored once, however many checkpoints are compared with it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline_lib import schemas, store
+from pipeline_lib.config import BaseModel, EvaluateConfig
+from pipeline_lib.digest import digest
+from pipeline_lib.errors import ConfigError, EvaluationError
+from pipeline_lib.evaluation import report as reports
+from pipeline_lib.evaluation.charts import Curve
+from pipeline_lib.evaluation.examples import Scored, choose
+from pipeline_lib.evaluation.generate import Progress, base_identity, generate, shard_path
+from pipeline_lib.evaluation.prompts import PromptSet, leaked, load_prompts
+from pipeline_lib.evaluation.scores import KEYS, lazy_judge, score_generated
+from pipeline_lib.evaluation.winrates import compare
+from pipeline_lib.ingest import prompt_id
+from pipeline_lib.scoring import SCORERS
+from pipeline_lib.store import Dataset, DatasetWriter, Shard
+
+STAGE = "evaluation"
+VERSION = 1
+REPORT_JSON = "report.json"
+REPORT_HTML = "report.html"
+
+
+def evaluate(
+    root: str,
+    models: Mapping[str, Dataset | None],
+    base: BaseModel,
+    config: EvaluateConfig,
+    scorers: Sequence[str],
+    mirror: str,
+    training_pairs: Dataset | None = None,
+    progress: Progress | None = None,
+    *,
+    device: str = "cpu",
+    title: str | None = None,
+    metrics: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    pull: Mapping[str, str] | None = None,
+) -> Dataset:
+    """Generate, score, compare and report.
+
+    Args:
+        root: the store's URL.
+        models: name -> dataset of stage "model", or None for the base. All are compared with the base; without a
+            base, with the first.
+        base: the pipeline the models were trained from.
+        scorers: names in `scoring.SCORERS`; `mirror` says where their weights come from (`hub.snapshot`).
+        training_pairs: the ingest dataset that was trained on. Prompts that occur in it are reported and left out of
+            every number (their images stay in "images", which does not depend on what a model was trained on).
+        progress: called with (images painted and images scored, the sum of both at the end).
+        title: headline of the report.
+        metrics: model name -> objects of its training's metrics.jsonl, drawn as curves.
+        pull: model name -> text of the commands that fetch and use it.
+
+    Returns:
+        Table "" with one row per (model, prompt, seed): schemas.EVALUATION and one float32 column per scorer, `true`
+        among them where the prompt set knows the truth; `report.json` (its `win_rate[model][scorer]` is
+        [point, low, high]; `average` is the scorers' average); `report.html`.
+
+    Raises:
+        ConfigError, UnknownNameError: fewer than two models, two bases, no scorer, or an unknown name.
+        EvaluationError: every prompt was trained on, or a model paints non-finite pixels.
+        HubError, CheckpointError: the base, a model or a scorer cannot be loaded.
+    """
+    reference = _reference(models)
+    if not scorers:
+        raise ConfigError("An evaluation needs at least one scorer.", f"Choose from {', '.join(SCORERS.names())}.")
+    prompts = load_prompts(config.prompts, config.num_prompts)
+    leaks = _leaks(prompts, training_pairs)
+    identities = [SCORERS.get(name)(mirror).identity() for name in scorers]
+
+    images: dict[str, Dataset] = {}
+    scored: dict[str, Dataset] = {}
+    each = len(prompts.prompts) * len(config.seeds)
+    total = 2 * len(models) * each
+    for number, (name, model) in enumerate(models.items()):
+        step = _shifted(progress, number * each, total)
+        images[name] = generate(root, model, base, prompts, config, device=device, progress=step)
+    judge = lazy_judge(scorers, mirror, device)
+    for number, name in enumerate(models, start=len(models)):
+        step = _shifted(progress, number * each, total)
+        scored[name] = score_generated(root, images[name], prompts, identities, judge, progress=step)
+
+    curves = {name: reports.training_curves(rows) for name, rows in (metrics or {}).items()}
+    about: dict[str, Any] = {
+        "title": title or f"{', '.join(name for name in models if name != reference)} against {reference}",
+        "reference": reference,
+        "settings": {**_plain(config), "prompts": prompts.name},
+        "base": {**base_identity(base), "revision": base.revision},
+        "scorers": {str(i["scorer"]): {k: v for k, v in i.items() if k != "scorer"} for i in identities},
+        "pull": dict(pull or {}),
+    }
+    drawn = digest({name: list(lines) for name, lines in curves.items()}, 16)
+    pairs = [training_pairs] if training_pairs else []
+    question = {**about, "models": list(models), "curves": drawn}
+    writer = store.writer(root, STAGE, VERSION, question, [*images.values(), *scored.values(), *pairs])
+    if finished := writer.finished():
+        return finished
+
+    kept = {prompt_id(prompt) for prompt in prompts.prompts if prompt not in leaks}
+    about["prompts"] = {
+        "name": prompts.name,
+        "digest": prompts.digest,
+        "used": len(kept),
+        "checked": training_pairs is not None,
+        "leaked": list(leaks),
+    }
+    about["statistics"] = reports.statistics_used()
+    about["training_pairs"] = [{"uri": p.path(), "digest": p.digest} for p in pairs]
+    about["models"] = {
+        name: {"images": {"uri": data.path(), "digest": data.digest}, "weights": list(data.inputs)}
+        for name, data in images.items()
+    }
+    shards = [
+        shard
+        for number, name in enumerate(models)
+        for shard in join_model(writer, number, name, images[name], scored[name], kept)
+    ]
+    shards += write_reports(writer, about, images, scored, kept, curves)
+    return writer.commit(shards, {"prompts": len(kept), "leaked_prompts": len(leaks)})
+
+
+def join_model(
+    writer: DatasetWriter, number: int, name: str, images: Dataset, scores: Dataset, kept: set[str]
+) -> list[Shard]:
+    """Publish one model's rows of the evaluation table: images beside scores, prompts outside `kept` left out."""
+    shards = []
+    for index, (left, right) in enumerate(zip(images.tables(), scores.tables(), strict=True)):
+        path = shard_path(number * len(images.tables()) + index)
+        shard = writer.existing(path)
+        if shard is None:
+            table, columns = images.read(left), scores.read(right)
+            table = table.append_column("model", pa.array([name] * table.num_rows))
+            for column in columns.drop_columns(KEYS).column_names:
+                table = table.append_column(column, columns[column])
+            table = schemas.conform(_only(table, kept), schemas.EVALUATION, path)
+            shard = writer.write_table(path, table, {"images": table.num_rows})
+        shards.append(shard)
+    return shards
+
+
+def write_reports(
+    writer: DatasetWriter,
+    about: dict[str, Any],
+    images: Mapping[str, Dataset],
+    scored: Mapping[str, Dataset],
+    kept: set[str],
+    curves: Mapping[str, Sequence[Curve]],
+) -> list[Shard]:
+    """Compare every model with the reference; publish `report.json` (`about` and the numbers) and `report.html`."""
+    reference = about["reference"]
+    rows = {name: _only(pa.concat_tables(map(data.read, data.tables())), kept) for name, data in scored.items()}
+    keys = list(zip(*(rows[reference][key].to_pylist() for key in KEYS), strict=True))
+    sides = {
+        name: Scored(name, images[name], {c: table[c].to_numpy() for c in table.drop_columns(KEYS).column_names})
+        for name, table in rows.items()
+    }
+    for name, side in sides.items():
+        about["models"][name]["means"] = {c: float(np.mean(v, dtype=np.float64)) for c, v in side.scores.items()}
+    challengers = [name for name in rows if name != reference]
+    count = max(reports.EXAMPLES // len(challengers), 4)
+    about["comparisons"], about["win_rate"], examples = {}, {}, {}
+    for name in challengers:
+        compared = compare(sides[name].scores, sides[reference].scores, [prompt for prompt, _ in keys])
+        numbers = reports.comparison_numbers(compared)
+        rates = {scorer: row["win_rate"] for scorer, row in numbers["scorers"].items()}
+        about["comparisons"][name] = numbers
+        about["win_rate"][name] = {**rates, "average": numbers["average"]}
+        examples[name] = choose(sides[name], sides[reference], keys, count)
+    return [
+        writer.write_bytes(REPORT_JSON, json.dumps(about, indent=1, allow_nan=False).encode()),
+        writer.write_bytes(REPORT_HTML, reports.render(about, examples, curves).encode()),
+    ]
+
+
+def _reference(models: Mapping[str, Dataset | None]) -> str:
+    bases = [name for name, model in models.items() if model is None]
+    if len(models) < 2 or len(bases) > 1:
+        raise ConfigError(
+            f"A comparison needs two or more models, at most one of them the base itself; got {dict(models)!r}.",
+            'Give, for example, {"base": None, "aligned": <dataset of stage "model">}.',
+        )
+    return bases[0] if bases else next(iter(models))
+
+
+def _leaks(prompts: PromptSet, training_pairs: Dataset | None) -> tuple[str, ...]:
+    if training_pairs is None:
+        return ()
+    leaks = leaked(prompts.prompts, training_pairs)
+    if len(leaks) == len(prompts.prompts):
+        raise EvaluationError(
+            f"Every prompt of {prompts.name!r} also occurs in the training pairs {training_pairs.uri}.",
+            "Evaluate on prompts that were not trained on.",
+        )
+    return leaks
+
+
+def _only(table: pa.Table, kept: set[str]) -> pa.Table:
+    return table.filter(pa.array([row in kept for row in table["prompt_id"].to_pylist()], pa.bool_()))
+
+
+def _plain(config: EvaluateConfig) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
+
+
+def _shifted(progress: Progress | None, before: int, total: int) -> Progress | None:
+    return (lambda done, _: progress(before + done, total)) if progress else None

@@ -1,0 +1,101 @@
+"""Prompt sets, and the search for prompts that were trained on."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from pipeline_lib import schemas, store
+from pipeline_lib.errors import ConfigError, EvaluationError, HubError, UnknownNameError
+from pipeline_lib.evaluation.prompts import leaked, load_prompts
+from pipeline_lib.store import Dataset
+
+
+def pairs(root: Path, prompts: list[str]) -> Dataset:
+    """An ingest dataset with one pair per prompt."""
+    rows = [
+        {"pair_id": str(i), "prompt_id": str(i), "prompt": p, "image_0": "a", "image_1": "b", "split": "train"}
+        for i, p in enumerate(prompts)
+    ]
+    writer = store.writer(str(root), "ingest", 1, {})
+    return writer.commit([writer.write_table("pairs/part-00000.parquet", pa.Table.from_pylist(rows, schemas.PAIRS))])
+
+
+def test_shapes_sets_are_disjoint_and_know_the_truth() -> None:
+    test, validation = load_prompts("shapes-test"), load_prompts("shapes-validation")
+    assert (len(test.prompts), len(validation.prompts)) == (256, 128)
+    assert not set(test.prompts) & set(validation.prompts)
+    assert test.truth is not None
+    red = Image.new("RGB", (32, 32), "red")
+    utility = test.truth(
+        [red, red], ["a large red circle on a black background", "a small blue ring on a tan background"]
+    )
+    assert utility.shape == (2,) and np.isfinite(utility).all()
+    with pytest.raises(EvaluationError, match="32x32"):
+        test.truth([Image.new("RGB", (64, 64))], [test.prompts[0]])
+
+
+def test_a_text_file_has_one_prompt_per_line(tmp_path: Path) -> None:
+    file = tmp_path / "mine.txt"
+    file.write_text("a cat\n\n  a dog  \na   cat\n", encoding="utf-8")
+    found = load_prompts(str(file))
+    assert (found.name, found.prompts, found.truth) == ("mine.txt", ("a cat", "a dog"), None)
+
+
+def test_a_tsv_file_is_read_by_its_prompt_column(tmp_path: Path) -> None:
+    file = tmp_path / "parti.tsv"
+    file.write_text('Prompt\tCategory\n"bond" he said\tAbstract\nlife\tAbstract\n', encoding="utf-8")
+    assert load_prompts(str(file)).prompts == ('"bond" he said', "life")
+    file.write_text("Text\tCategory\nbond\tAbstract\n")
+    with pytest.raises(ConfigError, match="Prompt"):
+        load_prompts(str(file))
+
+
+def test_a_smaller_number_is_part_of_a_larger_one() -> None:
+    every = load_prompts("shapes-test").prompts
+    few, more = (load_prompts("shapes-test", number).prompts for number in (16, 64))
+    assert (len(few), len(more)) == (16, 64)
+    assert set(few) < set(more) < set(every)
+    assert list(more) == [p for p in every if p in set(more)]
+    for wrong in (0, 257):
+        with pytest.raises(ConfigError, match="256 distinct"):
+            load_prompts("shapes-test", wrong)
+
+
+def test_unknown_and_empty_sets_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="shapes-test"):
+        load_prompts("shape-test")
+    (tmp_path / "empty.txt").write_text("\n\n")
+    with pytest.raises(ConfigError, match="empty"):
+        load_prompts(str(tmp_path / "empty.txt"))
+
+
+@pytest.mark.parametrize("name", ["partiprompts", "pickapic-validation-unique"])
+def test_an_unreachable_hub_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    def offline(*args: object, **settings: object) -> str:
+        raise huggingface_hub.errors.LocalEntryNotFoundError("no network")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+    with pytest.raises(HubError, match="Cannot download"):
+        load_prompts(name)
+
+
+def test_pickapic_prompts_are_the_caption_column(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import huggingface_hub
+    import pyarrow.parquet as pq
+
+    (tmp_path / "data").mkdir()
+    table = pa.table({"caption": ["a cat", "a dog"], "jpg_0": [b"", b""]})
+    pq.write_table(table, tmp_path / "data" / "validation_unique-00000-of-00001-abc.parquet")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *args, **settings: str(tmp_path))
+    assert load_prompts("pickapic-validation-unique").prompts == ("a cat", "a dog")
+
+
+def test_leaks_are_found_whatever_case_and_spacing(tmp_path: Path) -> None:
+    trained = pairs(tmp_path, ["A Red  Circle", "a blue ring", "a blue ring"])
+    assert leaked(["a red circle", "a green cross", "a blue ring"], trained) == ("a red circle", "a blue ring")
+    assert leaked(["a green cross"], trained) == ()

@@ -1,0 +1,146 @@
+"""The whole stage on a tiny random base: what is stored, shared, left out and refused."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipeline_lib import schemas, store
+from pipeline_lib.config import BaseModel, EvaluateConfig
+from pipeline_lib.errors import ConfigError, EvaluationError
+from pipeline_lib.evaluation import evaluate, generate, scores
+from pipeline_lib.store import Dataset, verify
+
+CONFIG = EvaluateConfig(
+    prompts="shapes-validation", num_prompts=5, seeds=(0, 1), scheduler="ddim", steps=2, guidance=3.0, resolution=32
+)
+SCORERS = ("red", "contrast")
+
+Trained = Callable[[str, int], Dataset]
+
+
+@pytest.fixture
+def run(base: BaseModel, calls: list[int]) -> Callable[..., Dataset]:
+    def evaluated(
+        root: Path, models: dict[str, Dataset | None], config: EvaluateConfig = CONFIG, **more: Any
+    ) -> Dataset:
+        return evaluate(str(root), models, base, config, SCORERS, "hub", **more)
+
+    return evaluated
+
+
+def read_json(dataset: Dataset) -> dict[str, Any]:
+    with dataset.open("report.json") as file:
+        return json.load(file)
+
+
+def ingested(root: Path, prompts: list[str]) -> Dataset:
+    rows = [
+        {"pair_id": str(i), "prompt_id": str(i), "prompt": p, "image_0": "a", "image_1": "b", "split": "train"}
+        for i, p in enumerate(prompts)
+    ]
+    writer = store.writer(str(root), "ingest", 1, {})
+    return writer.commit([writer.write_table("pairs/part-00000.parquet", pa.Table.from_pylist(rows, schemas.PAIRS))])
+
+
+def test_table_report_and_counts(run: Callable[..., Dataset], trained: Trained, tmp_path: Path) -> None:
+    model = trained(str(tmp_path), 2)
+    seen: list[tuple[int, int]] = []
+    done = run(tmp_path, {"base": None, "aligned": model}, progress=lambda *at: seen.append(at))
+    verify(done)
+    table = done.scan().collect()
+    assert table.columns == [*schemas.EVALUATION.names, *SCORERS, "true"]
+    assert table["model"].value_counts(sort=True)["count"].to_list() == [10, 10]
+    assert done.counts == {"images": 20, "leaked_prompts": 0, "prompts": 5}
+    assert seen[-1] == (40, 40) and seen == sorted(seen)
+
+    report = read_json(done)
+    assert set(report["win_rate"]["aligned"]) == {*SCORERS, "true", "average"}
+    base_rows, ours = (table.filter(table["model"] == name).sort("prompt_id", "seed") for name in ("base", "aligned"))
+    wins = ours["red"].to_numpy() > base_rows["red"].to_numpy()
+    assert report["win_rate"]["aligned"]["red"][0] == pytest.approx(np.mean(wins))
+    assert report["models"]["aligned"]["means"]["true"] == pytest.approx(ours["true"].mean())
+    assert report["models"]["aligned"]["weights"] == [{"uri": model.path(), "digest": model.digest}]
+    with done.open("report.html") as file:
+        assert b"aligned against base" in file.read()
+
+
+def test_the_base_is_painted_and_scored_once(
+    run: Callable[..., Dataset], trained: Trained, tmp_path: Path, calls: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    painted: list[int] = []
+    original = generate.generate_images
+    monkeypatch.setattr(
+        generate, "generate_images", lambda p, jobs, c: (painted.append(len(jobs)), original(p, jobs, c))[1]
+    )
+    first = run(tmp_path, {"base": None, "aligned": trained(str(tmp_path), 2)})
+    assert (sum(painted), sum(calls)) == (20, 20)
+    run(tmp_path, {"base": None, "aligned": trained(str(tmp_path), 3)})
+    assert (sum(painted), sum(calls)) == (30, 30)
+    again = run(tmp_path, {"base": None, "aligned": trained(str(tmp_path), 2)})
+    assert again == first
+    assert (sum(painted), sum(calls)) == (30, 30)
+
+
+def test_an_interrupted_evaluation_resumes_to_the_same_bytes(
+    run: Callable[..., Dataset], trained: Trained, tmp_path: Path, calls: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generate, "PROMPTS_PER_SHARD", 2)
+    whole = run(tmp_path / "whole", {"base": None, "aligned": trained(str(tmp_path / "whole"), 2)})
+    original = scores.score_images
+
+    def fails_at_the_third(*args: Any) -> Any:
+        if len(calls) == 8:
+            raise KeyboardInterrupt
+        return original(*args)
+
+    calls.clear()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(scores, "score_images", fails_at_the_third)
+        calls.extend([0] * 6)
+        run(tmp_path / "cut", {"base": None, "aligned": trained(str(tmp_path / "cut"), 2)})
+    assert calls[6:] == [4, 4]
+    resumed = run(tmp_path / "cut", {"base": None, "aligned": trained(str(tmp_path / "cut"), 2)})
+    assert calls[6:] == [4, 4, 2, 4, 4, 2]
+    assert resumed.digest == whole.digest
+
+
+def test_prompts_that_were_trained_on_do_not_count(
+    run: Callable[..., Dataset], trained: Trained, tmp_path: Path
+) -> None:
+    models = {"base": None, "aligned": trained(str(tmp_path), 2)}
+    prompts = run(tmp_path, models).scan().collect()["prompt"].unique(maintain_order=True).to_list()
+    pairs = ingested(tmp_path, [prompts[1].upper(), "something else"])
+    done = run(tmp_path, models, training_pairs=pairs)
+    assert prompts[1] not in done.scan().collect()["prompt"].to_list()
+    assert done.counts == {"images": 16, "leaked_prompts": 1, "prompts": 4}
+    report = read_json(done)
+    assert report["prompts"]["leaked"] == [prompts[1]]
+    assert report["comparisons"]["aligned"]["rows"] == 8
+    with pytest.raises(EvaluationError, match="Every prompt"):
+        run(tmp_path, models, training_pairs=ingested(tmp_path / "all", prompts))
+
+
+def test_without_a_base_the_first_model_is_the_reference(
+    run: Callable[..., Dataset], trained: Trained, tmp_path: Path
+) -> None:
+    models = {name: trained(str(tmp_path), seed) for seed, name in enumerate(("one", "two", "three"))}
+    report = read_json(run(tmp_path, models, replace(CONFIG, num_prompts=3)))
+    assert report["reference"] == "one"
+    assert list(report["comparisons"]) == ["two", "three"]
+
+
+def test_what_cannot_be_compared_is_refused(
+    run: Callable[..., Dataset], base: BaseModel, trained: Trained, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="two or more models"):
+        run(tmp_path, {"base": None})
+    with pytest.raises(ConfigError, match="at most one"):
+        run(tmp_path, {"base": None, "other": None})
+    with pytest.raises(ConfigError, match="at least one scorer"):
+        evaluate(str(tmp_path), {"base": None, "one": trained(str(tmp_path), 2)}, base, CONFIG, (), "hub")
