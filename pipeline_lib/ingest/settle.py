@@ -153,11 +153,13 @@ def _write_unit(w: DatasetWriter, config: IngestConfig, unit: Unit, index: pl.Da
         "unlabelled": kept["label_0"].null_count(),
     }
     rejected = {f"rejected:{reason}": count for reason, count in lost["reason"].value_counts(sort=True).iter_rows()}
+    tables = {
+        paths[0]: (kept.to_arrow().select(schemas.PAIRS.names), schemas.PAIRS, counts),
+        paths[1]: (lost.to_arrow(), schemas.QUARANTINE, rejected),
+    }
     return [
-        w.write_table(
-            paths[0], schemas.conform(kept.to_arrow().select(schemas.PAIRS.names), schemas.PAIRS, paths[0]), counts
-        ),
-        w.write_table(paths[1], schemas.conform(lost.to_arrow(), schemas.QUARANTINE, paths[1]), rejected),
+        w.existing(path) or w.write_table(path, schemas.conform(table, schema, path), numbers)
+        for path, (table, schema, numbers) in tables.items()
     ]
 
 

@@ -97,8 +97,7 @@ def ingest_images(job: Job, unit: Unit) -> Shard:
     """Step 2: store the images that occur first in this unit and decode; note what every row of it shows."""
     w = job.writer
     images_path, seen_path = f"images/{part(unit.index)}", f"work/seen-{part(unit.index)}"
-    stored = w.existing(images_path)
-    if stored is not None and w.existing(seen_path) is not None:
+    if stored := w.existing(images_path):  # written after seen_path
         return stored
     first = read_work(w, "work/first.parquet", ["duplicate", "first_0", "first_1"], unit=unit.index)
     parsed = read_work(w, f"work/rows-{part(unit.index)}", ["image_0", "image_1", "reason"])
@@ -134,9 +133,9 @@ def ingest_images(job: Job, unit: Unit) -> Shard:
                         found[name].append(value)
             chunks.append(pa.table(found, schema=schemas.IMAGES))
     table = pa.concat_tables(chunks)
-    stored = w.write_table(images_path, table, {"images": len(table)})
-    w.write_table(seen_path, pa.table(seen, schema=SEEN))
-    return stored
+    if w.existing(seen_path) is None:
+        w.write_table(seen_path, pa.table(seen, schema=SEEN))
+    return w.write_table(images_path, table, {"images": len(table)})
 
 
 def finish(job: Job, units: list[Unit]) -> Dataset:
