@@ -8,11 +8,9 @@ from flows.train import TRAINING_FLOWS
 from pipeline_lib.config import override
 from pipeline_lib.presets import MethodName, PresetName
 from pipeline_lib.presets import preset as find_preset
-from pipeline_lib.store import open_dataset
 from tasks.evaluate import evaluate as evaluate_task
 from tasks.outcome import Outcome
 from tasks.settings import store_url
-from tasks.tracking import find_run
 
 
 @flow(name="evaluate")
@@ -58,5 +56,4 @@ def evaluate(
         list(chosen.scorers),
         weights or chosen.weights,
         pairs,
-        find_run(open_dataset(model).key),
     )

@@ -1,4 +1,4 @@
-"""`train-dpo`, `train-balanced`, `train-dedpo`, `train-adaptive`: one aligned model each, from whatever exists upstream."""
+"""`train-dpo`, `train-balanced`, `train-dedpo`, `train-adaptive`: one aligned model each."""
 
 from __future__ import annotations
 
@@ -78,10 +78,7 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
             seed=seed,
         )
         pairs = pairs or ingest(preset, source, split, limit, store).uri
-        labels = (
-            labels
-            or label(preset, method, recipe, weights=weights, pairs=pairs, scores=scores, store=store).uri
-        )
+        labels = labels or label(preset, method, recipe, weights=weights, pairs=pairs, scores=scores, store=store).uri
         encoded = encoded or encode(preset, pairs=pairs, store=store).uri
         lineage = {"pairs": pairs} | {f"scores-{name}": uri for name, uri in (scores or {}).items()}
         outcome, run_id = train_task(

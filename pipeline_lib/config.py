@@ -53,7 +53,7 @@ class EncodeConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """One training run. `beta` is always the official convention: logit = 0.5 * beta * ell (reference: Diffusion-DPO code)."""
+    """One training run. `beta` is always in the official convention: logit = 0.5 * beta * ell."""
 
     method: str
     adapter: Literal["lora", "full"] = "lora"

@@ -12,7 +12,7 @@ CHUNK = 1 << 20
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no spaces, so that equal configurations give equal text; dataclasses become objects."""
+    """JSON with sorted keys and no spaces, so that equal configurations give equal text; dataclasses are objects."""
 
     def plain(item: Any) -> Any:
         if is_dataclass(item) and not isinstance(item, type):

@@ -1,8 +1,8 @@
 """Presets: everything one base model needs, from the source of its pairs to the settings of its evaluation.
 
-A preset plus a method name is a complete run; flows override single fields. `sd15`, `sd21` and `sdxl` carry the official
-repositories, pinned, and the papers' hyper-parameters; `shapes` is the built-in world with settings found on its
-validation prompts.
+A preset plus a method name is a complete run; flows override single fields. `sd15`, `sd21` and `sdxl` carry the
+official repositories, pinned, and the papers' hyper-parameters; `shapes` is the built-in world with settings found
+on its validation prompts.
 """
 
 from __future__ import annotations
@@ -118,7 +118,12 @@ _SD15 = Preset(
     encode=EncodeConfig(resolution=512, mixed_precision="fp16"),
     methods=_methods(_SD_DPO, _SD_BALANCED, _SD_ADAPTIVE),
     evaluate=EvaluateConfig(
-        prompts="pickapic-validation-unique", steps=50, scheduler="ddim", guidance=7.5, resolution=512, mixed_precision="fp16"
+        prompts="pickapic-validation-unique",
+        steps=50,
+        scheduler="ddim",
+        guidance=7.5,
+        resolution=512,
+        mixed_precision="fp16",
     ),
 )
 
@@ -168,6 +173,8 @@ PRESETS: dict[str, Preset] = {
         weights=SHAPES_MIRROR,
         encode=EncodeConfig(resolution=32, batch_size=256),
         methods=_methods(_SHAPES_DPO, _SHAPES_BALANCED, _SHAPES_ADAPTIVE),
-        evaluate=EvaluateConfig(prompts="shapes-test", scheduler="ddim", steps=20, guidance=3.0, resolution=32, batch_size=64),
+        evaluate=EvaluateConfig(
+            prompts="shapes-test", scheduler="ddim", steps=20, guidance=3.0, resolution=32, batch_size=64
+        ),
     ),
 }

@@ -93,7 +93,7 @@ def latents(size: int) -> pa.Schema:
 
 
 def prompt_embeddings(size: int, pooled_size: int) -> pa.Schema:
-    """Rows of the encode stage: `size` = tokens x width of the text embedding, `pooled_size` = 0 when there is none."""
+    """Rows of the encode stage: `size` = tokens x width of the text embedding, `pooled_size` 0 where there is none."""
     return pa.schema(
         [
             pa.field("prompt_id", pa.string(), nullable=False),
@@ -104,7 +104,7 @@ def prompt_embeddings(size: int, pooled_size: int) -> pa.Schema:
 
 
 def conform(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:
-    """Select and cast the columns of `schema` (extra columns stay, after them); raises SchemaError naming what is missing."""
+    """Cast the columns of `schema`, extra columns after them; raises SchemaError naming what is missing."""
     missing = [name for name in schema.names if name not in table.column_names]
     if missing:
         raise SchemaError(

@@ -1,8 +1,8 @@
 """Import this module before torchvision, timm, open_clip, transformers or diffusers.
 
-PyPI's torchvision wheel is built against the CUDA build of torch; beside a CPU torch its compiled operators do not load,
-and `import torchvision` then fails because it registers fake kernels for two operators that do not exist. Declaring the
-two (never called here) lets the import succeed. Where the real operators load, this does nothing.
+PyPI's torchvision wheel is built against the CUDA build of torch; beside a CPU torch its compiled operators do not
+load, and `import torchvision` then fails because it registers fake kernels for two operators that do not exist.
+Declaring the two (never called here) lets the import succeed. Where the real operators load, this does nothing.
 """
 
 from __future__ import annotations

@@ -37,7 +37,9 @@ def finish(stage: str, dataset: Dataset, started: float) -> Outcome:
         logger.info("%s: skipped, the store already holds %s (%s)", stage, dataset.path(), counts)
     else:
         logger.info("%s: wrote %s in %.1f s (%s)", stage, dataset.path(), seconds, counts)
-    create_markdown_artifact(_markdown(dataset, status, seconds), key=f"{stage}-dataset", description=f"{stage}: {status}")
+    create_markdown_artifact(
+        _markdown(dataset, status, seconds), key=f"{stage}-dataset", description=f"{stage}: {status}"
+    )
     return Outcome(stage, dataset.uri, dataset.digest, status, round(seconds, 3))
 
 
@@ -53,5 +55,10 @@ def _markdown(dataset: Dataset, status: str, seconds: float) -> str:
         *(f"| {name} | {count} |" for name, count in dataset.counts.items()),
     ]
     if dataset.inputs:
-        lines += ["", "| input | digest |", "|---|---|", *(f"| `{i['uri']}` | `{i['digest'][:16]}` |" for i in dataset.inputs)]
+        lines += [
+            "",
+            "| input | digest |",
+            "|---|---|",
+            *(f"| `{i['uri']}` | `{i['digest'][:16]}` |" for i in dataset.inputs),
+        ]
     return "\n".join(lines)

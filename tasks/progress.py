@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from typing import cast
+from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.logging import get_run_logger
@@ -21,7 +23,8 @@ def reporter(stage: str, unit: str) -> Callable[[int, int], None]:
     Must be called inside a task run.
     """
     run_logger = get_run_logger()
-    artifact = create_progress_artifact(0.0, key=f"{stage}-progress", description=f"{stage}: {unit} done")
+    created = create_progress_artifact(0.0, key=f"{stage}-progress", description=f"{stage}: {unit} done")
+    artifact = cast(UUID, created)  # a coroutine only where the caller is asynchronous
     started = time.monotonic()
     first = -1
     shown = logged = started

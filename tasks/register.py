@@ -13,7 +13,7 @@ from pipeline_lib.config import BaseModel
 from pipeline_lib.models.aligned import export
 from pipeline_lib.store import open_dataset
 from tasks import tracking
-from tasks.evaluate import read_report
+from tasks.evaluate import evaluation_metrics, pull_commands, read_report
 from tasks.settings import IO_TASK
 
 
@@ -22,7 +22,7 @@ def register(name: str, base: BaseModel, model: str, evaluation: str) -> str:
     """Publish model dataset `model` with the numbers of `evaluation`; returns `models:/<name>/<version>`."""
     trained, judged = open_dataset(model), open_dataset(evaluation)
     run_id = tracking.find_run(trained.key)
-    metrics = tracking.evaluation_metrics(read_report(judged))
+    metrics = evaluation_metrics(read_report(judged))
     tags = {
         "pipeline.model_digest": trained.digest,
         "pipeline.evaluation_digest": judged.digest,
@@ -36,10 +36,5 @@ def register(name: str, base: BaseModel, model: str, evaluation: str) -> str:
         version = tracking.register(name, run_id, folder, metrics, tags)
     uri = f"models:/{name}/{version}"
     get_run_logger().info("register: %s (alias candidate)", uri)
-    create_markdown_artifact(
-        f"## {uri}\n\n```python\nimport mlflow\nfrom diffusers import DiffusionPipeline\n\n"
-        f'folder = mlflow.artifacts.download_artifacts("models:/{name}@candidate")\n'
-        "pipe = DiffusionPipeline.from_pretrained(folder)\n```\n",
-        key="registered-model",
-    )
+    create_markdown_artifact(f"## {uri}\n\n```python\n{pull_commands(name)}```\n", key="registered-model")
     return uri

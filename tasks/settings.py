@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import TaskRun
-from prefect.states import State
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task, exponential_backoff
 
 from pipeline_lib.errors import HubError, PipelineError, SourceError, StoreError

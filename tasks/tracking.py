@@ -1,11 +1,12 @@
 """MLflow: one run per trained model, found again by the model dataset's key, so that a resumed job continues its run.
 
-The run holds parameters, input datasets with digests, training curves, evaluation metrics and the report; the registered
-model version points back at it. Only this module imports MLflow.
+The run holds parameters, input datasets with digests, training curves, evaluation metrics and the report; the
+registered model version points back at it. Only this module imports MLflow.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -16,8 +17,7 @@ from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.data.dataset_source_registry import resolve_dataset_source
-from mlflow.data.meta_dataset import MetaDataset
+from mlflow.entities import Dataset as LoggedDataset
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunStatus
 from prefect.logging import get_run_logger
 
@@ -34,7 +34,9 @@ def client() -> MlflowClient:
     """A client of the tracking server named by MLFLOW_TRACKING_URI; raises ConfigError when it is not set."""
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
-        raise ConfigError("MLFLOW_TRACKING_URI is not set.", "Start the local stack (make up), or export your server's address.")
+        raise ConfigError(
+            "MLFLOW_TRACKING_URI is not set.", "Start the local stack (make up), or export your server's address."
+        )
     mlflow.set_tracking_uri(uri)
     return MlflowClient(uri)
 
@@ -59,7 +61,7 @@ def log_datasets(run_id: str, datasets: Mapping[str, Dataset]) -> None:
     """Record input datasets with their manifests' digests; logging the same ones again changes nothing."""
     inputs = [
         DatasetInput(
-            MetaDataset(resolve_dataset_source(_uri(found)), name=name, digest=found.digest[:36])._to_mlflow_entity(),
+            LoggedDataset(name, found.digest[:36], *_source(found.uri)),
             [InputTag("mlflow.data.context", name), InputTag("pipeline.digest", found.digest)],
         )
         for name, found in datasets.items()
@@ -93,7 +95,9 @@ class MetricBuffer:
                 del self.waiting[:BATCH]
         except mlflow.MlflowException as error:
             # Training goes on without its tracker; the metrics are kept and replayed.
-            get_run_logger().warning("MLflow did not take %d metrics, trying again later: %s", len(self.waiting), error)
+            get_run_logger().warning(
+                "MLflow did not take %d metrics, trying again later: %s", len(self.waiting), error
+            )
 
 
 @contextmanager
@@ -116,7 +120,9 @@ def find_run(key: str) -> str:
     experiments = [e.experiment_id for e in server.search_experiments()]
     found = server.search_runs(experiments, f"tags.`{KEY_TAG}` = '{key}'", max_results=1)
     if not found:
-        raise ConfigError(f"MLflow has no run of model {key}.", "Run the training flow against this MLflow server first.")
+        raise ConfigError(
+            f"MLflow has no run of model {key}.", "Run the training flow against this MLflow server first."
+        )
     return str(found[0].info.run_id)
 
 
@@ -132,7 +138,7 @@ def log_evaluation(run_id: str, metrics: Mapping[str, float], dataset: Dataset) 
 
 
 def register(name: str, run_id: str, folder: Path, metrics: Mapping[str, float], tags: Mapping[str, str]) -> str:
-    """Publish a diffusers folder as the next version of registered model `name`, alias `candidate`; returns the version.
+    """Publish a diffusers folder as the next version of model `name`, alias `candidate`; returns the version.
 
     A version with the same tags is reused, so registering again changes nothing.
     """
@@ -158,5 +164,7 @@ def _versions(server: MlflowClient, name: str) -> list[Any]:
     return list(server.search_model_versions(f"name = '{name}'"))
 
 
-def _uri(dataset: Dataset) -> str:
-    return dataset.uri if "://" in dataset.uri else f"file://{dataset.uri}"
+def _source(uri: str) -> tuple[str, str]:
+    """MLflow's source type and JSON source of a dataset's location."""
+    protocol, separator, _ = uri.partition("://")
+    return (protocol, json.dumps({"uri": uri})) if separator else ("local", json.dumps({"uri": f"file://{uri}"}))

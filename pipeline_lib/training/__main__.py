@@ -35,7 +35,8 @@ def main(arguments: list[str]) -> int:
         try:
             outcome = train(spec, stop.is_set)
         except PipelineError as error:
-            _write(status, {"status": "failed", "error": type(error).__name__, "message": str(error)})
+            failed = {"status": "failed", "error": type(error).__name__}
+            _write(status, failed | {"problem": error.problem, "remedy": error.remedy})
             raise
         _write(status, {"status": outcome})
     except PipelineError as error:

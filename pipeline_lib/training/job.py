@@ -104,10 +104,8 @@ def _exclusive(run_dir: Path) -> Iterator[IO[str]]:
                 if time.monotonic() > deadline:
                     raise TrainingError(
                         f"Another process is training in {run_dir}.",
-                        "Wait for it to finish, or stop it; then run this again: it continues from the last checkpoint.",
-                    ) from error
-                time.sleep(POLL_SECONDS)
-        yield lock
+                        "Wait for it to finish, or stop it; then run this again: it continues from the last
+                        checkpoint.", ) from error time.sleep(POLL_SECONDS) yield lock
 
 
 def _run(command: Sequence[str], run_dir: Path, lock: IO[str], on_metrics: Callable[[Mapping[str, Any]], None]) -> int:
@@ -158,12 +156,11 @@ def _stop_group(process: subprocess.Popen[bytes]) -> None:
 
 def _failure(code: int, run_dir: Path) -> TrainingError:
     log = run_dir / "trainer.log"
-    words = log.read_text(errors="replace").splitlines()[-20:] if log.exists() else []
-    if code == USER_ERROR and any(line.startswith("-> ") for line in words):
-        remedy = next(i for i in reversed(range(len(words))) if words[i].startswith("-> "))
-        return TrainingError(words[remedy - 1], words[remedy].removeprefix("-> "))
+    if code == USER_ERROR:
+        status = json.loads((run_dir / "status.json").read_text())
+        return TrainingError(f"{status['error']}: {status['problem']}", status["remedy"])
     how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
-    tail = "\n".join(words)
+    tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
     return TrainingError(
         f"The trainer ended {how}. The end of {log}:\n{tail}",
         "Mend the cause and run the same flow again: it continues from the last checkpoint.",

@@ -1,0 +1,95 @@
+"""`make demo`: run `align/shapes` on the local stack by the command a user types, then show what came out."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from deploy.stack import ROOT, StackSettings, current_settings, process_environment
+from deploy.stack.api import call
+
+DEPLOYMENT = "align/shapes"
+MODEL = "models:/balanced-shapes@candidate"
+USE = f"""  import mlflow
+  from diffusers import DiffusionPipeline
+  folder = mlflow.artifacts.download_artifacts("{MODEL}")
+  pipe = DiffusionPipeline.from_pretrained(folder)
+  pipe("a large red circle on a dark blue background").images[0].save("circle.png")
+"""
+
+
+def main() -> int:
+    """Run, print, and end with one JSON line; returns the exit code."""
+    settings = current_settings()
+    name = f"demo-{uuid.uuid4().hex[:8]}"
+    started = time.monotonic()
+    command = [sys.executable, "-m", "prefect", "deployment", "run", DEPLOYMENT, "--watch", "--flow-run-name", name]
+    print(f"$ prefect deployment run {DEPLOYMENT} --watch")
+    subprocess.run(command, cwd=ROOT, env=process_environment(settings), check=False)
+    seconds = time.monotonic() - started
+    run = _post(settings, "flow_runs/filter", {"flow_runs": {"name": {"any_": [name]}}})[0]
+    if run["state_type"] != "COMPLETED":
+        print(f"\n{DEPLOYMENT} ended {run['state']['name']}: {run['state']['message']}")
+        print(f"Logs: {settings.prefect_url}/runs/flow-run/{run['id']}, or `make logs`")
+        print(json.dumps({"ok": False, "seconds": round(seconds, 1)}))
+        return 1
+    query = {"artifacts": {"flow_run_id": {"any_": [run["id"]]}, "key": {"any_": ["stages"]}}}
+    stages = json.loads(_post(settings, "artifacts/filter", query)[0]["data"])
+    evaluation = Path(next(row["uri"] for row in stages if row["stage"] == "evaluate"))
+    report = json.loads((evaluation / "report.json").read_text())
+    ((name, rates),) = report["win_rate"].items()
+    _print_result(settings, run["id"], stages, rates, report["prompts"]["used"], evaluation)
+    result = {
+        "ok": True,
+        "seconds": round(seconds, 1),
+        "stages": {row["stage"]: row["seconds"] for row in stages},
+        "win_rate": rates,
+        "model": MODEL,
+        "report": str(evaluation / "report.html"),
+    }
+    print(json.dumps(result))
+    return 0
+
+
+def _print_result(
+    settings: StackSettings,
+    run_id: str,
+    stages: list[dict[str, Any]],
+    rates: dict[str, list[float]],
+    num_prompts: int,
+    evaluation: Path,
+) -> None:
+    print("\nStage       seconds  status")
+    for row in stages:
+        print(f"{row['stage']:<10} {row['seconds']:>8.1f}  {row['status']}")
+    skipped = sum(row["status"] == "skipped" for row in stages)
+    print(f"{skipped} of {len(stages)} stages were skipped: the store already held their datasets." if skipped else "")
+    print(f"Win rate of the aligned model over its base, {num_prompts} held-out prompts, 95% intervals")
+    for scorer, (point, low, high) in rates.items():
+        print(f"  {scorer:<12} {point:.3f}  [{low:.3f}, {high:.3f}]  {_bar(point)}")
+    print(f"\nRegistered  {next(row['uri'] for row in stages if row['stage'] == 'register')} (alias candidate)")
+    print(f"Report      {evaluation / 'report.html'}")
+    print(f"Prefect UI  {settings.prefect_url}/runs/flow-run/{run_id}")
+    print(f"MLflow UI   {settings.mlflow_url}")
+    print(f"\nPull and use it (MLFLOW_TRACKING_URI={settings.mlflow_url}):\n")
+    print(USE)
+
+
+def _bar(rate: float, width: int = 30) -> str:
+    """A text bar with a mark at one half."""
+    cells = ["#" if i < round(rate * width) else "." for i in range(width)]
+    cells.insert(width // 2, "|")
+    return "".join(cells)
+
+
+def _post(settings: StackSettings, path: str, payload: dict[str, Any]) -> Any:
+    return call(f"{settings.prefect_url}/api/{path}", payload)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

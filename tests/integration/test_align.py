@@ -1,0 +1,132 @@
+"""The main job at reduced size, through a real Prefect server, worker and MLflow server."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from deploy.stack import running_stack
+from deploy.stack.settings import ROOT
+from pipeline_lib.presets import ALL_SCORERS
+from pipeline_lib.store import open_dataset, verify
+from tests.integration.deployments import Deployments
+
+STAGES = ["ingest", "score", "label", "encode", "train", "evaluate", "register"]
+SMALL = {"limit": 300, "steps": 4, "num_prompts": 16}
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+
+LOAD_AND_GENERATE = """
+import sys, mlflow
+import pipeline_lib.torchvision_ops  # CPU torch beside PyPI's torchvision; not needed with a CUDA build
+from diffusers import DiffusionPipeline
+pipe = DiffusionPipeline.from_pretrained(mlflow.artifacts.download_artifacts(sys.argv[1], dst_path=sys.argv[2]))
+image = pipe("a large red circle on a white background", num_inference_steps=2).images[0]
+print("generated", image.size)
+"""
+
+
+@pytest.fixture(scope="module")
+def deployments(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployments]:
+    with running_stack(tmp_path_factory.mktemp("stack")) as env:
+        found = Deployments(env)
+        found.register()
+        yield found
+
+
+def test_align_ends_in_a_registered_model_and_a_second_run_skips(deployments: Deployments, tmp_path: Path) -> None:
+    run = deployments.run("align/shapes", **SMALL)
+    assert run["state_type"] == "COMPLETED", deployments.logs(run)
+
+    stages = deployments.stages(run)
+    assert list(stages) == STAGES
+    assert {row["status"] for row in stages.values()} == {"ran"}
+    names = {child_flow(deployments, child) for child in deployments.children(run)}
+    assert names == {"ingest", "score", "label", "encode", "train-balanced", "evaluate", "register"}
+    for stage in ("ingest", "label", "encode", "train", "evaluate"):
+        verify(open_dataset(stages[stage]["uri"]))
+
+    check_registry(deployments, stages)
+
+    again = deployments.run("align/shapes", **SMALL)
+    assert again["state_type"] == "COMPLETED", deployments.logs(again)
+    repeated = deployments.stages(again)
+    assert {repeated[s]["status"] for s in STAGES if s != "register"} == {"skipped"}
+    assert {s: row["digest"] for s, row in repeated.items()} == {s: row["digest"] for s, row in stages.items()}
+    assert repeated["register"]["uri"] == stages["register"]["uri"], "registering again must not add a version"
+
+    loaded = subprocess.run(
+        [sys.executable, "-c", LOAD_AND_GENERATE, "models:/balanced-shapes@candidate", str(tmp_path)],
+        env=dict(deployments.env),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert "generated (32, 32)" in loaded.stdout, loaded.stderr
+
+
+def child_flow(deployments: Deployments, child: dict[str, object]) -> str:
+    (flow,) = deployments.post("flows/filter", {"flows": {"id": {"any_": [child["flow_id"]]}}})
+    return str(flow["name"])
+
+
+def check_registry(deployments: Deployments, stages: dict[str, dict[str, object]]) -> None:
+    client = MlflowClient(deployments.env["MLFLOW_TRACKING_URI"])
+    version = client.get_model_version_by_alias("balanced-shapes", "candidate")
+    assert f"models:/balanced-shapes/{version.version}" == stages["register"]["uri"]
+    assert version.tags["pipeline.model_digest"] == stages["train"]["digest"]
+    logged = client.get_logged_model(version.model_id)
+    assert {f"eval/win_rate/{name}" for name in (*ALL_SCORERS, "true")} <= {m.key for m in logged.metrics}
+    run = client.get_run(logged.source_run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["train.method"] == "balanced-dpo"
+    assert [m.step for m in client.get_metric_history(run.info.run_id, "train/loss")][-1] == SMALL["steps"]
+    digests = {
+        tag.value for source in run.inputs.dataset_inputs for tag in source.tags if tag.key == "pipeline.digest"
+    }
+    assert {stages[s]["digest"] for s in ("ingest", "label", "encode", "evaluate")} <= digests
+    assert "evaluation/report.html" in [a.path for a in client.list_artifacts(run.info.run_id, "evaluation")]
+
+
+def test_an_unreachable_hub_fails_with_one_clear_error(deployments: Deployments) -> None:
+    run = deployments.run("train-balanced/sdxl")
+    assert run["state_type"] == "FAILED"
+    message = run["state"]["message"]
+    assert "Error" in message and "liuhuohuo2/pick-a-pic-v2" in message and "->" in message, message
+    assert len(message) < 1500
+
+
+def test_wrong_parameters_are_refused_at_creation(deployments: Deployments) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "prefect", "deployment", "run", "align/shapes", "--param", 'method="balnced"'],
+        env=dict(deployments.env) | {"COLUMNS": "500"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode != 0
+    said = result.stdout + result.stderr
+    assert "method" in said and "balanced" in said, said
+
+
+def test_real_pairs_are_ingested_scored_and_labelled(deployments: Deployments) -> None:
+    data = Path(os.environ.get("PREFERENCE_DATA", ROOT.parent / "shared" / "data")) / "mj-bench-objects"
+    if not data.is_dir():
+        pytest.skip(f"{data} is absent: set PREFERENCE_DATA to the folder with the real pairs")
+    run = deployments.run("label/shapes", source=str(data))
+    assert run["state_type"] == "COMPLETED", deployments.logs(run)
+    children = deployments.children(run)
+    assert {child_flow(deployments, child) for child in children} == {"ingest", "score"}
+    query = {"artifacts": {"flow_run_id": {"any_": [run["id"]]}, "key": {"any_": ["label-dataset"]}}}
+    (artifact,) = deployments.post("artifacts/filter", query)
+    labels = open_dataset(artifact["data"].splitlines()[1].strip("`"))
+    assert labels.scan().collect().height == 100
+    assert labels.counts["kept"] == 100
