@@ -104,8 +104,10 @@ def _exclusive(run_dir: Path) -> Iterator[IO[str]]:
                 if time.monotonic() > deadline:
                     raise TrainingError(
                         f"Another process is training in {run_dir}.",
-                        "Wait for it to finish, or stop it; then run this again: it continues from the last
-                        checkpoint.", ) from error time.sleep(POLL_SECONDS) yield lock
+                        "Wait for it to end, or stop it, and run this again: it continues from the checkpoint.",
+                    ) from error
+                time.sleep(POLL_SECONDS)
+        yield lock
 
 
 def _run(command: Sequence[str], run_dir: Path, lock: IO[str], on_metrics: Callable[[Mapping[str, Any]], None]) -> int:
