@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 
 Verdict = Literal["better", "worse", "even"]
 
-ROW = 50
+ROW = 54
 AXIS = 26
 CURVE_HEIGHT = 150
 
@@ -63,16 +63,18 @@ def whisker_chart(rows: Sequence[Whisker], title: str, identifier: str) -> Marku
     parts = [_head(height, title, f"{words}.", identifier)]
     for tick in (0, 25, 50, 75, 100):
         kind = "middle-line" if tick == 50 else "grid-line"
-        parts.append(_line(tick, 4, tick, height - AXIS, kind))
+        parts.append(_line(tick, 0, tick, height - AXIS, kind))
         parts.append(_text(tick, height - 7, f"{tick}%", "tick", _anchor(tick)))
     for number, row in enumerate(rows):
         top = ROW * number
         kind = verdict(row.low, row.high) + (" strong" if row.strong else "")
         value = f"{percent(row.point)}  ({percent(row.low, 0)} to {percent(row.high, 0)})"
+        if number:
+            parts.append(_line(0, top, 100, top, "row-line"))
         parts.append(f'<g class="{kind}">')
-        parts.append(_text(0, top + 18, row.label, "label", "start"))
-        parts.append(_text(100, top + 18, value, "value", "end"))
-        middle = top + 34
+        parts.append(_text(0, top + 20, row.label, "label", "start"))
+        parts.append(_text(100, top + 20, value, "value", "end"))
+        middle = top + 36
         parts.append(_line(100 * row.low, middle, 100 * row.high, middle, "whisker"))
         for end in (row.low, row.high):
             parts.append(_line(100 * end, middle - 6, 100 * end, middle + 6, "whisker"))
@@ -101,8 +103,8 @@ def curve_chart(curve: Curve, identifier: str) -> Markup:
         f"{_path(points, values, (first, last), (low, high), 'curve raw')}"
         f"{_path(points, smooth, (first, last), (low, high), 'curve')}</svg>"
     )
-    parts.append(_text(0, 11, f"{high:.3g}", "tick", "start"))
-    parts.append(_text(0, 10 + CURVE_HEIGHT, f"{low:.3g}", "tick", "start"))
+    parts.append(_text(0, 11, _short(high), "tick", "start"))
+    parts.append(_text(0, 10 + CURVE_HEIGHT, _short(low), "tick", "start"))
     parts.append(_text(0, height - 7, f"step {first}", "tick", "start"))
     parts.append(_text(100, height - 7, f"{last}", "tick", "end"))
     parts.append("</svg>")
@@ -147,6 +149,10 @@ def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
 
 def _text(x: float, y: float, words: str, kind: str, anchor: str) -> str:
     return f'<text class="{kind}" x="{x:g}%" y="{y:g}" text-anchor="{anchor}">{escape(words)}</text>'
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}".replace("-", "−")
 
 
 def _anchor(tick: int) -> str:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 STAGE = "images"
 VERSION = 1
-PROMPTS_PER_SHARD = 32
+PROMPTS_PER_SHARD = 64
 
 SCHEMA = pa.schema([field for field in schemas.EVALUATION if field.name != "model"])
 

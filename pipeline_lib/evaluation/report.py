@@ -27,7 +27,7 @@ CURVES = {"loss": "Loss", "implicit_accuracy": "Implicit accuracy", "margin": "M
 
 LABELS = {
     TRUE: "True utility",
-    "average": "Average of the scorers",
+    "average": "Scorer average",
     "clip": "CLIP",
     "pickscore": "PickScore",
     "hpsv2": "HPSv2",
@@ -163,12 +163,16 @@ def _triple(interval: Interval) -> list[float]:
 
 
 def _number(value: float) -> str:
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.2f}"
+    # A true minus sign, which screen readers speak; a hyphen they skip.
+    return f"{'−' if value < 0 else ''}{_magnitude(value)}"
 
 
 def _signed(value: float) -> str:
-    # A true minus sign, which screen readers speak; a hyphen they skip.
-    return f"{'+' if value >= 0 else '−'}{_number(abs(value))}"
+    return f"{'+' if value >= 0 else '−'}{_magnitude(value)}"
+
+
+def _magnitude(value: float) -> str:
+    return f"{abs(value):.3f}" if abs(value) < 10 else f"{abs(value):.2f}"
 
 
 def _p_value(value: float) -> str:

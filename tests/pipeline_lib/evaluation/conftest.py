@@ -67,7 +67,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
             latent_channels=4,
             norm_num_groups=4,
             sample_size=SIDE,
-        ),  # fmt: skip
+        ),
         text_encoder=transformers.CLIPTextModel(text),
         tokenizer=tokens,
         unet=unet(1),
