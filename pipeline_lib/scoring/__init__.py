@@ -4,8 +4,8 @@ A scorer is loaded once, from the official checkpoint files, and called by the e
 for all scorers. Recipes follow the original packages; deviations are stated in the scorer's file.
 """
 
-from pipeline_lib.scoring.engine import load_scorers, score_images
+from pipeline_lib.scoring.engine import identities, load_scorers, score_images
 from pipeline_lib.scoring.scorers import SCORERS
 from pipeline_lib.scoring.stage import open_work, score, score_shard
 
-__all__ = ["SCORERS", "load_scorers", "open_work", "score", "score_images", "score_shard"]
+__all__ = ["SCORERS", "identities", "load_scorers", "open_work", "score", "score_images", "score_shard"]

@@ -10,7 +10,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 BATCH_SIZE = 32
 DECODE_THREADS = 8
 
+# Tokenizers refuse to be set up while another thread uses them; tasks of one process may share scorers.
+_encoding = Lock()
+
 Item = TypeVar("Item")
 Ready = TypeVar("Ready")
 
@@ -42,6 +46,12 @@ def runtime(device: str = "auto") -> Runtime:
 def locate_scorers(names: Iterable[str], mirror: str = HUB) -> list[Located]:
     """Find the files of scorers, in the given order; raises UnknownNameError or HubError."""
     return [SCORERS.get(name)(mirror) for name in names]
+
+
+def identities(names: Iterable[str], mirror: str = HUB, device: str = "auto") -> dict[str, dict[str, Any]]:
+    """Scorer name -> what decides its scores (recipe, weights, precision), JSON-like. Hashes weights, loads none."""
+    dtype = str(runtime(device).dtype).removeprefix("torch.")
+    return {located.name: {**located.identity(), "dtype": dtype} for located in locate_scorers(names, mirror)}
 
 
 def load_scorers(names: Iterable[str], mirror: str = HUB, device: str = "auto") -> list[Scorer]:
@@ -94,7 +104,7 @@ def encode_prompts(scorers: Sequence[Scorer], prompts: Sequence[str]) -> dict[st
     """Scorer name -> one row per prompt, for the scorers that read prompts."""
     import torch
 
-    with torch.inference_mode():
+    with _encoding, torch.inference_mode():
         return {
             scorer.name: torch.cat([scorer.encode_prompts(chunk) for chunk in chunks(prompts, BATCH_SIZE)])
             for scorer in scorers

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 VERSION = 1
+FORMATS = ("JPEG", "PNG", "WEBP")
 
 Triple = tuple[float, float, float]
 CLIP_MEAN: Triple = (0.48145466, 0.4578275, 0.40821073)
@@ -110,12 +111,12 @@ class Letterbox:
 
 
 def decode(content: bytes) -> Image.Image:
-    """Encoded image -> RGB, upright (EXIF orientation applied, as the viewer who judged it saw it).
+    """JPEG, PNG or WebP -> RGB, upright (EXIF orientation applied, as the viewer who judged it saw it).
 
     Raises:
         OSError, ValueError, SyntaxError, Image.DecompressionBombError: the bytes are not a readable image.
     """
-    with Image.open(BytesIO(content)) as image:
+    with Image.open(BytesIO(content), formats=FORMATS) as image:
         return to_rgb(ImageOps.exif_transpose(image))
 
 

@@ -61,7 +61,8 @@ def score(
         Scorer name -> dataset. Scorers that look at the image alone have one row per image and a null prompt_id.
     """
     work = open_work(store, scorers, ingested, mirror, device)
-    missing = [item for item in work if item.writer.finished() is None]
+    datasets = {item.scorer: done for item in work if (done := item.writer.finished()) is not None}
+    missing = [item for item in work if item.scorer not in datasets]
     if missing:
         loaded = engine.load_scorers([item.scorer for item in missing], mirror, device)
         total = len(ingested.tables("images"))
@@ -71,24 +72,19 @@ def score(
                 shards[name] += written
             if progress is not None:
                 progress(index + 1, total)
-        for item in missing:
-            item.writer.commit(shards[item.scorer])
-    finished = {item.scorer: item.writer.finished() for item in work}
-    return {name: dataset for name, dataset in finished.items() if dataset is not None}
+        datasets |= {item.scorer: item.writer.commit(shards[item.scorer]) for item in missing}
+    return {item.scorer: datasets[item.scorer] for item in work}
 
 
 def open_work(
     store: str, scorers: Sequence[str], ingested: Dataset, mirror: str = HUB, device: str = "auto"
 ) -> list[Work]:
-    """The datasets that hold these scorers' scores of `ingested`. Finds and hashes weights, loads none."""
-    dtype = str(engine.runtime(device).dtype).removeprefix("torch.")
-    work = []
-    for located in engine.locate_scorers(dict.fromkeys(scorers), mirror):
-        identity = {**located.identity(), "dtype": dtype}
-        work.append(
-            Work(located.name, identity, writer(store, f"scores-{located.name}", VERSION, identity, [ingested]))
-        )
-    return work
+    """The datasets that hold these scorers' scores of `ingested`, each once. Finds and hashes weights, loads none."""
+    questions = engine.identities(dict.fromkeys(scorers), mirror, device)
+    return [
+        Work(name, identity, writer(store, f"scores-{name}", VERSION, identity, [ingested]))
+        for name, identity in questions.items()
+    ]
 
 
 def score_shard(

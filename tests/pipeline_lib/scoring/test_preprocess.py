@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import pipeline_lib.torchvision_ops  # noqa: F401  (before torchvision)
-from pipeline_lib.scoring.preprocess import CLIP_MEAN, CLIP_STD, CentreCrop, Letterbox, decode, to_rgb
+from pipeline_lib.scoring.preprocess import CLIP_MEAN, CLIP_STD, CentreCrop, Letterbox, Preprocess, decode, to_rgb
 from tests.pipeline_lib.scoring.conftest import picture
 
 SIZES = [(64, 48), (32, 32), (33, 90), (200, 37), (17, 17), (51, 50), (35, 32), (32, 39), (1, 5), (1024, 768)]
@@ -72,7 +72,12 @@ def test_letterbox_antialias_matters_and_pads_an_image_whose_long_side_fits() ->
 
 
 def test_equal_keys_mean_equal_pixels() -> None:
-    recipes = [CentreCrop(32, "even"), CentreCrop(32, "down"), Letterbox(32, False), Letterbox(32, True)]
+    recipes: list[Preprocess] = [
+        CentreCrop(32, "even"),
+        CentreCrop(32, "down"),
+        Letterbox(32, False),
+        Letterbox(32, True),
+    ]
     shared = 0
     for size in [*SIZES, (32, 35)]:
         image = picture(*size, 5)
