@@ -1,0 +1,191 @@
+"""Recipes as written by users, and the label stage on datasets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline_lib import schemas
+from pipeline_lib.errors import LabelError, PipelineError, UnknownNameError
+from pipeline_lib.labels.agreement import agreement, wilson
+from pipeline_lib.labels.recipe import build_labels, required_scorers, steps_of
+from pipeline_lib.labels.recipes import RECIPES
+from pipeline_lib.labels.steps import Flip, Vote
+from pipeline_lib.store import Dataset
+from tests.pipeline_lib.labels.tables import ingested, scores
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"vote": ["human", "clip"], "ties": "drop"},
+        {"vote": {"voters": ["human", "clip"], "ties": "drop"}},
+        {"ties": "drop", "vote": ["human", "clip"]},
+    ],
+)
+def test_step_may_be_written_in_several_ways(written: dict[str, Any]) -> None:
+    assert steps_of([written]) == [Vote(voters=("human", "clip"), ties="drop")]
+
+
+def test_plain_form_parses_to_the_same_steps() -> None:
+    for recipe in RECIPES.values():
+        steps = steps_of(recipe)
+        assert steps_of([step.plain() for step in steps]) == steps
+    assert steps_of([{"single": "human"}, {"flip": 1}])[1] == Flip(rate=1.0, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "scorers"),
+    [
+        ("human", []),
+        ("balanced", ["hpsv2", "clip", "pickscore", "aesthetic"]),
+        ("voting5", ["pickscore", "imagereward", "aesthetic", "hpsv2"]),
+        ("dedpo25", ["clip"]),
+        ("flip30", []),
+        ([{"vote": ["human", "clip"], "ties": "prior:hpsv2"}], ["clip", "hpsv2"]),
+        ([{"pseudo_label": "clip"}, "dedpo"], ["clip"]),
+    ],
+)
+def test_required_scorers(recipe: Any, scorers: list[str]) -> None:
+    assert required_scorers(recipe) == scorers
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ("balancd", "Did you mean 'balanced'"),
+        ([], "list of steps"),
+        ({"single": "human"}, "list of steps"),
+        ([{"votes": ["human"]}], "Did you mean 'vote'"),
+        ([3], "Step 1 is 3"),
+        ([{"single": "human", "tie": "drop"}], r"Step 1 \(single\): Unknown option 'tie'"),
+        ([{"single": {}}], "lacks 'annotator'"),
+        ([{"dedpo": 3}], r"Step 1 \(dedpo\)"),
+        ([{"vote": []}], "no voters"),
+        ([{"vote": ["clip", "clip"]}], "named twice"),
+        ([{"vote": ["clip"], "ties": "prior:"}], "ties='prior:'"),
+        ([{"vote": ["human"], "ties": "margin"}], "needs a scorer"),
+        ([{"vote": ["clip", 3]}], "not a list of names"),
+        ([{"filter": ["tie"]}, {"single": "human"}], "drop='tie' is none of"),
+        ([{"reveal": 0}, {"single": "human"}], "not in"),
+        ([{"single": "human"}, {"flip": 1.5}], "rate=1.5"),
+        ([{"single": "human"}, {"flip": "0.1"}], "not a number"),
+        ([{"single": "human"}, {"flip": 0.1, "seed": 1.5}], "not a whole number"),
+        ([{"single": "human"}, {"flip": True}], "not a number"),
+        ([{"filter": "ties"}], "never says what the target is"),
+        ([{"single": "human"}, {"vote": ["clip"]}], "step 1 .single. has set the target"),
+        (["dedpo"], "no g_hat yet"),
+        ([{"single": "human"}, {"reveal": 0.5}], "after the target is set"),
+        ([{"pseudo_label": "human"}, "dedpo"], "their own synthetic annotator"),
+        ([{"pseudo_label": "clip", "folds": 1}, "dedpo"], "folds=1"),
+        ([{"pseudo_label": "clip", "calibrate": "isotonc"}, "dedpo"], "calibrate='isotonc'"),
+        ([{"aggregate": ["human", "clip"]}], "no score to aggregate"),
+    ],
+)
+def test_bad_recipe_names_the_step(recipe: Any, message: str) -> None:
+    with pytest.raises(PipelineError, match=message):
+        steps_of(recipe)
+
+
+def clip_scores(store: str) -> Dataset:
+    """By prompt; image 0-a has another score under another prompt, which must not be used."""
+    return scores(
+        store,
+        "clip",
+        {("0-a", "p9"): -9, ("0-a", "p0"): 2, ("0-b", "p0"): 1, ("1-a", "p1"): 1, ("1-b", "p1"): 2, ("2-a", "p2"): 1},
+    )
+
+
+def test_label_dataset(tmp_path: Path) -> None:
+    store = str(tmp_path)
+    pairs = ingested(store, [0.0, 1.0, 0.5, 1.0])
+    clip = clip_scores(store)
+    taste = scores(
+        store, "aesthetic", {(f"{i}-{side}", None): float(i + (side == "a")) for i in range(4) for side in "ab"}
+    )
+    recipe = [{"vote": ["clip", "aesthetic"], "ties": "human"}, {"flip": 0.5}]
+    steps: list[tuple[int, int]] = []
+    dataset = build_labels(store, recipe, pairs, {"clip": clip, "aesthetic": taste}, lambda *step: steps.append(step))
+    table = pq.read_table(f"{dataset.uri}/part-00000.parquet")
+    assert table.schema.names == [*schemas.LABELS.names, "vote_clip", "vote_aesthetic"]
+    assert schemas.conform(table, schemas.LABELS, "labels").schema.field("target").nullable is False
+    rows = table.to_pylist()
+    assert [(r["image_0"], r["vote_clip"], r["vote_aesthetic"], r["vote_sum"]) for r in rows] == [
+        ("0-a", 1, 1, 2),
+        ("1-a", -1, 1, 0),
+    ]
+    assert [r["target"] != (1.0 if r["flipped"] else 0.0) for r in rows].count(True) == 2  # both would be 1
+    assert dataset.counts == {
+        "pairs": 4,
+        "dropped:0.scores:unscored-clip": 2,
+        "kept": 2,
+        "human": 1,
+        "flipped": 1,
+        "tied": 0,
+    }
+    assert steps == [(1, 2), (2, 2)]
+    assert [source["uri"] for source in dataset.inputs] == [pairs.path(), taste.path(), clip.path()]
+    again = build_labels(store, recipe, pairs, {"aesthetic": taste, "clip": clip, "unused": taste})
+    assert again == dataset
+    spelled = [{"vote": {"voters": ["clip", "aesthetic"]}}, {"flip": {"rate": 0.5, "seed": 0}}]
+    assert build_labels(store, spelled, pairs, {"aesthetic": taste, "clip": clip}).uri == dataset.uri
+    other = build_labels(store, [{"single": "clip"}], pairs, {"clip": clip})
+    assert other.uri != dataset.uri
+
+
+def test_scores_that_are_not_finite_count_as_missing(tmp_path: Path) -> None:
+    store = str(tmp_path)
+    pairs = ingested(store, [1.0, 1.0, 1.0])
+    values = {("0-a", None): 1.0, ("0-b", None): float("nan"), ("1-a", None): float("inf"), ("1-b", None): 0.0}
+    taste = scores(store, "aesthetic", {**values, ("2-a", None): 1.0, ("2-b", None): 0.0})
+    dataset = build_labels(store, [{"single": "aesthetic"}], pairs, {"aesthetic": taste})
+    assert (dataset.counts["kept"], dataset.counts["dropped:0.scores:unscored-aesthetic"]) == (1, 2)
+
+
+def test_scorer_without_dataset_fails_before_any_work(tmp_path: Path) -> None:
+    pairs = ingested(str(tmp_path), [1.0])
+    with pytest.raises(LabelError, match=r"needs scores by hpsv2.*given: clip"):
+        build_labels(str(tmp_path), [{"vote": ["clip", "hpsv2"]}], pairs, {"clip": clip_scores(str(tmp_path))})
+    with pytest.raises(UnknownNameError):
+        build_labels(str(tmp_path), "nonsense", pairs, {})
+
+
+def test_two_scores_for_one_image_are_refused(tmp_path: Path) -> None:
+    store = str(tmp_path)
+    pairs = ingested(store, [1.0])
+    twice = scores(store, "clip", {("0-a", "p0"): 1, ("0-b", "p0"): 2})
+    table = pq.read_table(f"{twice.uri}/part-00000.parquet")
+    pq.write_table(table.take([0, 0, 1]), f"{twice.uri}/part-00000.parquet")
+    with pytest.raises(LabelError, match="twice"):
+        build_labels(store, [{"single": "clip"}], pairs, {"clip": twice})
+
+
+def test_agreement(tmp_path: Path) -> None:
+    store = str(tmp_path)
+    pairs = ingested(store, [1.0, 1.0, 0.0, 0.5, None])
+    taste = scores(store, "aesthetic", {(f"{i}-{s}", None): float(s == "a") for i in range(5) for s in "ab"})
+    prefer = {0: 1, 1: -1, 2: -1, 3: 0, 4: 1}
+    pick = scores(store, "pickscore", {(f"{i}-{s}", f"p{i}"): d * (s == "a") for i, d in prefer.items() for s in "ab"})
+    found = agreement(pairs, {"aesthetic": taste, "pickscore": pick})
+    assert (found["pairs"], found["ties"], found["unlabelled"]) == (5, 1, 1)
+    assert found["accuracy"]["aesthetic"]["accuracy"] == pytest.approx(2 / 3)
+    assert found["accuracy"]["pickscore"] | {"low": 0, "high": 0} == {
+        "n": 3,
+        "agree": 2,
+        "accuracy": 2 / 3,
+        "low": 0,
+        "high": 0,
+    }
+    assert found["agreement"]["human|pickscore"]["kappa"] == pytest.approx(0.4)  # (2/3 - 4/9) / (1 - 4/9)
+    assert found["agreement"]["aesthetic|pickscore"] == {"n": 4, "agree": 2, "rate": 0.5, "kappa": 0.0}
+    assert found["agreement"]["human|aesthetic"]["n"] == 3
+
+
+def test_wilson_interval_solves_its_equation() -> None:
+    for successes, n in [(8, 10), (0, 10), (10, 10), (500, 1000)]:
+        for p in wilson(successes, n):
+            assert abs(p - successes / n) == pytest.approx(1.959964 * (p * (1 - p) / n) ** 0.5, abs=1e-6)
+    assert wilson(0, 0) == (0.0, 1.0)
