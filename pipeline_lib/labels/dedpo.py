@@ -61,6 +61,8 @@ def cross_fitted(x: np.ndarray, human: np.ndarray, groups: pl.Series, folds: int
 def platt_slope(x: np.ndarray, z: np.ndarray) -> float:
     """The slope of P(image_0 wins) = sigmoid(slope * x) of greatest likelihood for labels z (1, 0, or 0.5 for ties).
 
+    The evidence x must be of order 1: the search ends at slopes of 100.
+
     Labels are pulled towards 1/2 as in Platt (1999), (n + 1) / (n + 2) instead of 1, which keeps the slope finite
     when the evidence is always right. 0 when all evidence is zero. May be negative.
     """
@@ -73,12 +75,11 @@ def platt_slope(x: np.ndarray, z: np.ndarray) -> float:
         if gradient == 0 or curvature == 0:
             break
         low, high = (slope, high) if gradient < 0 else (low, slope)
-        following = slope - float(np.clip(gradient / curvature, -1.0, 1.0))
-        if not low < following < high:
-            following = (low + high) / 2
-        if abs(following - slope) < 1e-9:
+        step = float(np.clip(gradient / curvature, -1.0, 1.0))
+        if abs(step) < 1e-9:
             break
-        slope = following
+        inside = low < slope - step < high
+        slope = slope - step if inside else (low + high) / 2
     return slope
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline_lib.errors import LabelError
 from pipeline_lib.labels.chance import keys, share
@@ -90,6 +92,7 @@ def test_mix_hardens_what_is_not_human() -> None:
     table = random_frame(400, clip=0.5).with_columns(pl.when(undecided).then(0.0).otherwise("d_clip").alias("d_clip"))
     labels, counts = label(table, [{"reveal": 0.25, "seed": 3}, {"pseudo_label": "clip"}, "mix"])
     assert set(labels["target"]) == {0.0, 1.0}
+    assert labels["g_hat"].is_between(0, 1).all()
     rest = labels.filter(~pl.col("is_human"))
     assert ((rest["g_hat"] > 0.5) == (rest["target"] == 1.0)).all()
     shown = labels.filter(pl.col("is_human"))
@@ -146,6 +149,23 @@ def test_platt_is_finite_and_sane_at_the_edges() -> None:
     heavy = np.array([1e-3] * 50 + [1e3])
     slope = platt_slope(heavy, np.ones(51))
     assert np.isfinite(slope) and slope > 0
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(-1e6, 1e6), st.sampled_from([0.0, 0.5, 1.0])), min_size=1, max_size=30),
+)
+def test_platt_slope_maximises_the_likelihood(rows: list[tuple[float, float]]) -> None:
+    x, z = np.array([x for x, _ in rows]), np.array([z for _, z in rows])
+    x = x / (np.sqrt(np.mean(x**2)) or 1.0)
+    target = 0.5 + (z - 0.5) * len(x) / (len(x) + 2)
+
+    def loss(slope: float) -> float:
+        return float(np.sum(np.logaddexp(0, slope * x) - target * slope * x))
+
+    slope = platt_slope(x, z)
+    assert np.isfinite(slope)
+    assert all(loss(slope) <= loss(slope + offset) + 1e-9 for offset in (-10, -0.1, -1e-3, 1e-3, 0.1, 10))
 
 
 def test_cross_fitting_is_calibrated_on_noise() -> None:

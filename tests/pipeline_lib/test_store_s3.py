@@ -1,0 +1,62 @@
+"""The store and an S3 source against an S3 server on loopback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+import s3fs
+from moto.server import ThreadedMotoServer
+
+from pipeline_lib.config import IngestConfig
+from pipeline_lib.errors import DatasetCorruptError, SourceError
+from pipeline_lib.ingest import ingest
+from pipeline_lib.store import verify
+from tests.pipeline_lib.source_files import row, write_source
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    boto3.client("s3").create_bucket(Bucket="pairs")
+    s3fs.S3FileSystem.clear_instance_cache()
+    yield "s3://pairs"
+    s3fs.S3FileSystem.clear_instance_cache()
+    server.stop()
+
+
+def test_ingest_from_and_to_s3_equals_ingest_on_disk(tmp_path: Path, bucket: str) -> None:
+    source = write_source(tmp_path / "source", [row(i) for i in range(5)], [row(5), row(6, caption="")])
+    fs = s3fs.S3FileSystem()
+    fs.put(f"{source}/", f"{bucket}/source/", recursive=True)
+    local = ingest(str(tmp_path / "store"), IngestConfig(source=str(source)))
+    remote = ingest(f"{bucket}/store", IngestConfig(source=f"{bucket}/source"))
+    assert remote.digest == local.digest
+    assert remote.counts == local.counts
+    assert remote.uri.startswith(f"{bucket}/store/ingest/")
+    assert remote.scan("pairs").collect().equals(local.scan("pairs").collect())
+    assert ingest(f"{bucket}/store", IngestConfig(source=f"{bucket}/source")) == remote
+    verify(remote)
+    assert not fs.exists(f"{remote.uri}/work")
+    assert (remote.local("pairs") / "part-00000.parquet").stat().st_size == remote.tables("pairs")[0].bytes
+    fs.pipe(f"{remote.uri}/pairs/part-00000.parquet", b"other")
+    with pytest.raises(DatasetCorruptError, match="pairs/part-00000"):
+        verify(remote)
+
+
+def test_missing_prefix_is_a_typed_error(bucket: str) -> None:
+    with pytest.raises(SourceError, match="holds no Parquet"):
+        ingest("/unused", IngestConfig(source=f"{bucket}/nothing"))
+    with pytest.raises(SourceError):
+        ingest("/unused", IngestConfig(source="s3://no-such-bucket/x"))
