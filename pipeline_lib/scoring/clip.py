@@ -73,10 +73,11 @@ def load_clip(folder: Path, processor: Path, rounding: Literal["even", "down"], 
 
 
 def _load_clip(folder: Path, processor: Path, rounding: Literal["even", "down"], runtime: Runtime) -> Clip:
-    import torch
     from transformers import CLIPTokenizer
 
-    model = _read_model(folder).to(runtime.device, runtime.dtype).eval().requires_grad_(False)
+    model = _read_model(folder).eval().requires_grad_(False)
+    scale = model.logit_scale.exp().item()  # before the cast: fp16 would turn 100 into 100.03
+    model.to(runtime.device, runtime.dtype)
     tokenizer = CLIPTokenizer.from_pretrained(processor, local_files_only=True)
     length = model.config.text_config.max_position_embeddings
 
@@ -92,7 +93,6 @@ def _load_clip(folder: Path, processor: Path, rounding: Literal["even", "down"],
         return unit(model.text_projection(pooled))
 
     preprocess = image_processing(processor, model.config.vision_config.image_size, rounding)
-    scale = float(torch.exp(model.logit_scale.detach().float()))
     return Clip(ImageTower(preprocess, encode_images), encode_prompts, scale, model.config.projection_dim)
 
 

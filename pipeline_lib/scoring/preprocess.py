@@ -16,6 +16,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional
@@ -23,6 +24,8 @@ from torch.nn import functional
 VERSION = 1
 FORMATS = ("JPEG", "PNG", "WEBP")
 
+# Arithmetic is NumPy's: it stays on the calling thread, and the engine prepares images on several.
+Pixels = NDArray[np.float32]
 Triple = tuple[float, float, float]
 CLIP_MEAN: Triple = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD: Triple = (0.26862954, 0.26130258, 0.27577711)
@@ -102,12 +105,14 @@ class Letterbox:
         if scale != 1.0:
             # The original rounds very flat images to zero rows and fails; they keep one.
             target = (max(1, round(height * scale)), max(1, round(width * scale)))
-            pixels = functional.interpolate(
-                pixels[None], target, mode="bicubic", align_corners=False, antialias=self.antialias
-            )[0]
+            whole = torch.from_numpy(np.ascontiguousarray(pixels))[None]
+            resized = functional.interpolate(
+                whole, target, mode="bicubic", align_corners=False, antialias=self.antialias
+            )
+            pixels = resized[0].numpy()
         rows, columns = self.size - pixels.shape[1], self.size - pixels.shape[2]
-        padding = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
-        return _normalise(functional.pad(pixels, padding), self.mean, self.std)
+        around = [(0, 0), (rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2)]
+        return _normalise(np.pad(pixels, around), self.mean, self.std)
 
 
 def decode(content: bytes) -> Image.Image:
@@ -128,10 +133,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _unit(image: Image.Image) -> Tensor:
-    """RGB image -> float32 (3, height, width) in [0, 1]."""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).to(torch.float32) / 255
+def _unit(image: Image.Image) -> Pixels:
+    """RGB image -> (3, height, width) in [0, 1]."""
+    return np.asarray(image).transpose(2, 0, 1).astype(np.float32) / np.float32(255)
 
 
-def _normalise(pixels: Tensor, mean: Triple, std: Triple) -> Tensor:
-    return ((pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)).contiguous()
+def _normalise(pixels: Pixels, mean: Triple, std: Triple) -> Tensor:
+    per_channel = [np.asarray(values, np.float32).reshape(3, 1, 1) for values in (mean, std)]
+    return torch.from_numpy(np.ascontiguousarray((pixels - per_channel[0]) / per_channel[1]))
