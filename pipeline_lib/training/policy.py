@@ -77,7 +77,8 @@ def _save_lora(policy: Policy, base: BaseModel, config: TrainConfig, out: Path) 
     }
     settings = {"r": config.lora_rank, "lora_alpha": config.lora_alpha, "target_modules": _targets(base)}
     adapter = json.dumps({f"unet.{name}": value for name, value in settings.items()}, indent=2, sort_keys=True)
-    save_file(weights, out / LORA_WEIGHTS, metadata={"format": "pt", "lora_adapter_metadata": adapter})
+    # One entry only: safetensors writes several in random order, and the same run must give the same bytes.
+    save_file(weights, out / LORA_WEIGHTS, metadata={"lora_adapter_metadata": adapter})
 
 
 def _lora_config(base: BaseModel, config: TrainConfig) -> LoraConfig:

@@ -237,7 +237,7 @@ def _restore(run: Run, saved: checkpoints.Checkpoint) -> None:
     checkpoints.restore_optimizer(run.optimizer, names, saved.tensors["optimizer"], saved.scalars["optimizer"])
     device = run.accelerator.device
     if "reference" in saved.tensors:
-        run.reference = {name: tensor.to(device) for name, tensor in saved.tensors["reference"].items()}
+        run.reference = {name: saved.tensors["reference"][name].to(device) for name in names}
     for i in range(len(run.annotators)):
         run.annotators[i] = {name: saved.tensors[f"annotator-{i}"][name].to(device) for name in names}
     if run.accelerator.scaler and saved.scalars["scaler"]:
