@@ -42,7 +42,8 @@ def image_writer(
     """The writer of one model's images. `model` None is the base itself.
 
     The key holds everything that decides the pixels. That includes the batch size: the noise does not depend on it,
-    but kernels round differently for other shapes, which moves a few pixels by one grey level.
+    but kernels round differently for other shapes, which moves a few pixels by one grey level. The device, which does
+    the same, is not a setting and not part of the key.
     """
     question = {
         "base": base_identity(base),
@@ -82,7 +83,7 @@ def generate(
     prompts: PromptSet,
     config: EvaluateConfig,
     *,
-    device: str = "cpu",
+    device: str = "auto",
     progress: Progress | None = None,
 ) -> Dataset:
     """Images of one model for every (prompt, seed); finished shards of an earlier run are kept.
@@ -137,15 +138,16 @@ def generate_shard(
     return writer.write_table(shard_path(index), schemas.conform(table, SCHEMA, "images"))
 
 
-def prepare_pipeline(model: Dataset | None, base: BaseModel, config: EvaluateConfig, device: str = "cpu") -> Any:
-    """A loaded diffusers pipeline on `device` with the scheduler and precision of `config`."""
+def prepare_pipeline(model: Dataset | None, base: BaseModel, config: EvaluateConfig, device: str = "auto") -> Any:
+    """A loaded diffusers pipeline with the scheduler and precision of `config`; device "auto" takes CUDA if it can."""
     import torch
 
     from pipeline_lib.models.aligned import load_pipeline
+    from pipeline_lib.scoring.engine import runtime
 
     dtype = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[config.mixed_precision]
     folder = model.local(_model_folder(model)) if model else None
-    pipeline = load_pipeline(folder, base, dtype, device)
+    pipeline = load_pipeline(folder, base, dtype, str(runtime(device).device))
     pipeline.scheduler = make_scheduler(config.scheduler, pipeline.scheduler.config)
     return pipeline
 

@@ -45,7 +45,7 @@ def evaluate(
     training_pairs: Dataset | None = None,
     progress: Progress | None = None,
     *,
-    device: str = "cpu",
+    device: str = "auto",
     title: str | None = None,
     metrics: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     pull: Mapping[str, str] | None = None,
@@ -61,6 +61,7 @@ def evaluate(
         training_pairs: the ingest dataset that was trained on. Prompts that occur in it are reported and left out of
             every number (their images stay in "images", which does not depend on what a model was trained on).
         progress: called with (images painted and images scored, the sum of both at the end).
+        device: "cpu", "cuda", "cuda:1", ... or "auto", which takes CUDA when there is one.
         title: headline of the report.
         metrics: model name -> objects of its training's metrics.jsonl, drawn as curves.
         pull: model name -> text of the commands that fetch and use it.
@@ -171,7 +172,7 @@ def write_reports(
     for name, side in sides.items():
         about["models"][name]["means"] = {c: float(np.mean(v, dtype=np.float64)) for c, v in side.scores.items()}
     challengers = [name for name in rows if name != reference]
-    count = max(reports.EXAMPLES // len(challengers), 4)
+    count = max(reports.EXAMPLES // len(challengers), 2)
     about["comparisons"], about["win_rate"], examples = {}, {}, {}
     for name in challengers:
         compared = compare(sides[name].scores, sides[reference].scores, [prompt for prompt, _ in keys])
@@ -190,7 +191,8 @@ def _reference(models: Mapping[str, Dataset | None]) -> str:
     bases = [name for name, model in models.items() if model is None]
     if len(models) < 2 or len(bases) > 1:
         raise ConfigError(
-            f"A comparison needs two or more models, at most one of them the base itself; got {dict(models)!r}.",
+            "A comparison needs two or more models, at most one of them the base itself; got "
+            f"{', '.join(models) or 'none'} ({len(bases)} of them the base).",
             'Give, for example, {"base": None, "aligned": <dataset of stage "model">}.',
         )
     return bases[0] if bases else next(iter(models))

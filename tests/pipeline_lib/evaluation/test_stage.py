@@ -75,9 +75,12 @@ def test_the_base_is_painted_and_scored_once(
 ) -> None:
     painted: list[int] = []
     original = generate.generate_images
-    monkeypatch.setattr(
-        generate, "generate_images", lambda p, jobs, c: (painted.append(len(jobs)), original(p, jobs, c))[1]
-    )
+
+    def counted(pipeline: Any, jobs: Any, config: EvaluateConfig) -> list[bytes]:
+        painted.append(len(jobs))
+        return original(pipeline, jobs, config)
+
+    monkeypatch.setattr(generate, "generate_images", counted)
     first = run(tmp_path, {"base": None, "aligned": trained(str(tmp_path), 2)})
     assert (sum(painted), sum(calls)) == (20, 20)
     run(tmp_path, {"base": None, "aligned": trained(str(tmp_path), 3)})
@@ -92,7 +95,7 @@ def test_an_interrupted_evaluation_resumes_to_the_same_bytes(
 ) -> None:
     monkeypatch.setattr(generate, "PROMPTS_PER_SHARD", 2)
     whole = run(tmp_path / "whole", {"base": None, "aligned": trained(str(tmp_path / "whole"), 2)})
-    original = scores.score_images
+    original = vars(scores)["score_images"]
 
     def fails_at_the_third(*args: Any) -> Any:
         if len(calls) == 8:
