@@ -2,3 +2,7 @@
 
 Tasks take and return URIs and small JSON; tables and tensors stay in the store.
 """
+
+from tasks.logs import shorten_expected_errors
+
+shorten_expected_errors()
