@@ -12,6 +12,12 @@ logger = logging.getLogger(__name__)
 
 # What a trainer gets to write a checkpoint, and a flow to report that it was stopped.
 FLOW_GRACE_S = 15.0
+PREFECT_SERVER_SETTINGS = {
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    # SQLite has one writer, and training takes the processor: 10 s and 5 s are too short for a write in the queue.
+    "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
+    "PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT": "30",
+}
 
 
 @dataclass(frozen=True)
@@ -43,8 +49,7 @@ def prefect_server(settings: StackSettings) -> Component:
     return Component(
         name="prefect",
         command=[sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", port],
-        environment=component_environment(settings, "prefect")
-        | {"PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false"},
+        environment=component_environment(settings, "prefect") | PREFECT_SERVER_SETTINGS,
         healthy=lambda _: api.answers(f"{settings.prefect_url}/api/health"),
         grace_s=15.0,
     )

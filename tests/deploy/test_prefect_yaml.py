@@ -1,0 +1,42 @@
+"""deploy/prefect.yaml without a server: what `make deploy` would register can be loaded and run."""
+
+from functools import cache
+from typing import Any
+
+import pytest
+import yaml
+from prefect import Flow
+from prefect.flows import load_flow_from_entrypoint
+
+from deploy.stack import ROOT, WORK_POOL
+
+CONFIGURATION: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "prefect.yaml").read_text())
+DEPLOYMENTS: list[dict[str, Any]] = CONFIGURATION["deployments"]
+TRAINING = ("train-dpo", "train-balanced", "train-dedpo", "train-adaptive")
+
+
+@cache
+def load(entrypoint: str) -> Flow[..., Any]:
+    return load_flow_from_entrypoint(f"{ROOT}/{entrypoint}", use_placeholder_flow=False)
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda d: f"{d['entrypoint']}/{d['name']}")
+def test_entry_point_loads_and_takes_the_default_parameters(deployment: dict[str, Any]) -> None:
+    flow = load(deployment["entrypoint"])
+    flow.validate_parameters(deployment.get("parameters", {}))
+    assert deployment["work_pool"]["name"] == WORK_POOL
+
+
+def test_names_are_unique_and_the_promised_ones_are_there() -> None:
+    names = [f"{load(deployment['entrypoint']).name}/{deployment['name']}" for deployment in DEPLOYMENTS]
+    assert len(names) == len(set(names))
+    stages = {f"{flow}/shapes" for flow in ("ingest", "score", "label")}
+    per_preset = {
+        f"{flow}/{preset}" for flow in (*TRAINING, "evaluate", "align") for preset in ("shapes", "sd15", "sdxl")
+    }
+    assert stages | per_preset <= set(names)
+
+
+def test_pull_step_does_not_name_the_deploying_machine() -> None:
+    (step,) = CONFIGURATION["pull"]
+    assert step == {"prefect.deployments.steps.set_working_directory": {"directory": "{{ $PIPELINE_ROOT }}"}}
