@@ -1,4 +1,4 @@
-"""Errors that name their remedy need no stack trace: Prefect would log one of ten screens per task, flow and parent."""
+"""Errors that name their remedy need no stack trace: Prefect logs one per task, flow and parent, ten screens."""
 
 from __future__ import annotations
 

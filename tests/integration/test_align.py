@@ -82,7 +82,7 @@ def check_registry(deployments: Deployments, stages: dict[str, dict[str, object]
     version = client.get_model_version_by_alias("balanced-shapes", "candidate")
     assert f"models:/balanced-shapes/{version.version}" == stages["register"]["uri"]
     assert version.tags["pipeline.model_digest"] == stages["train"]["digest"]
-    logged = client.get_logged_model(version.model_id)
+    logged = client.get_logged_model(version.source.removeprefix("models:/"))
     assert {f"eval/win_rate/{name}" for name in (*ALL_SCORERS, "true")} <= {m.key for m in logged.metrics}
     run = client.get_run(logged.source_run_id)
     assert run.info.status == "FINISHED"
