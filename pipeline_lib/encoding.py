@@ -202,7 +202,8 @@ def _square(encoded: bytes, side: int, uid: str) -> tuple[np.ndarray, tuple[int,
 
 def _fixed(values: np.ndarray, what: str) -> pa.FixedSizeListArray:
     """Rows of an array as fp16 lists of fixed size; raises CheckpointError for values that are not finite in fp16."""
-    half = values.astype(np.float16)
+    with np.errstate(over="ignore"):  # checked below
+        half = values.astype(np.float16)
     if not np.isfinite(half).all():
         raise CheckpointError(
             f"The base model gave {what} that are not finite in fp16.",

@@ -1,0 +1,128 @@
+"""The caches are what the encoders give, shard by shard, resumable, and the same bytes each time."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from PIL import Image
+
+from pipeline_lib import encoding, schemas
+from pipeline_lib.encoding import EMPTY_PROMPT_ID, SHAPE_KEY, encode, encode_images, encoded_writer, open_encoder
+from pipeline_lib.errors import CheckpointError, SourceError
+from pipeline_lib.models.aligned import load_pipeline
+from pipeline_lib.store import Dataset, writer
+from tests.pipeline_lib.models import tiny
+
+
+@pytest.fixture(scope="module")
+def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mirror")
+    tiny.write_all(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def ingested(store: str) -> Dataset:
+    return tiny.ingest(store)
+
+
+@pytest.mark.parametrize("name", ["v", "xl"])
+def test_rows_are_what_the_stock_encoders_give(mirror: Path, store: str, ingested: Dataset, name: str) -> None:
+    base = tiny.base(mirror, name)
+    seen: list[tuple[int, int]] = []
+    dataset = encode(store, base, tiny.ENCODE, ingested, lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert dataset.counts == {"images": 12, "prompts": 3}
+    pipeline = load_pipeline(None, base)
+    latents = dataset.scan("latents").collect()
+    assert latents["image_uid"].to_list() == [f"image-{i:02d}" for i in range(12)]
+    pixels = np.stack([np.asarray(Image.open(io.BytesIO(tiny.png(i)))) for i in range(12)])
+    with torch.no_grad():
+        batch = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1
+        posterior = pipeline.vae.encode(batch).latent_dist
+    for column, expected in (("mean", posterior.mean), ("std", posterior.std)):
+        stored = np.array(latents[column].to_list(), np.float32)
+        np.testing.assert_allclose(stored, expected.flatten(1).numpy(), rtol=2e-3, atol=1e-4)
+    prompts = {row["prompt_id"]: row for row in dataset.scan("prompts").collect().to_dicts()}
+    assert EMPTY_PROMPT_ID in prompts
+    shape = json.loads(dataset.read(dataset.tables("prompts")[0]).schema.metadata[SHAPE_KEY])
+    assert shape == {"shape": [12, 24], "pooled": 8} if name == "xl" else {"shape": [12, 16], "pooled": 0}
+
+
+def test_each_prompt_is_encoded_once(ingested: Dataset) -> None:
+    prompts = encoding.unique_prompts(ingested)
+    assert sorted(prompts["prompt"]) == ["", "a blue square", "a red circle"]
+    assert prompts["prompt_id"].is_sorted()
+
+
+def test_interrupted_encoding_continues_and_gives_the_same_bytes(
+    mirror: Path, store: str, ingested: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tiny.base(mirror, "v")
+    whole = encode(store, base, tiny.ENCODE, ingested)
+    w = encoded_writer(str(tmp_path), base, tiny.ENCODE, ingested)
+    encode_images(w, ingested, 0, open_encoder(base, tiny.ENCODE))
+    calls: list[int] = []
+    plain = encode_images
+    monkeypatch.setattr(encoding, "encode_images", lambda *args: calls.append(args[2]) or plain(*args))
+    again = encode(str(tmp_path), base, tiny.ENCODE, ingested)
+    assert calls == [1]
+    assert again.digest == whole.digest
+    encode(str(tmp_path), base, tiny.ENCODE, ingested)
+    assert calls == [1]
+
+
+def test_key_follows_weights_and_settings_not_the_place(mirror: Path, store: str, ingested: Dataset) -> None:
+    base = tiny.base(mirror, "v")
+    key = encoded_writer(store, base, tiny.ENCODE, ingested).key
+    moved = replace(base, mirror=str(mirror / "tiny" / ".."))
+    assert encoded_writer(store, moved, tiny.ENCODE, ingested).key == key
+    assert encoded_writer(store, base, replace(tiny.ENCODE, resolution=16), ingested).key != key
+    assert encoded_writer(store, tiny.base(mirror, "epsilon"), tiny.ENCODE, ingested).key != key
+
+
+@pytest.mark.parametrize(("size", "box"), [((8, 8), (8, 8, 0, 0)), ((40, 20), (20, 40, 0, 4)), ((6, 9), (9, 6, 2, 0))])
+def test_shorter_side_is_resized_and_the_centre_cropped(size: tuple[int, int], box: tuple[int, ...]) -> None:
+    image, found = encoding._square(tiny.png(1, size), 8, "uid")
+    assert image.shape == (8, 8, 3)
+    assert found == box
+
+
+def test_a_picture_of_the_right_size_is_untouched_and_grey_or_transparent_ones_become_rgb() -> None:
+    png = tiny.png(3)
+    np.testing.assert_array_equal(encoding._square(png, 8, "uid")[0], np.asarray(Image.open(io.BytesIO(png))))
+    for mode in ("L", "RGBA", "P"):
+        buffer = io.BytesIO()
+        Image.open(io.BytesIO(png)).convert(mode).save(buffer, "PNG")
+        assert encoding._square(buffer.getvalue(), 8, "uid")[0].shape == (8, 8, 3)
+
+
+def test_undecodable_image_is_named(mirror: Path, tmp_path: Path, ingested: Dataset) -> None:
+    row = {"image_uid": "broken-7", "bytes": b"no image", "width": 8, "height": 8, "sha256": ""}
+    w = writer(str(tmp_path), "ingest", 1, {})
+    pairs = ingested.read(ingested.tables("pairs")[0])
+    bad = w.commit(
+        [
+            w.write_table("pairs/part-00000.parquet", pairs),
+            w.write_table("images/part-00000.parquet", pa.Table.from_pylist([row], schema=schemas.IMAGES)),
+        ]
+    )
+    with pytest.raises(SourceError, match="broken-7"):
+        encode(str(tmp_path), tiny.base(mirror, "v"), tiny.ENCODE, bad)
+
+
+def test_overflowing_encoder_is_an_error_with_a_remedy() -> None:
+    with pytest.raises(CheckpointError, match=r"(?s)not finite.*sdxl-vae-fp16-fix"):
+        encoding._fixed(np.full((1, 4), 1e6, np.float32), "latents")

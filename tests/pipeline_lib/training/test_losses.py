@@ -1,0 +1,260 @@
+"""Losses against the papers' formulas in float64 NumPy, gradients by finite differences, and symmetries."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline_lib.config import TrainConfig
+from pipeline_lib.training import losses
+from pipeline_lib.training.losses import Pairs
+from pipeline_lib.training.methods import LOSSES
+
+N = 6
+BETA = 40.0
+CONFIG = TrainConfig(method="diffusion-dpo", beta=BETA, k1=3.0)
+
+
+def pairs(seed: int = 0, dtype: torch.dtype = torch.float64, hard: bool = False) -> Pairs:
+    rng = np.random.default_rng(seed)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.from_numpy(rng.uniform(0.05, 0.25, shape)).to(dtype)
+
+    target = rng.uniform(0, 1, N)
+    human = (rng.uniform(0, 1, N) > 0.5).astype(float)
+    return Pairs(
+        policy=draw(2, N).requires_grad_(),
+        reference=draw(2, N),
+        target=torch.from_numpy(np.round(target) if hard else target).to(dtype),
+        annotators=draw(2, 2, N),
+        is_human=torch.tensor([1, 0, 0, 1, 0, 1], dtype=dtype),
+        human=torch.from_numpy(human).to(dtype),
+        g_hat=torch.from_numpy(rng.uniform(0, 1, N)).to(dtype),
+        weight=torch.ones(N, dtype=dtype),
+        labelled_share=0.25,
+    )
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def by_hand(formula: Callable[[float, float, float], float], given: Pairs) -> list[float]:
+    """Expectation over the label of formula(ell of the winner, winner's error, loser's error), pair by pair."""
+    policy, reference = given.policy.detach().numpy(), given.reference.numpy()
+    out = []
+    for i, target in enumerate(given.target.tolist()):
+        values = []
+        for win, lose in ((0, 1), (1, 0)):
+            m_theta = policy[win, i] - policy[lose, i]
+            m_ref = reference[win, i] - reference[lose, i]
+            values.append(formula(-(m_theta - m_ref), policy[win, i], policy[lose, i]))
+        out.append(target * values[0] + (1 - target) * values[1])
+    return out
+
+
+E_RATE = 0.2
+FORMULAS: dict[str, Callable[[float, float, float], float]] = {
+    "diffusion-dpo": lambda ell, win, lose: -math.log(sigmoid(BETA / 2 * ell)),
+    "ipo": lambda ell, win, lose: (ell - 1 / (2 * (BETA / 2))) ** 2,
+    "robust-dpo": lambda ell, win, lose: (
+        (-(1 - E_RATE) * math.log(sigmoid(BETA / 2 * ell)) + E_RATE * math.log(sigmoid(-BETA / 2 * ell)))
+        / (1 - 2 * E_RATE)
+    ),
+    "conservative-dpo": lambda ell, win, lose: (
+        -(1 - E_RATE) * math.log(sigmoid(BETA / 2 * ell)) - E_RATE * math.log(sigmoid(-BETA / 2 * ell))
+    ),
+    "hinge": lambda ell, win, lose: max(0.0, 1 - BETA / 2 * ell),
+    "sft-chosen": lambda ell, win, lose: win,
+}
+
+
+@pytest.mark.parametrize("hard", [False, True])
+@pytest.mark.parametrize("name", FORMULAS)
+def test_loss_is_its_formula(name: str, hard: bool) -> None:
+    given = pairs(hard=hard)
+    values, _ = LOSSES.get(name)(given, replace(CONFIG, flip_rate=E_RATE))
+    np.testing.assert_allclose(values.detach().numpy(), by_hand(FORMULAS[name], given), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", LOSSES.names())
+def test_gradient_is_the_derivative_of_the_value(name: str) -> None:
+    """W and Gamma are constants by definition; the test of Adaptive-DPO's formula covers that."""
+    config = replace(CONFIG, flip_rate=E_RATE, reweighting="none", margin="none")
+    given = pairs(hard=True)
+
+    def value(policy: Tensor) -> Tensor:
+        return LOSSES.get(name)(replace(given, policy=policy), config)[0].sum()
+
+    torch.autograd.gradcheck(value, [given.policy], eps=1e-7, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [n for n in LOSSES.names() if n not in ("dedpo", "adaptive-dpo", "adaptive-ipo")])
+def test_swapping_the_images_changes_nothing(name: str) -> None:
+    config, given = replace(CONFIG, flip_rate=E_RATE), pairs()
+    swapped = replace(given, policy=given.policy.flip(0), reference=given.reference.flip(0), target=1 - given.target)
+    torch.testing.assert_close(LOSSES.get(name)(given, config)[0], LOSSES.get(name)(swapped, config)[0])
+
+
+@pytest.mark.parametrize("name", ["adaptive-dpo", "adaptive-ipo", "dedpo"])
+def test_swapping_the_images_changes_nothing_with_history_and_synthetic_labels(name: str) -> None:
+    given = pairs(hard=True)
+    swapped = replace(
+        given,
+        policy=given.policy.flip(0),
+        reference=given.reference.flip(0),
+        annotators=given.annotators.flip(1),
+        target=1 - given.target,
+        human=1 - given.human,
+        g_hat=1 - given.g_hat,
+    )
+    torch.testing.assert_close(LOSSES.get(name)(given, CONFIG)[0], LOSSES.get(name)(swapped, CONFIG)[0])
+
+
+def test_policy_equal_to_reference_gives_ln_2() -> None:
+    given = pairs()
+    equal = replace(given, policy=given.reference.clone().requires_grad_())
+    values, _ = losses.diffusion_dpo(equal, CONFIG)
+    np.testing.assert_allclose(values.detach().numpy(), math.log(2))
+
+
+def test_special_cases_reduce_to_dpo() -> None:
+    given = pairs(hard=True)
+    dpo = losses.diffusion_dpo(given, CONFIG)[0]
+    plain = replace(CONFIG, reweighting="none", margin="none")
+    torch.testing.assert_close(losses.adaptive_dpo(given, plain)[0], dpo)
+    ipo = losses.ipo(given, CONFIG)[0]
+    torch.testing.assert_close(losses.adaptive_ipo(given, plain)[0], ipo)
+    torch.testing.assert_close(losses.robust_dpo(given, CONFIG)[0], dpo)
+    torch.testing.assert_close(losses.conservative_dpo(given, CONFIG)[0], dpo)
+    exact = replace(given, human=given.target, g_hat=given.target)
+    torch.testing.assert_close(losses.dedpo(exact, CONFIG)[0], dpo)
+
+
+def test_errors_are_reduced_in_fp32() -> None:
+    prediction = torch.full((2, 4, 8, 8), 300.0, dtype=torch.float16)
+    error = losses.pixel_error(prediction, torch.zeros_like(prediction))
+    assert error.dtype == torch.float32
+    assert error.tolist() == [90000.0, 90000.0]  # above fp16's largest number
+
+
+def test_dedpo_is_the_two_term_objective_of_the_paper() -> None:
+    given = pairs()
+    values, stats = losses.dedpo(given, CONFIG)
+
+    def bce(z: float, y: float) -> float:
+        return -y * math.log(sigmoid(z)) - (1 - y) * math.log(sigmoid(-z))
+
+    ell = losses.preference(given.policy, given.reference).tolist()
+    expected = []
+    for i in range(N):
+        z, g = BETA / 2 * ell[i], given.g_hat[i].item()
+        correction = bce(z, given.human[i].item()) - bce(z, g) if given.is_human[i] else 0.0
+        expected.append(bce(z, g) + correction / 0.25)
+    np.testing.assert_allclose(values.tolist(), expected, rtol=1e-9)
+    assert stats["correction_size"] >= stats["correction"].abs()
+
+
+def test_dedpo_is_unbiased_for_the_fully_labelled_loss_whatever_the_annotator_says() -> None:
+    """Gradient of the mean loss over random choices of who is labelled, against DPO with every human label."""
+    rng = np.random.default_rng(3)
+    size, labelled, draws = 40, 10, 4000
+    logits = torch.from_numpy(rng.normal(0, 0.02, size)).requires_grad_()
+    human = torch.from_numpy((rng.uniform(size=size) < 0.7).astype(float))
+    g_hat = torch.from_numpy(rng.uniform(0, 0.4, size))  # biased: mostly disagrees with the human labels
+
+    def gradient(method: str, is_human: Tensor, target: Tensor) -> Tensor:
+        zeros = torch.zeros(2, size, dtype=torch.float64)
+        given = Pairs(
+            policy=torch.stack([-logits, torch.zeros_like(logits)]),
+            reference=zeros,
+            target=target,
+            annotators=zeros[None, :0],
+            is_human=is_human,
+            human=human,
+            g_hat=g_hat,
+            weight=torch.ones(size),
+            labelled_share=labelled / size,
+        )
+        return torch.autograd.grad(LOSSES.get(method)(given, CONFIG)[0].mean(), logits)[0]
+
+    total = torch.zeros(size, dtype=torch.float64)
+    for _ in range(draws):
+        mask = torch.zeros(size, dtype=torch.float64)
+        mask[rng.choice(size, labelled, replace=False)] = 1
+        total += gradient("dedpo", mask, human)
+    truth = gradient("diffusion-dpo", torch.ones(size), human)
+    naive = gradient("diffusion-dpo", torch.ones(size), g_hat)
+    error = (total / draws - truth).abs().max()
+    assert error < 0.1 * truth.abs().max()
+    assert (naive - truth).abs().max() > 5 * error
+
+
+def metric_by_hand(ells: np.ndarray, rho: float) -> np.ndarray:
+    """The authors' normalisation for a micro-batch of 16: each model's ell divided by its L2 norm over the batch."""
+    scaled = ells / np.linalg.norm(ells, axis=1, keepdims=True)
+    confidence = 1 - (1 / (1 + np.exp(-rho * scaled))).mean(0)
+    return scaled.var(0, ddof=1) * confidence
+
+
+def test_minority_metric_is_the_authors_at_sixteen_pairs() -> None:
+    ells = np.random.default_rng(0).normal(0, 1e-3, (3, 16))
+    ours = losses.minority_metric(torch.from_numpy(ells), 15.0).numpy()
+    np.testing.assert_allclose(ours, metric_by_hand(ells, 15.0), rtol=1e-10)
+
+
+def test_minority_metric_depends_neither_on_units_nor_on_batch_size() -> None:
+    ells = torch.from_numpy(np.random.default_rng(1).normal(0, 1, (3, 8)))
+    u = losses.minority_metric(ells, 15.0)
+    torch.testing.assert_close(losses.minority_metric(ells * 1e-4, 15.0), u)
+    torch.testing.assert_close(losses.minority_metric(ells.repeat(1, 4), 15.0)[:8], u)
+
+
+def test_minority_metric_is_zero_at_the_reference_and_grows_with_disagreement() -> None:
+    assert losses.minority_metric(torch.zeros(3, 4), 15.0).tolist() == [0.0] * 4
+    against = torch.tensor([[-1.0, 1.0, 0.3], [-0.2, 0.2, 0.5], [-0.6, 0.6, -0.4]])
+    u = losses.minority_metric(against, 15.0)
+    assert u[0] > u[1] > 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ("none", lambda u: 1.0),
+        ("linear", lambda u: 1 / (1 + 3 * u)),
+        ("quadratic", lambda u: 1 / (1 + 3 * u * u)),
+        ("sqrt", lambda u: 1 / (1 + 3 * math.sqrt(u))),
+        ("exp", lambda u: 1 / (1 + math.exp(3 * u))),
+    ],
+)
+def test_reweighting_shapes(shape: str, expected: Callable[[float], float]) -> None:
+    u = torch.tensor([0.0, 0.1, 2.0], dtype=torch.float64)
+    weights = losses.weight_of(u, replace(CONFIG, reweighting=shape))
+    np.testing.assert_allclose(weights.tolist(), [expected(x) for x in u.tolist()])
+
+
+def test_adaptive_dpo_is_its_formula_with_constant_weight_and_margin() -> None:
+    given = pairs(hard=True)
+    sign = np.where(given.target.numpy() > 0.5, 1.0, -1.0)
+    stack = torch.cat([given.policy.detach()[None], given.annotators])
+    reference = given.reference.numpy()
+    ells = sign * -((stack[:, 0] - stack[:, 1]).numpy() - (reference[0] - reference[1]))
+    scaled = ells / (4 * np.sqrt((ells**2).mean(1, keepdims=True)))
+    u = scaled.var(0, ddof=1) * (1 - (1 / (1 + np.exp(-15 * scaled))).mean(0))
+    z = BETA / 2 * ells[0]
+    gamma = -1 / (BETA / 2) * u**2 + z.mean()
+    weight = 1 / (1 + 3 * u)
+    values, stats = losses.adaptive_dpo(given, CONFIG)
+    np.testing.assert_allclose(values.tolist(), weight * np.log1p(np.exp(-(z - gamma))), rtol=1e-6)
+    np.testing.assert_allclose(stats["u_mean"].item(), u.mean(), rtol=1e-6)
+    # W and Gamma carry no gradient: d loss / d err_0 is that of the logit alone.
+    (gradient,) = torch.autograd.grad(values.sum(), given.policy)
+    slope = -weight / (1 + np.exp(z - gamma)) * BETA / 2
+    np.testing.assert_allclose(gradient[0].numpy(), -sign * slope, rtol=1e-6)

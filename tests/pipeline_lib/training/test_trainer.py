@@ -1,0 +1,270 @@
+"""The trainer against one step written out by hand, its own interrupted self, and diffusers as the consumer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import DDPMScheduler, UNet2DConditionModel
+from safetensors.torch import load_file
+
+from pipeline_lib.config import TrainConfig
+from pipeline_lib.digest import file_sha256
+from pipeline_lib.errors import CheckpointError, ConfigError, LabelError, TrainingDivergedError
+from pipeline_lib.store import Dataset
+from pipeline_lib.training import trainer
+from pipeline_lib.training.batches import Sampler
+from pipeline_lib.training.spec import TrainSpec
+from pipeline_lib.training.tables import open_tables, read_labels
+from pipeline_lib.training.trainer import train
+from tests.pipeline_lib.models import tiny
+
+CONFIG = TrainConfig(
+    method="diffusion-dpo",
+    adapter="full",
+    beta=100.0,
+    steps=6,
+    batch_size=4,
+    learning_rate=1e-3,
+    schedule="linear",
+    prompt_dropout=0.2,
+    checkpoint_every=2,
+    lora_rank=2,
+    lora_alpha=4,
+)
+METHODS: dict[str, dict[str, Any]] = {
+    "diffusion-dpo": {},
+    "balanced-dpo": {"reference_refresh": 2},
+    "adaptive-dpo": {"ema_decays": (0.9, 0.5)},
+    "sft-chosen": {},
+    "dedpo": {},
+}
+
+
+@pytest.fixture
+def spec(
+    mirror: Path, encoded: dict[str, Dataset], labels: dict[str, Dataset], tmp_path: Path
+) -> Callable[..., TrainSpec]:
+    def build(name: str = "epsilon", run: str = "run", kind: str = "human", **changes: Any) -> TrainSpec:
+        return TrainSpec(
+            model=tiny.base(mirror, name),
+            train=replace(CONFIG, **changes),
+            encoded=encoded[name].uri,
+            labels=labels[kind].uri,
+            run_dir=str(tmp_path / run),
+        )
+
+    return build
+
+
+def weights(spec: TrainSpec) -> dict[str, str]:
+    """Hashes of every file of the result."""
+    root = Path(spec.run_dir, "model")
+    return {str(path.relative_to(root)): file_sha256(path) for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def records(spec: TrainSpec) -> list[dict[str, float]]:
+    return [json.loads(line) for line in Path(spec.run_dir, "metrics.jsonl").read_text().splitlines()]
+
+
+def after(steps: int) -> Callable[[], bool]:
+    """A stop signal that comes during optimizer step `steps`."""
+    asked = 0
+
+    def stopping() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked == steps
+
+    return stopping
+
+
+def step_by_hand(spec: TrainSpec, unet: Any) -> tuple[float, float]:
+    """Loss and accuracy of the first batch by the recipe of Diffusion-DPO's train.py, winners first; backward."""
+    tables = open_tables(
+        trainer.open_dataset(spec.encoded), read_labels(trainer.open_dataset(spec.labels)), Path(spec.run_dir)
+    )
+    batch = Sampler(tables, spec.train.seed, 1000, spec.train.prompt_dropout).batch(0, 4, torch.device("cpu"))
+    scheduler = DDPMScheduler.from_pretrained(Path(spec.model.mirror, spec.model.repo), subfolder="scheduler")
+    n = len(batch.timesteps)
+    order = [(i, n + i) if batch.labels[0, i] == 1 else (n + i, i) for i in range(n)]
+    latents = batch.clean[[win for win, _ in order] + [lose for _, lose in order]]
+    noise, timesteps = batch.noise.repeat(2, 1, 1, 1), batch.timesteps.repeat(2)
+    noisy = scheduler.add_noise(latents, noise, timesteps)
+    target = (
+        noise if scheduler.config.prediction_type == "epsilon" else scheduler.get_velocity(latents, noise, timesteps)
+    )
+    added = None
+    if batch.pooled is not None:
+        ids = torch.tensor([[tiny.SIDE, tiny.SIDE, 0, 0, tiny.SIDE, tiny.SIDE]]).repeat(2 * n, 1)
+        added = {"text_embeds": batch.pooled.repeat(2, 1), "time_ids": ids}
+    base = UNet2DConditionModel.from_pretrained(Path(spec.model.mirror, spec.model.repo), subfolder="unet")
+
+    def margin(model: Any) -> torch.Tensor:
+        prediction = model(noisy, timesteps, batch.embeddings.repeat(2, 1, 1), added_cond_kwargs=added).sample
+        win, lose = (prediction - target).pow(2).mean(dim=[1, 2, 3]).chunk(2)
+        return win - lose
+
+    with torch.no_grad():
+        reference = margin(base)
+    inside = -0.5 * spec.train.beta * (margin(unet) - reference)
+    loss = -torch.nn.functional.logsigmoid(inside).mean()
+    loss.backward()
+    return loss.item(), ((inside > 0).float() + 0.5 * (inside == 0).float()).mean().item()
+
+
+@pytest.mark.parametrize("name", tiny.NAMES)
+def test_first_full_step_is_the_step_written_out(name: str, spec: Callable[..., TrainSpec]) -> None:
+    job = spec(name, steps=1, batch_size=4)
+    assert train(job) == "done"
+    unet = UNet2DConditionModel.from_pretrained(Path(job.model.mirror, job.model.repo), subfolder="unet")
+    loss, accuracy = step_by_hand(job, unet)
+    optimizer = torch.optim.AdamW(unet.parameters(), lr=1e-3, weight_decay=1e-2)
+    norm = torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
+    optimizer.step()
+    (record,) = records(job)
+    assert record["loss"] == pytest.approx(loss, abs=1e-6)
+    assert record["implicit_accuracy"] == accuracy
+    assert record["grad_norm"] == pytest.approx(norm.item(), rel=1e-4)
+    ours = load_file(Path(job.run_dir, "model/unet/diffusion_pytorch_model.safetensors"))
+    # Adam's first step is lr * sign(gradient): where the gradient is rounding noise, its sign is too.
+    sizes = {key: parameter.grad.abs() for key, parameter in unet.named_parameters()}
+    for key, value in unet.state_dict().items():
+        clear = sizes[key] > 1e-6
+        torch.testing.assert_close(ours[key][clear], value[clear], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["epsilon", "xl-v"])
+def test_second_lora_step_is_the_loss_written_out(name: str, spec: Callable[..., TrainSpec]) -> None:
+    """The LoRA of step 1, loaded by diffusers, gives the loss that training records at step 2."""
+    from pipeline_lib.models.aligned import load_pipeline
+
+    one, two = (spec(name, f"run-{n}", adapter="lora", steps=n, schedule="constant") for n in (1, 2))
+    train(one)
+    train(two)
+    pipeline = load_pipeline(Path(one.run_dir, "model"), one.model)
+    second = Sampler.batch
+
+    def shifted(self: Sampler, start: int, size: int, device: torch.device) -> Any:
+        return second(self, start + 4, size, device)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Sampler, "batch", shifted)
+        loss, _ = step_by_hand(two, pipeline.unet)
+    assert records(two)[1]["loss"] == pytest.approx(loss, abs=1e-5)
+    assert records(two)[1]["loss"] != pytest.approx(torch.log(torch.tensor(2.0)).item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("adapter", ["full", "lora"])
+@pytest.mark.parametrize("method", METHODS)
+def test_interrupted_run_ends_in_the_same_bytes(method: str, adapter: str, spec: Callable[..., TrainSpec]) -> None:
+    kind = "dedpo" if method == "dedpo" else "human"
+    changes = {"method": method, "adapter": adapter, **METHODS[method]}
+    whole, cut = spec("v", "whole", kind, **changes), spec("v", "cut", kind, **changes)
+    assert train(whole) == "done"
+    assert train(cut, after(1)) == "interrupted"
+    assert train(cut, after(2)) == "interrupted"  # at step 3: one refresh before, one after
+    assert train(cut) == "done"
+    assert weights(cut) == weights(whole)
+    timing = ("seconds", "pairs_per_second")
+    plain = [[{k: v for k, v in r.items() if k not in timing} for r in records(job)] for job in (whole, cut)]
+    assert plain[0] == plain[1]
+    assert [r["step"] for r in plain[0]] == [1, 2, 3, 4, 5, 6]
+
+
+def test_killed_run_continues_from_its_checkpoint(
+    spec: Callable[..., TrainSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, cut = spec(run="whole"), spec(run="cut")
+    train(whole)
+    step = trainer.optimizer_step
+
+    def dies(run: trainer.Run) -> dict[str, float]:
+        if run.step == 5:
+            raise KeyboardInterrupt
+        return step(run)
+
+    monkeypatch.setattr(trainer, "optimizer_step", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train(cut)
+    assert [r["step"] for r in records(cut)] == [1, 2, 3, 4, 5]
+    monkeypatch.setattr(trainer, "optimizer_step", step)
+    # The newest checkpoint is damaged: the one before it serves.
+    newest = Path(cut.run_dir, "checkpoints/step-000004/trainable.safetensors")
+    newest.write_bytes(newest.read_bytes()[:-4])
+    train(cut)
+    assert weights(cut) == weights(whole)
+    assert [r["step"] for r in records(cut)] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("method", ["diffusion-dpo", "balanced-dpo", "dedpo"])
+def test_accumulated_batches_equal_one_large_batch(method: str, spec: Callable[..., TrainSpec]) -> None:
+    kind = "dedpo" if method == "dedpo" else "human"
+    changes = {"method": method, "steps": 3, **METHODS[method]}
+    large = spec(run="large", kind=kind, batch_size=8, **changes)
+    parts = spec(run="parts", kind=kind, batch_size=4, gradient_accumulation=2, **changes)
+    train(large)
+    train(parts)
+    for left, right in zip(records(large), records(parts), strict=True):
+        for name in ("loss", "grad_norm", "margin", "win_error"):
+            assert left[name] == pytest.approx(right[name], rel=1e-3, abs=1e-6), (left["step"], name)
+
+
+def test_gradient_checkpointing_changes_no_number(spec: Callable[..., TrainSpec]) -> None:
+    plain, checkpointed = spec(run="plain", steps=2), spec(run="saved", steps=2, gradient_checkpointing=True)
+    train(plain)
+    train(checkpointed)
+    assert records(plain)[1]["loss"] == pytest.approx(records(checkpointed)[1]["loss"], abs=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["adafactor"])
+def test_other_optimizers_learn_and_resume(optimizer: str, spec: Callable[..., TrainSpec]) -> None:
+    whole, cut = spec(run="whole", optimizer=optimizer), spec(run="cut", optimizer=optimizer)
+    train(whole)
+    train(cut, after(3))
+    train(cut)
+    assert weights(cut) == weights(whole)
+
+
+def test_training_learns_the_preference(spec: Callable[..., TrainSpec]) -> None:
+    job = spec(steps=30, batch_size=12, beta=100.0, learning_rate=1e-3, checkpoint_every=1000)
+    train(job)
+    start, end = records(job)[0], records(job)[-10:]
+    assert start["implicit_accuracy"] == 0.5
+    assert sum(r["implicit_accuracy"] for r in end) / len(end) > 0.75
+    assert sum(r["loss"] for r in end) / len(end) < 0.5
+
+
+def test_finished_run_is_left_alone(spec: Callable[..., TrainSpec]) -> None:
+    job = spec(steps=1)
+    train(job)
+    before = weights(job)
+    assert train(job) == "done"
+    assert weights(job) == before
+    assert not Path(job.run_dir, "cache").exists()
+
+
+def test_divergence_stops_with_a_remedy(spec: Callable[..., TrainSpec]) -> None:
+    with pytest.raises(TrainingDivergedError, match=r"(?s)step.*Lower learning_rate or beta"):
+        train(spec(learning_rate=1e30, weight_decay=0.0))
+
+
+def test_checkpoint_of_another_run_is_refused(spec: Callable[..., TrainSpec]) -> None:
+    train(spec(), after(1))
+    with pytest.raises(CheckpointError, match="another run"):
+        train(spec(beta=101.0))
+
+
+def test_wrong_data_fails_before_the_first_step(spec: Callable[..., TrainSpec], encoded: dict[str, Dataset]) -> None:
+    with pytest.raises(LabelError, match="dedpo25"):
+        train(spec(method="dedpo", kind="human"))
+    with pytest.raises(LabelError, match="recipe 'human'"):
+        train(spec(method="adaptive-dpo", kind="soft"))
+    with pytest.raises(ConfigError, match="was encoded by"):
+        train(replace(spec("epsilon"), encoded=encoded["v"].uri))
+    assert not Path(spec().run_dir, "metrics.jsonl").exists()
