@@ -182,4 +182,5 @@ def pictures() -> list[Image.Image]:
 
 @pytest.fixture(scope="session")
 def prompts() -> list[str]:
-    return ["a red circle", "blue square on green", "a cat", "", "Two DOGS, running.", "x" * 200, "été", "a cat", "."]
+    long = " ".join("abcdefghijklmnopqrstuvwxyz" * 2)
+    return ["a red circle", "blue square on green", "a cat", "", "Two DOGS, running.", "x" * 200, "été", "a cat", long]

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from pipeline_lib.scoring.base import Scorer
-from pipeline_lib.scoring.engine import load_scorers, score_images
+from pipeline_lib.scoring.engine import distinct_towers, load_scorers, prepare, score_images
 from tests.pipeline_lib.scoring.conftest import NAMES
 
 every_scorer = pytest.mark.parametrize("name", NAMES)
@@ -87,6 +87,15 @@ def test_other_versions_load_and_differ(
 def test_clip_and_aesthetic_share_one_tower(scorers: dict[str, Scorer]) -> None:
     assert scorers["clip"].tower is scorers["aesthetic"].tower
     assert scorers["clip"].tower is not scorers["pickscore"].tower
+
+
+def test_scorers_share_the_pixels_where_their_recipes_agree(scorers: dict[str, Scorer]) -> None:
+    towers = distinct_towers(list(scorers.values()))
+    assert len(towers) == 4
+    square = prepare(Image.new("RGB", (32, 32)), towers)
+    assert len({id(pixels) for pixels in square}) == 1
+    tall = prepare(Image.new("RGB", (32, 35)), towers)
+    assert len({id(pixels) for pixels in tall}) == 3, "PickScore's crop and HPSv2's letterbox differ from CLIP's"
 
 
 def test_names_can_be_listed_without_torch() -> None:

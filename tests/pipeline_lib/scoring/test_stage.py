@@ -43,9 +43,7 @@ def ingest(store: Path, broken: tuple[str, ...] = ()) -> Dataset:
         shards.append(w.write_table(f"images/part-{index:05d}.parquet", pa.Table.from_pylist(rows, schemas.IMAGES)))
     pairs = []
     for i in range(44):
-        prompt = PROMPTS[i // 15]
-        pairs.append((uids[i], uids[i + 1], prompt))
-        pairs.append((uids[i + 1], uids[i], prompt))
+        pairs.append((uids[i], uids[i + 1], PROMPTS[i // 15]))
     pairs.append((uids[0], uids[44], PROMPTS[2]))
     rows = [
         {
