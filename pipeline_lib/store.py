@@ -14,7 +14,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -30,6 +30,7 @@ from fsspec.implementations.local import LocalFileSystem
 from pipeline_lib import __version__
 from pipeline_lib.digest import digest, file_sha256
 from pipeline_lib.errors import DatasetCorruptError, DatasetUnfinishedError, StoreError
+from pipeline_lib.transport import transport_errors
 
 MANIFEST = "manifest.json"
 KEY_LENGTH = 16
@@ -97,7 +98,15 @@ class Dataset:
             wanted = shard.path.startswith(f"{folder}/") if folder else True
             if wanted and not (target.exists() and file_sha256(target) == shard.sha256):
                 target.parent.mkdir(parents=True, exist_ok=True)
-                fs.get_file(f"{root}/{shard.path}", str(target))
+                temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+                with _access(self.uri), contextlib.suppress(FileNotFoundError):
+                    fs.get_file(f"{root}/{shard.path}", str(temporary))
+                    os.replace(temporary, target)
+                if not target.exists() or file_sha256(target) != shard.sha256:
+                    raise DatasetCorruptError(
+                        f"{self.uri}/{shard.path} is not the manifest's.",
+                        "Delete the dataset's folder and run its stage.",
+                    )
         return cache / folder
 
     def path(self) -> str:
@@ -108,7 +117,7 @@ class Dataset:
 def open_dataset(uri: str) -> Dataset:
     """Read a finished dataset's manifest; raises DatasetUnfinishedError when there is none."""
     try:
-        with fsspec.open(f"{uri}/{MANIFEST}", "rb").open() as file:
+        with _access(uri), fsspec.open(f"{uri}/{MANIFEST}", "rb").open() as file:
             manifest = json.load(file)
     except FileNotFoundError as error:
         raise DatasetUnfinishedError(
@@ -126,6 +135,19 @@ def open_dataset(uri: str) -> Dataset:
         counts=manifest["counts"],
         created=manifest["created"],
     )
+
+
+@contextlib.contextmanager
+def _access(uri: str) -> Iterator[None]:
+    """Turn the transport's exceptions into StoreError, except that a missing file stays FileNotFoundError."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except transport_errors(uri) as error:
+        raise StoreError(
+            f"Cannot access {uri}: {error}.", "Check free space, permissions, credentials and the endpoint."
+        ) from error
 
 
 def absolute(store: str) -> str:
@@ -146,14 +168,15 @@ class DatasetWriter:
     def finished(self) -> Dataset | None:
         """The dataset, if it has been committed."""
         fs, root = url_to_fs(self.uri)
-        return open_dataset(self.uri) if fs.exists(f"{root}/{MANIFEST}") else None
+        with _access(self.uri):
+            return open_dataset(self.uri) if fs.exists(f"{root}/{MANIFEST}") else None
 
     def existing(self, path: str) -> Shard | None:
         """The shard at `path` if an earlier run published it (that is atomic); raises if a table is unreadable."""
         fs, root = url_to_fs(self.uri)
-        if not fs.exists(f"{root}/{path}"):
-            return None
-        with tempfile.TemporaryDirectory() as scratch:
+        with _access(self.uri), tempfile.TemporaryDirectory() as scratch:
+            if not fs.exists(f"{root}/{path}"):
+                return None
             local = Path(root, path)
             if not isinstance(fs, LocalFileSystem):
                 local = Path(scratch, "shard")
@@ -183,7 +206,9 @@ class DatasetWriter:
     def discard(self, folder: str) -> None:
         """Remove a folder of intermediate files as far as possible; a committed dataset does not consist of them."""
         fs, root = url_to_fs(self.uri)
-        with contextlib.suppress(OSError):  # gone already, or another run of the same question still writes there
+        with contextlib.suppress(
+            *transport_errors(self.uri)
+        ):  # gone already, or another run of the same question still writes there
             fs.rm(f"{root}/{folder}", recursive=True)
 
     def commit(self, shards: Iterable[Shard], counts: Mapping[str, int] | None = None) -> Dataset:
@@ -227,9 +252,10 @@ class DatasetWriter:
                         fs.put_file(str(temporary), f"{root}/{path}")
                 finally:
                     temporary.unlink(missing_ok=True)
-        except OSError as error:
+        except transport_errors(self.uri) as error:
             raise StoreError(
-                f"Cannot write {self.uri}/{path}: {error}.", "Check free space, permissions and the endpoint."
+                f"Cannot write {self.uri}/{path}: {error}.",
+                "Check free space, permissions, credentials and the endpoint.",
             ) from error
         return shard
 
@@ -254,12 +280,13 @@ def verify(dataset: Dataset) -> None:
     """Re-hash every shard; raises DatasetCorruptError naming the shards whose bytes are not the manifest's."""
     fs, root = url_to_fs(dataset.uri)
     bad = []
-    with tempfile.TemporaryDirectory() as scratch:
-        for shard in dataset.shards:
+    with _access(dataset.uri), tempfile.TemporaryDirectory() as scratch:
+        for i, shard in enumerate(dataset.shards):
             copy = Path(root, shard.path)
             if not isinstance(fs, LocalFileSystem):
-                copy = Path(scratch, "shard")
-                fs.get_file(f"{root}/{shard.path}", str(copy))
+                copy = Path(scratch, str(i))
+                with contextlib.suppress(FileNotFoundError):
+                    fs.get_file(f"{root}/{shard.path}", str(copy))
             if not copy.exists() or file_sha256(copy) != shard.sha256:
                 bad.append(shard.path)
     if bad:

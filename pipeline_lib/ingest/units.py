@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from pipeline_lib.errors import SourceError
 from pipeline_lib.ingest import rows
 from pipeline_lib.sources import Source, SourceFile
+from pipeline_lib.transport import transport_errors
 
 UNIT_BYTES = 256 << 20
 """Uncompressed source bytes per unit, where row groups allow."""
@@ -94,9 +95,10 @@ def image_batches(unit: Unit) -> Iterator[tuple[int, pa.RecordBatch]]:
         columns = list(rows.IMAGE_COLUMNS)
         for batch in parquet.iter_batches(BATCH_ROWS, row_groups=list(unit.row_groups), columns=columns):
             batch = batch.select(columns).slice(0, unit.rows - offset)
-            if len(batch):
-                yield offset, batch
+            yield offset, batch
             offset += len(batch)
+            if offset == unit.rows:
+                return
 
 
 @contextmanager
@@ -104,7 +106,7 @@ def reading(file: SourceFile) -> Iterator[None]:
     """Turn Arrow's and the transport's exceptions while reading one source file into SourceError."""
     try:
         yield
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, *transport_errors(file.uri)) as error:
         raise SourceError(
             f"Cannot read {file.uri}: {error}.", "Check that it is complete Parquet and can be reached; run again."
         ) from error

@@ -14,6 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 from pipeline_lib.config import IngestConfig
 from pipeline_lib.errors import SourceError
 from pipeline_lib.store import absolute
+from pipeline_lib.transport import transport_errors
 
 # A path component such as `train-00000-of-00004.parquet`, `validation_unique-...` or a folder `test/`.
 _SPLIT = re.compile(r"^(train|validation|valid|val|dev|test)(_[A-Za-z0-9]+)?(?=[-.]|$)")
@@ -32,7 +33,7 @@ class SourceFile:
         """The file, opened for random access; raises SourceError when it cannot be."""
         try:
             return fsspec.open(self.uri, "rb").open()
-        except OSError as error:
+        except transport_errors(self.uri) as error:
             raise SourceError(
                 f"Cannot open {self.uri}: {error}.", "Check that the source is still there and can be reached."
             ) from error
@@ -64,7 +65,7 @@ def open_files(config: IngestConfig) -> Source:
             root = root.rpartition("/")[0]
         else:
             found = fs.find(root, detail=True)
-    except (OSError, ValueError) as error:
+    except transport_errors(url) as error:
         raise SourceError(
             f"Cannot list {url}: {error}.", "Check the URL, credentials and AWS_ENDPOINT_URL."
         ) from error
