@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pipeline_lib.torchvision_ops  # noqa: F401  # isort: skip  (before peft and diffusers)
+import pipeline_lib.torchvision_ops  # noqa: F401  # isort: skip  (before diffusers)
 
 import torch
-from peft import LoraConfig
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -81,7 +80,9 @@ def _save_lora(policy: Policy, base: BaseModel, config: TrainConfig, out: Path) 
     save_file(weights, out / LORA_WEIGHTS, metadata={"lora_adapter_metadata": adapter})
 
 
-def _lora_config(base: BaseModel, config: TrainConfig) -> LoraConfig:
+def _lora_config(base: BaseModel, config: TrainConfig) -> Any:
+    from peft import LoraConfig  # slow to import, and full fine-tuning does not need it
+
     return LoraConfig(
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,

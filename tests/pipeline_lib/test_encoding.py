@@ -14,10 +14,18 @@ import torch
 from PIL import Image
 
 from pipeline_lib import encoding, schemas
-from pipeline_lib.encoding import EMPTY_PROMPT_ID, SHAPE_KEY, encode, encode_images, encoded_writer, open_encoder
+from pipeline_lib.encoding import (
+    EMPTY_PROMPT_ID,
+    SHAPE_KEY,
+    Encoder,
+    encode,
+    encode_images,
+    encoded_writer,
+    open_encoder,
+)
 from pipeline_lib.errors import CheckpointError, SourceError
 from pipeline_lib.models.aligned import load_pipeline
-from pipeline_lib.store import Dataset, writer
+from pipeline_lib.store import Dataset, DatasetWriter, Shard, writer
 from tests.pipeline_lib.models import tiny
 
 
@@ -76,7 +84,12 @@ def test_interrupted_encoding_continues_and_gives_the_same_bytes(
     encode_images(w, ingested, 0, open_encoder(base, tiny.ENCODE))
     calls: list[int] = []
     plain = encode_images
-    monkeypatch.setattr(encoding, "encode_images", lambda *args: calls.append(args[2]) or plain(*args))
+
+    def counted(w: DatasetWriter, ingested: Dataset, index: int, encoder: Encoder) -> Shard:
+        calls.append(index)
+        return plain(w, ingested, index, encoder)
+
+    monkeypatch.setattr(encoding, "encode_images", counted)
     again = encode(str(tmp_path), base, tiny.ENCODE, ingested)
     assert calls == [1]
     assert again.digest == whole.digest

@@ -28,7 +28,7 @@ def trained(mirror: Path, name: str, config: TrainConfig, out: Path) -> Policy:
     torch.manual_seed(5)
     with torch.no_grad():
         for parameter in policy.trainable.values():
-            parameter += 0.1 * torch.randn_like(parameter)
+            parameter.add_(torch.randn_like(parameter), alpha=0.1)
     save_policy(policy, tiny.base(mirror, name), config, out)
     return policy
 

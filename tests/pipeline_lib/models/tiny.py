@@ -159,9 +159,16 @@ def ingest(store: str, pairs: int = 12) -> Dataset:
     w = writer(store, "ingest", 1, {"pairs": pairs})
     if done := w.finished():
         return done
-    images = [{"image_uid": f"image-{i:02d}", "bytes": png(i), "width": SIDE, "height": SIDE} for i in range(pairs)]
-    for image in images:
-        image["sha256"] = hashlib.sha256(image["bytes"]).hexdigest()  # type: ignore[call-overload]  # bytes
+    images = [
+        {
+            "image_uid": f"image-{i:02d}",
+            "bytes": png(i),
+            "width": SIDE,
+            "height": SIDE,
+            "sha256": hashlib.sha256(png(i)).hexdigest(),
+        }
+        for i in range(pairs)
+    ]
     rows = [
         {
             "pair_id": f"pair-{i:02d}",

@@ -49,7 +49,7 @@ def test_rows_are_those_of_the_datasets(
             tables.pooled[tables.prompts[i]], np.float16(prompts[row["prompt_id"]]["pooled"])
         )
         expected = [row["target"], row["is_human"], row["human"] or 0, row["g_hat"], 1]
-        np.testing.assert_allclose(tables.labels[:, i], np.float32(expected))
+        np.testing.assert_allclose(tables.labels[:, i], np.array(expected, np.float32))
     assert tables.labelled_share == pytest.approx(1 / 3)
     assert tables.scaling_factor == 2.0
 

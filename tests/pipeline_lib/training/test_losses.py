@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -234,7 +235,7 @@ def test_minority_metric_is_zero_at_the_reference_and_grows_with_disagreement() 
         ("exp", lambda u: 1 / (1 + math.exp(3 * u))),
     ],
 )
-def test_reweighting_shapes(shape: str, expected: Callable[[float], float]) -> None:
+def test_reweighting_shapes(shape: Any, expected: Callable[[float], float]) -> None:
     u = torch.tensor([0.0, 0.1, 2.0], dtype=torch.float64)
     weights = losses.weight_of(u, replace(CONFIG, reweighting=shape))
     np.testing.assert_allclose(weights.tolist(), [expected(x) for x in u.tolist()])

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from pipeline_lib.config import TrainConfig
 from pipeline_lib.digest import file_sha256
 from pipeline_lib.errors import CheckpointError, ConfigError, LabelError, TrainingDivergedError
-from pipeline_lib.store import Dataset
+from pipeline_lib.store import Dataset, open_dataset
 from pipeline_lib.training import trainer
 from pipeline_lib.training.batches import Sampler
 from pipeline_lib.training.spec import TrainSpec
@@ -86,9 +86,7 @@ def after(steps: int) -> Callable[[], bool]:
 
 def step_by_hand(spec: TrainSpec, unet: Any) -> tuple[float, float]:
     """Loss and accuracy of the first batch by the recipe of Diffusion-DPO's train.py, winners first; backward."""
-    tables = open_tables(
-        trainer.open_dataset(spec.encoded), read_labels(trainer.open_dataset(spec.labels)), Path(spec.run_dir)
-    )
+    tables = open_tables(open_dataset(spec.encoded), read_labels(open_dataset(spec.labels)), Path(spec.run_dir))
     batch = Sampler(tables, spec.train.seed, 1000, spec.train.prompt_dropout).batch(0, 4, torch.device("cpu"))
     scheduler = DDPMScheduler.from_pretrained(Path(spec.model.mirror, spec.model.repo), subfolder="scheduler")
     n = len(batch.timesteps)
