@@ -27,6 +27,7 @@ from pipeline_lib.evaluation.scores import KEYS, lazy_judge, score_generated
 from pipeline_lib.evaluation.winrates import compare
 from pipeline_lib.ingest import prompt_id
 from pipeline_lib.scoring import SCORERS
+from pipeline_lib.scoring import identities as scorer_identities
 from pipeline_lib.store import Dataset, DatasetWriter, Shard
 
 STAGE = "evaluation"
@@ -81,7 +82,7 @@ def evaluate(
         raise ConfigError("An evaluation needs at least one scorer.", f"Choose from {', '.join(SCORERS.names())}.")
     prompts = load_prompts(config.prompts, config.num_prompts)
     leaks = _leaks(prompts, training_pairs)
-    identities = [SCORERS.get(name)(mirror).identity() for name in scorers]
+    judges = scorer_identities(scorers, mirror, device)
 
     images: dict[str, Dataset] = {}
     scored: dict[str, Dataset] = {}
@@ -93,7 +94,7 @@ def evaluate(
     judge = lazy_judge(scorers, mirror, device)
     for number, name in enumerate(models, start=len(models)):
         step = _shifted(progress, number * each, total)
-        scored[name] = score_generated(root, images[name], prompts, identities, judge, progress=step)
+        scored[name] = score_generated(root, images[name], prompts, list(judges.values()), judge, progress=step)
 
     curves = {name: reports.training_curves(rows) for name, rows in (metrics or {}).items()}
     about: dict[str, Any] = {
@@ -101,7 +102,7 @@ def evaluate(
         "reference": reference,
         "settings": {**_plain(config), "prompts": prompts.name},
         "base": {**base_identity(base), "revision": base.revision},
-        "scorers": {str(i["scorer"]): {k: v for k, v in i.items() if k != "scorer"} for i in identities},
+        "scorers": {name: {k: v for k, v in who.items() if k != "scorer"} for name, who in judges.items()},
         "pull": dict(pull or {}),
     }
     drawn = digest({name: list(lines) for name, lines in curves.items()}, 16)

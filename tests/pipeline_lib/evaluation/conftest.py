@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pipeline_lib.torchvision_ops  # isort: skip  # noqa: F401  # first: diffusers imports torchvision
@@ -112,11 +111,10 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         arrays = [np.asarray(image, np.float32) / 255 for image in images]
         return {name: np.array([MEASURES[name](array) for array in arrays], np.float32) for name in names}
 
-    def located(name: str) -> Any:
-        return SimpleNamespace(identity=lambda: {"scorer": name, "version": 1, "weights": f"weights of {name}"})
+    def identities(names: Sequence[str], mirror: str, device: str) -> dict[str, dict[str, Any]]:
+        return {name: {"scorer": name, "version": 1, "weights": f"weights of {name}"} for name in names}
 
-    registry = SimpleNamespace(get=lambda name: lambda mirror: located(name), names=lambda: sorted(MEASURES))
-    monkeypatch.setattr(stage, "SCORERS", registry)
+    monkeypatch.setattr(stage, "scorer_identities", identities)
     monkeypatch.setattr(scores, "load_scorers", lambda names, mirror, device: names)
     monkeypatch.setattr(scores, "score_images", score_images)
     return made
