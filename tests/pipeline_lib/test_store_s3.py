@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +12,9 @@ import s3fs
 from moto.server import ThreadedMotoServer
 
 from pipeline_lib.config import IngestConfig
-from pipeline_lib.errors import DatasetCorruptError, SourceError
+from pipeline_lib.errors import DatasetCorruptError, SourceError, StoreError
 from pipeline_lib.ingest import ingest
-from pipeline_lib.store import verify
+from pipeline_lib.store import verify, writer
 from tests.pipeline_lib.source_files import row, write_source
 
 
@@ -49,10 +50,31 @@ def test_ingest_from_and_to_s3_equals_ingest_on_disk(tmp_path: Path, bucket: str
     assert ingest(f"{bucket}/store", IngestConfig(source=f"{bucket}/source")) == remote
     verify(remote)
     assert not fs.exists(f"{remote.uri}/work")
-    assert (remote.local("pairs") / "part-00000.parquet").stat().st_size == remote.tables("pairs")[0].bytes
+    downloaded = remote.local("pairs")
+    assert (downloaded / "part-00000.parquet").stat().st_size == remote.tables("pairs")[0].bytes
     fs.pipe(f"{remote.uri}/pairs/part-00000.parquet", b"other")
-    with pytest.raises(DatasetCorruptError, match="pairs/part-00000"):
+    fs.rm(f"{remote.uri}/images/part-00001.parquet")
+    with pytest.raises(DatasetCorruptError, match=r"2 of 6 .*images/part-00001\.parquet, pairs/part-00000\.parquet"):
         verify(remote)
+    shutil.rmtree(downloaded.parent)
+    for folder, path in [("pairs", "pairs/part-00000"), ("images", "images/part-00001")]:
+        with pytest.raises(DatasetCorruptError, match=rf"{path}\.parquet is not the manifest's"):
+            remote.local(folder)
+    shutil.rmtree(downloaded.parent)
+
+
+def test_server_that_is_gone_is_a_typed_error(tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3fs.core.S3FileSystem, "retries", 1)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    s3fs.S3FileSystem.clear_instance_cache()
+    with pytest.raises(SourceError, match="Could not connect"):
+        ingest(str(tmp_path), IngestConfig(source=f"{bucket}/source"))
+    w = writer(f"{bucket}/store", "stage", 1, {})
+    with pytest.raises(StoreError, match=r"Cannot access .*Could not connect"):
+        w.finished()
+    with pytest.raises(StoreError, match=r"Cannot write .*Could not connect"):
+        w.write_bytes("report", b"x")
 
 
 def test_missing_prefix_is_a_typed_error(bucket: str) -> None:
