@@ -41,13 +41,16 @@ class Policy:
 def build_policy(base: BaseModel, config: TrainConfig) -> Policy:
     """Load the base UNet and choose what trains.
 
-    LoRA: the base is frozen, in half precision under mixed precision; adapters are fp32, B starts at 0 and A is drawn
-    from `config.seed`. Full: everything trains in fp32, mixed precision is autocast.
+    LoRA: the base is frozen, its matrices in half precision under mixed precision; adapters are fp32, B starts at 0
+    and A is drawn from `config.seed`. Full: everything trains in fp32, mixed precision is autocast.
     """
     lora = config.adapter == "lora"
-    unet = load_unet(base, DTYPES[config.mixed_precision] if lora else torch.float32)
+    unet = load_unet(base)
     if lora:
         unet.requires_grad_(False)
+        for parameter in unet.parameters():
+            if parameter.ndim > 1:  # norms and biases stay in fp32: autocast does not convert them everywhere
+                parameter.data = parameter.data.to(DTYPES[config.mixed_precision])
         torch.manual_seed(config.seed)
         unet.add_adapter(_lora_config(base, config), adapter_name=_ADAPTER)
     if config.gradient_checkpointing:
