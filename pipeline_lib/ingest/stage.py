@@ -16,7 +16,7 @@ from pipeline_lib.config import IngestConfig, require
 from pipeline_lib.errors import SourceError, StoreError
 from pipeline_lib.ingest import images, rows
 from pipeline_lib.ingest.settle import settle
-from pipeline_lib.ingest.units import LISTING_THREADS, Unit, cut, image_batches, plain_columns
+from pipeline_lib.ingest.units import LISTING_THREADS, Unit, image_batches, plain_columns, units_of
 from pipeline_lib.ingest.work import SEEN, part, read_work, short
 from pipeline_lib.sources import Source, open_source
 from pipeline_lib.store import Dataset, DatasetWriter, Shard, writer
@@ -80,7 +80,7 @@ def start(store: str, config: IngestConfig) -> Job:
 
 def plan(job: Job) -> list[Unit]:
     """Step 1: cut the source into units; check rows but for their images; find first occurrences."""
-    units = list(cut(job.source, job.config.limit))
+    units = list(units_of(job.source, job.config.limit))
     if not units:
         raise SourceError(f"{job.source.url} holds no rows in split {job.source.split}.", "Check the source.")
     w = job.writer

@@ -32,7 +32,7 @@ class Unit:
     rows: int
 
 
-def cut(source: Source, limit: int | None) -> Iterator[Unit]:
+def units_of(source: Source, limit: int | None) -> Iterator[Unit]:
     """Units in source order. Footers are read a few files ahead, and no further than the limit needs."""
     index, left = 0, limit
     with ThreadPoolExecutor(LISTING_THREADS) as pool:

@@ -60,6 +60,7 @@ def open_files(config: IngestConfig) -> Source:
     url = absolute(config.source)
     try:
         fs, root = url_to_fs(url)
+        fs.invalidate_cache()  # a long-lived process must see files added since it last listed
         if fs.isfile(root):
             found = {root: fs.info(root)}
             root = root.rpartition("/")[0]

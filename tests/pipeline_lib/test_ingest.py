@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import random
 import struct
 import unicodedata
 import zlib
@@ -20,6 +21,7 @@ from pipeline_lib.config import IngestConfig
 from pipeline_lib.digest import text_id
 from pipeline_lib.errors import ConfigError, SourceError
 from pipeline_lib.ingest import Reason, ingest, normalise_prompt, prompt_id, units
+from pipeline_lib.ingest.images import check
 from pipeline_lib.store import Dataset, verify
 from tests.pipeline_lib.source_files import PICKAPIC_V2, image_bytes, row, write_file, write_source
 
@@ -165,6 +167,30 @@ def test_broken_first_copy_costs_only_the_rows_that_show_it(tmp_path: Path) -> N
     x = dataset.scan("images").filter(pl.col("image_uid") == "x").collect()
     assert x["bytes"].to_list() == [image_bytes("x")]
     assert dataset.counts["images"] == dataset.scan("images").collect().height == 6
+
+
+def test_image_shown_on_either_side_is_one_image(tmp_path: Path) -> None:
+    left = {"image_0_uid": "0-b", "jpg_0": image_bytes("0-b", kind="JPEG")}
+    right = {"image_1_uid": "0-a", "jpg_1": image_bytes("0-a")}
+    wrong = {"image_1_uid": "0-a", "jpg_1": image_bytes("else")}
+    dataset = run(tmp_path, [row(0)], [row(1, **left, **right)], [row(2, **wrong)])
+    assert image_uids(dataset) == ["0-a", "0-b", "2-a"]
+    assert dataset.counts["pairs"] == 2
+    assert rejected(dataset) == [("train-00002-of-00003.parquet#0", "uid-conflict")]
+
+
+def test_damaged_images_are_judged_and_never_raise() -> None:
+    rng = random.Random(0)
+    reasons = set()
+    for kind in ("JPEG", "PNG", "WEBP"):
+        sound = image_bytes("sound", size=32, kind=kind)
+        for _ in range(100):
+            content = bytearray(sound[: rng.randrange(1, len(sound) + 1)])
+            for _ in range(rng.randrange(1, 20)):
+                content[rng.randrange(len(content))] = rng.randrange(256)
+            reasons.add(check(bytes(content), 10_000, 10_000).reason)
+    assert reasons <= {None, Reason.IMAGE_TRUNCATED, Reason.IMAGE_UNDECODABLE, Reason.TOO_MANY_PIXELS}
+    assert {Reason.IMAGE_TRUNCATED, Reason.IMAGE_UNDECODABLE} <= reasons
 
 
 def test_webp_and_grey_images_are_taken(tmp_path: Path) -> None:

@@ -1,0 +1,55 @@
+"""Voting over real pairs with the scores their authors published, against ten independent lines."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline_lib.config import IngestConfig
+from pipeline_lib.ingest import ingest, normalise_prompt
+from pipeline_lib.labels.agreement import agreement
+from pipeline_lib.labels.recipe import build_labels, required_scorers
+from tests.pipeline_lib.labels.tables import scores
+
+DATA = Path(os.environ.get("PREFERENCE_DATA", Path(__file__).resolve().parents[4] / "shared" / "data"))
+PUBLISHED_NAME = {"clip": "clip_h14"}
+
+
+def test_published_scores_vote_as_computed_by_hand(tmp_path: Path) -> None:
+    folder = DATA / "mj-bench-objects"
+    if not folder.is_dir():
+        pytest.skip(f"real pairs are absent: no folder {folder} (set PREFERENCE_DATA)")
+    published = pq.read_table(folder / "published_scores.parquet").to_pylist()
+    value = {(row["scorer"], row["image_uid"]): row["score"] for row in published}
+    rows = [
+        row
+        for file in sorted(folder.glob("train-*.parquet"))
+        for row in pq.read_table(file, columns=["image_0_uid", "image_1_uid", "label_0"]).to_pylist()
+    ]
+    store = str(tmp_path)
+    pairs = ingest(store, IngestConfig(source=str(folder)))
+    datasets = {}
+    for scorer in [*required_scorers("balanced"), "imagereward"]:
+        name = PUBLISHED_NAME.get(scorer, scorer)
+        mine = [row for row in published if row["scorer"] == name]
+        prompts = [None if scorer == "aesthetic" else normalise_prompt(row["prompt"]) for row in mine]
+        keys = [(row["image_uid"], prompt) for row, prompt in zip(mine, prompts, strict=True)]
+        datasets[scorer] = scores(store, scorer, dict(zip(keys, (row["score"] for row in mine), strict=True)))
+    for recipe in ("balanced", "voting5"):
+        expected = {}
+        for row in rows:
+            images = row["image_0_uid"], row["image_1_uid"]
+            total = 0 if recipe == "balanced" else (1 if row["label_0"] == 1 else -1)
+            for scorer in required_scorers(recipe):
+                first, second = (value[PUBLISHED_NAME.get(scorer, scorer), image] for image in images)
+                total += (first > second) - (first < second)
+            expected[images] = float(total > 0) if total else row["label_0"]
+        labels = build_labels(store, recipe, pairs, datasets)
+        found = labels.scan().select("image_0", "image_1", "target").collect().rows()
+        assert {(first, second): target for first, second, target in found} == expected
+    accuracy = agreement(pairs, datasets)["accuracy"]
+    assert all(entry["n"] == 100 and entry["low"] < entry["accuracy"] < entry["high"] for entry in accuracy.values())
+    assert accuracy["imagereward"]["accuracy"] > 0.5
