@@ -1,6 +1,7 @@
 """The few HTTP calls to the servers that supervision needs, without importing Prefect or MLflow (seconds each)."""
 
 import json
+import time
 import urllib.error
 import urllib.request
 from datetime import datetime
@@ -9,6 +10,7 @@ from typing import Any
 from deploy.stack.settings import WORK_POOL, StackSettings
 
 WORKER_NAME = "local-1"
+RETRY_S = 1.0
 # What a run can be in while a worker holds it. SCHEDULED runs stay: the next worker takes them.
 HELD_STATES = ["PENDING", "RUNNING", "CANCELLING"]
 
@@ -16,16 +18,24 @@ HELD_STATES = ["PENDING", "RUNNING", "CANCELLING"]
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def call(url: str, payload: object = None, timeout_s: float = 10.0) -> Any:
+def call(url: str, payload: object = None, timeout_s: float = 10.0, attempts: int = 10) -> Any:
     """POST `payload` as JSON, or GET without one; returns the decoded answer, or its text when it is not JSON.
+
+    A 503 is asked again after a second: Prefect answers so, having done nothing, when SQLite is busy.
 
     Raises:
         OSError: no answer, or an HTTP error status.
     """
     data = None if payload is None else json.dumps(payload).encode()
     request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})
-    with _opener.open(request, timeout=timeout_s) as response:
-        body = response.read().decode()
+    try:
+        with _opener.open(request, timeout=timeout_s) as response:
+            body = response.read().decode()
+    except urllib.error.HTTPError as error:
+        if error.code != 503 or attempts <= 1:
+            raise
+        time.sleep(RETRY_S)
+        return call(url, payload, timeout_s, attempts - 1)
     try:
         return json.loads(body)
     except ValueError:
@@ -35,7 +45,7 @@ def call(url: str, payload: object = None, timeout_s: float = 10.0) -> Any:
 def answers(url: str, timeout_s: float = 3.0) -> bool:
     """Whether a GET of the URL succeeds."""
     try:
-        call(url, timeout_s=timeout_s)
+        call(url, timeout_s=timeout_s, attempts=1)
     except OSError:
         return False
     return True
@@ -45,11 +55,11 @@ def worker_is_online(settings: StackSettings, since: float) -> bool:
     """Whether the worker has reported to the work pool after `since` (seconds since the epoch)."""
     url = f"{settings.prefect_url}/api/work_pools/{WORK_POOL}/workers/filter"
     try:
-        workers = call(url, {}, timeout_s=3.0)
+        workers = call(url, {}, timeout_s=3.0, attempts=1)
     except OSError:  # also 404: the worker has not created the pool yet
         return False
     seen = [w["last_heartbeat_time"] for w in workers if w["name"] == WORKER_NAME and w["last_heartbeat_time"]]
-    return any(datetime.fromisoformat(time).timestamp() >= since for time in seen)
+    return any(datetime.fromisoformat(moment).timestamp() >= since for moment in seen)
 
 
 def crash_abandoned_runs(settings: StackSettings, reason: str) -> list[str]:

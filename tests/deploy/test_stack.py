@@ -5,10 +5,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import psutil
 import pytest
@@ -264,13 +267,39 @@ def test_components_do_not_outlive_a_killed_supervisor(settings: StackSettings) 
     assert gone or child.status() == psutil.STATUS_ZOMBIE
 
 
+def test_call_asks_a_busy_server_again_and_reports_other_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [503, 503, 200, 404, 503]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(answers.pop(0))
+            self.end_headers()
+            self.wfile.write(b'{"a": 1}')
+
+        def log_message(self, format: str, *arguments: Any) -> None:
+            """Nothing."""
+
+    monkeypatch.setattr(api, "RETRY_S", 0.01)
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        assert api.call(url, {}) == {"a": 1}
+        with pytest.raises(HTTPError, match="404"):
+            api.call(url, {})
+        with pytest.raises(HTTPError, match="503"):
+            api.call(url, {}, attempts=1)
+        server.shutdown()
+    assert answers == []
+
+
 def test_crash_abandoned_runs_closes_subflows_and_tasks_over_several_pages(
     settings: StackSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parents = [{"id": f"run-{i}", "name": f"run-{i}"} for i in range(201)]
     closed: list[str] = []
 
-    def answer(url: str, payload: Any = None, timeout_s: float = 10.0) -> Any:
+    def answer(url: str, payload: Any = None) -> Any:
         if url.endswith("/set_state"):
             assert (
                 payload["force"] and payload["state"]["type"] == "CRASHED" and "because" in payload["state"]["message"]
