@@ -204,3 +204,10 @@ def test_margins_use_the_root_mean_square() -> None:
     table = frame([None, None], a=[3.0, 3.0], b=[-0.1, -math.sqrt(1.99)])
     # b: root mean square 1, margins -0.1 and -1.41; a: root mean square 3, margins 1 and 1
     assert targets(table, [{"vote": ["a", "b"], "ties": "margin"}]) == {0: 1.0, 1: 0.0}
+
+
+def test_largest_margin_decides_not_the_sum_of_margins() -> None:
+    # row 1 brings every scorer's sum of squares to 10, so that row 0 compares 3 and 0.1 with -2 and -2 on one scale
+    differences = {"a": [3.0, 1.0], "b": [0.1, 9.99**0.5], "c": [-2.0, 6**0.5], "d": [-2.0, 6**0.5]}
+    table = frame([None, None], **differences)
+    assert targets(table, [{"vote": ["a", "b", "c", "d"], "ties": "margin"}]) == {0: 1.0, 1: 1.0}
