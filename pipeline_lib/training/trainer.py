@@ -24,7 +24,7 @@ from pipeline_lib.models.components import load_schedule
 from pipeline_lib.models.family import Family, NoiseSchedule
 from pipeline_lib.store import Dataset, open_dataset
 from pipeline_lib.training import checkpoints, metrics, reference
-from pipeline_lib.training.batches import Batch, Sampler
+from pipeline_lib.training.batches import Batch, Sampler, generator
 from pipeline_lib.training.losses import Loss, Pairs, pixel_error
 from pipeline_lib.training.methods import LOSSES, Method, check_config, check_labels
 from pipeline_lib.training.optimizers import build_optimizer, learning_rate
@@ -140,6 +140,8 @@ def optimizer_step(run: Run) -> dict[str, float]:
     for part in range(parts):
         block = (run.step * parts + part) * accelerator.num_processes + accelerator.process_index
         batch = run.sampler.batch(block * config.batch_size, config.batch_size, accelerator.device)
+        if config.lora_dropout:  # the only random operation in the model
+            torch.manual_seed(int(generator(config.seed, block).integers(2**63)))
         last = part == parts - 1
         with nullcontext() if last else accelerator.no_sync(run.model):
             pairs = pair_errors(run, batch)

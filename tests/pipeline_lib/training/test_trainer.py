@@ -176,6 +176,17 @@ def test_interrupted_run_ends_in_the_same_bytes(method: str, adapter: str, spec:
     assert [r["step"] for r in plain[0]] == [1, 2, 3, 4, 5, 6]
 
 
+def test_lora_dropout_is_part_of_the_position(spec: Callable[..., TrainSpec]) -> None:
+    changes = {"adapter": "lora", "lora_dropout": 0.5}
+    whole, cut, without = spec(run="whole", **changes), spec(run="cut", **changes), spec(run="without", adapter="lora")
+    train(whole)
+    train(cut, after(3))
+    torch.rand(1)  # other use of the global generator does not matter
+    train(cut)
+    train(without)
+    assert weights(cut) == weights(whole) != weights(without)
+
+
 def test_killed_run_continues_from_its_checkpoint(
     spec: Callable[..., TrainSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
