@@ -190,7 +190,8 @@ class Mix(Step):
 
 @dataclass(frozen=True)
 class Flip(Step):
-    """Invert a random share of the labels: of the targets, or, before there are any, of the human labels."""
+    """Invert a random share of the labels that are not ties: of the targets, or, before there are any, of the human
+    labels. `flipped` marks them, as a ground truth for diagnostics that no method may use."""
 
     name: ClassVar[str] = "flip"
     main: ClassVar[str] = "rate"

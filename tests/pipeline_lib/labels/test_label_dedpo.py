@@ -53,9 +53,22 @@ def test_flip_inverts_exactly_the_share_and_marks_it(rate: float) -> None:
     wrong = clean["target"] != noisy["target"]
     assert wrong.sum() == counts["flipped"] == round(1000 * rate)
     assert (wrong == noisy["flipped"]).all()
-    assert (noisy["human"] == clean["target"]).all()
+    assert (noisy["human"] == noisy["target"]).all()
     again, _ = label(table.reverse(), [{"single": "human"}, {"flip": rate, "seed": 7}])
     assert set(again.filter("flipped")["pair_id"]) == set(noisy.filter("flipped")["pair_id"])
+
+
+def test_flip_after_dedpo_reaches_the_human_labels_the_loss_reads() -> None:
+    table = random_frame(400, clip=0.5)
+    clean, _ = label(table, [REVEAL, {"pseudo_label": "clip"}, "dedpo"])
+    noisy, _ = label(table, [REVEAL, {"pseudo_label": "clip"}, "dedpo", {"flip": 0.5, "seed": 2}])
+    known = noisy.filter("is_human")
+    assert (known["human"] == known["target"]).all()
+    changed = known["human"] != clean.filter("is_human")["human"]
+    assert (changed == known["flipped"]).all() and 30 < changed.sum() < 70
+    assert (noisy["g_hat"] == clean["g_hat"]).all()
+    voted, _ = label(table, [{"vote": ["clip"]}, {"flip": 1.0}])
+    assert voted["human"].to_list() == [table["human"][i] for i in voted["i"]]
 
 
 def test_flips_leave_ties_alone() -> None:
