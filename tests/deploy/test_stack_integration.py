@@ -49,7 +49,7 @@ flow.from_source(source=sys.argv[1], entrypoint="flows_under_test.py:outer").dep
 """
 
 
-def wait_for(what: str, condition: Callable[[], Any], timeout_s: float = 90.0) -> Any:
+def wait_for(what: str, condition: Callable[[], Any], timeout_s: float = 180.0) -> Any:
     deadline = time.monotonic() + timeout_s
     while not (value := condition()):
         assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
@@ -160,6 +160,7 @@ def test_worker_killed_under_a_flow(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.integration
 def test_killed_servers_killed_supervisor_and_stop_under_a_flow(tmp_path: Path) -> None:
     with running_stack(tmp_path / "state") as env:
