@@ -17,4 +17,4 @@ from tasks.settings import IO_TASK
 def ingest(store: str, config: IngestConfig) -> Outcome:
     """Read, check and deduplicate the source's pairs."""
     started = time.time()
-    return finish("ingest", library.ingest(store, config, reporter("ingest", "shards")), started)
+    return finish("ingest", library.ingest(store, config, reporter("ingest", "rows")), started)
