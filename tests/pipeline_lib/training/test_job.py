@@ -1,0 +1,137 @@
+"""The parent of the trainer: restarts, failures in words, metrics live and reproducible, no orphans."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline_lib.config import TrainConfig
+from pipeline_lib.errors import TrainingError
+from pipeline_lib.store import Dataset, open_dataset
+from pipeline_lib.training import job
+from tests.pipeline_lib.models import tiny
+
+CONFIG = TrainConfig(method="diffusion-dpo", steps=3, batch_size=4, lora_rank=2, beta=100.0)
+
+# Stands in for the trainer: run with the spec's path, as the trainer is.
+PROLOGUE = """
+import json, pathlib, sys, time
+run = pathlib.Path(json.loads(pathlib.Path(sys.argv[1]).read_text())["run_dir"])
+def finish():
+    (run / "model").mkdir()
+    (run / "model/base.json").write_text("{}")
+def log(**record):
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(record) + "\\n")
+"""
+
+
+def start(
+    tmp_path: Path, encoded: dict[str, Dataset], labels: dict[str, Dataset], script: str, **options: Any
+) -> Dataset:
+    return job.train(
+        str(tmp_path / "store"),
+        tiny.base(tmp_path, "v"),
+        CONFIG,
+        encoded["v"],
+        labels["human"],
+        tmp_path / "scratch",
+        command=(sys.executable, "-c", PROLOGUE + script),
+        **options,
+    )
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "POLL_SECONDS", 0.01)
+
+
+def test_real_trainer(tmp_path: Path, mirror: Path, encoded: dict[str, Dataset], labels: dict[str, Dataset]) -> None:
+    records: list[Mapping[str, Any]] = []
+    base, scratch = tiny.base(mirror, "v"), tmp_path / "scratch"
+    made = job.train(str(tmp_path), base, CONFIG, encoded["v"], labels["human"], scratch, records.append)
+    assert [record["step"] for record in records] == [1, 2, 3]
+    assert {shard.path for shard in made.shards} == {
+        "metrics.jsonl",
+        "model/base.json",
+        "model/pytorch_lora_weights.safetensors",
+    }
+    assert list(scratch.iterdir()) == []
+    again = job.train(str(tmp_path), base, CONFIG, encoded["v"], labels["human"], scratch, command=("/bin/false",))
+    assert again.digest == made.digest
+
+
+def test_interrupted_trainer_is_started_again(
+    tmp_path: Path, encoded: dict[str, Dataset], labels: dict[str, Dataset]
+) -> None:
+    script = """
+step = len(list(run.glob("seen-*")))
+(run / f"seen-{step}").touch()
+log(step=step + 1, loss=1.0, seconds=time.time())
+if step < 2: sys.exit(75)
+finish()
+"""
+    records: list[Mapping[str, Any]] = []
+    dataset = start(tmp_path, encoded, labels, script, on_metrics=records.append)
+    assert [record["step"] for record in records] == [1, 2, 3]
+    with dataset.open("metrics.jsonl") as file:
+        assert [json.loads(line) for line in file] == [{"step": n, "loss": 1.0} for n in (1, 2, 3)]
+    assert open_dataset(dataset.uri).digest == dataset.digest
+
+
+def test_user_error_is_passed_on_in_its_own_words(
+    tmp_path: Path, encoded: dict[str, Dataset], labels: dict[str, Dataset]
+) -> None:
+    script = """
+status = {"status": "failed", "error": "LabelError", "problem": "no pairs.", "remedy": "Build the labels."}
+(run / "status.json").write_text(json.dumps(status))
+sys.exit(2)
+"""
+    with pytest.raises(TrainingError) as caught:
+        start(tmp_path, encoded, labels, script)
+    assert (caught.value.problem, caught.value.remedy) == ("LabelError: no pairs.", "Build the labels.")
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("raise RuntimeError('of its own')", "with code 1.*RuntimeError: of its own"),
+        ("import os; os.abort()", "SIGABRT"),
+    ],
+)
+def test_crash_names_how_it_ended_and_what_was_said(
+    tmp_path: Path, encoded: dict[str, Dataset], labels: dict[str, Dataset], script: str, words: str
+) -> None:
+    with pytest.raises(TrainingError, match=f"(?s){words}"):
+        start(tmp_path, encoded, labels, script)
+
+
+def test_failing_caller_leaves_no_trainer_behind(
+    tmp_path: Path, encoded: dict[str, Dataset], labels: dict[str, Dataset]
+) -> None:
+    script = """
+import os, signal
+(run / "pid").write_text(str(os.getpid()))
+signal.signal(signal.SIGTERM, lambda *_: ((run / "checkpoint").touch(), sys.exit(75)))
+log(step=1)
+time.sleep(60)
+"""
+
+    def cancelled(record: Mapping[str, Any]) -> None:
+        raise KeyboardInterrupt
+
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        start(tmp_path, encoded, labels, script, on_metrics=cancelled)
+    assert time.monotonic() - begun < 30
+    (run_dir,) = (tmp_path / "scratch").iterdir()
+    assert (run_dir / "checkpoint").exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((run_dir / "pid").read_text()), 0)
