@@ -58,9 +58,13 @@ def encode(
     config: EncodeConfig,
     ingested: Dataset,
     progress: Progress | None = None,
-    device: str = "cpu",
+    device: str | None = None,
 ) -> Dataset:
     """Latents of every ingested image and embeddings of every prompt, plus the empty one.
+
+    Args:
+        progress: called with (shards done, shards in all).
+        device: where the encoders run; None takes CUDA where there is one.
 
     Raises:
         HubError, CheckpointError: the base model cannot be fetched or loaded.
@@ -105,8 +109,9 @@ def encoded_writer(store: str, model: BaseModel, config: EncodeConfig, ingested:
     return writer(store, STAGE, VERSION, {"model": identity, "encode": settings}, [ingested])
 
 
-def open_encoder(model: BaseModel, config: EncodeConfig, device: str = "cpu") -> Encoder:
-    """Load VAE and text encoders in the precision of `config`."""
+def open_encoder(model: BaseModel, config: EncodeConfig, device: str | None = None) -> Encoder:
+    """Load VAE and text encoders in the precision of `config`; device None takes CUDA where there is one."""
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = DTYPES[config.mixed_precision]
     vae = load_vae(model, dtype).to(device).eval()
     return Encoder(FAMILIES.get(model.family), vae, load_text_pipeline(model, dtype, device), config, device)
