@@ -16,7 +16,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from pipeline_lib.config import TrainConfig
+from pipeline_lib.config import TrainConfig, require
 from pipeline_lib.digest import digest
 from pipeline_lib.errors import ConfigError, TrainingDivergedError
 from pipeline_lib.models import FAMILIES
@@ -196,6 +196,11 @@ def _start(spec: TrainSpec, method: Method, encoded: Dataset, labels: Dataset) -
     config = spec.train
     frame = read_labels(labels)
     check_labels(config, frame)
+    require(
+        config.mixed_precision != "fp16" or torch.cuda.is_available(),
+        "mixed_precision='fp16' needs a GPU, and this machine has none.",
+        "Train with mixed_precision='no', or start this run on a GPU machine.",
+    )
     accelerator = Accelerator(mixed_precision=config.mixed_precision)
     with accelerator.local_main_process_first():
         tables = open_tables(encoded, frame, Path(spec.run_dir) / CACHE)

@@ -301,4 +301,7 @@ def test_wrong_data_fails_before_the_first_step(spec: Callable[..., TrainSpec], 
         train(spec(method="adaptive-dpo", kind="soft"))
     with pytest.raises(ConfigError, match="was encoded by"):
         train(replace(spec("epsilon"), encoded=encoded["v"].uri))
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="needs a GPU"):
+            train(spec(mixed_precision="fp16"))
     assert not Path(spec().run_dir, "metrics.jsonl").exists()
