@@ -21,10 +21,10 @@ MINORITY_SHARE = 0.18
 TASTE_SPREAD = 0.25
 """Standard deviation of the log of a person's attribute weights around the common ones."""
 
-TEMPERATURE = 0.28
+TEMPERATURE = 0.15
 """Scale of the logistic noise, in units of utility."""
 
-TIE_WIDTH = 0.11
+TIE_WIDTH = 0.10
 """Felt differences below this, in units of utility, are called a tie."""
 
 

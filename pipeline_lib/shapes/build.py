@@ -9,17 +9,25 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline_lib.shapes import components
+from pipeline_lib.shapes.calibration import measure_guidance, measure_held_out, measure_pairs
 from pipeline_lib.shapes.components import Build, Metrics
-from pipeline_lib.shapes.preference_data import base_folder, make_gallery, write_pairs
-from pipeline_lib.shapes.preferences import pair_captions
+from pipeline_lib.shapes.preference_data import write_pairs
 
 _LOG = logging.getLogger(__name__)
 
 
 def pairs(build: Build) -> Metrics:
     """The shipped comparisons and their truth."""
-    captions = pair_captions() if build.steps_scale > 0 else pair_captions()[:12]
-    return write_pairs(build.out, make_gallery(base_folder(build.out), captions, build.work / "gallery.npz"))
+    return write_pairs(build.out, components.gallery(build))
+
+
+def calibration(build: Build) -> Metrics:
+    """The figures that CALIBRATION.md discusses."""
+    return {
+        "pairs": measure_pairs(build.out, components.gallery(build)),
+        "held_out": measure_held_out(build.out, build.work / "held_out.npz"),
+        "guidance": measure_guidance(build.out),
+    }
 
 
 COMPONENTS: dict[str, Callable[[Build], Metrics]] = {
@@ -28,12 +36,12 @@ COMPONENTS: dict[str, Callable[[Build], Metrics]] = {
     "clip": components.clip,
     "base": components.base,
     "base-xl": components.base_xl,
-    "samples": components.samples,
     "pickscore": components.pickscore,
     "hpsv2": components.hpsv2,
     "aesthetic": components.aesthetic,
     "imagereward": components.imagereward,
     "pairs": pairs,
+    "calibration": calibration,
 }
 """Name -> how it is made, in order: each may read what earlier ones wrote."""
 

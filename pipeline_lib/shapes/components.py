@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, StableDiffusionXLPipeline
 from safetensors.torch import save_file
@@ -14,24 +14,20 @@ from transformers import BertTokenizer, CLIPModel, CLIPTokenizer
 
 from pipeline_lib.shapes import hub_files as files
 from pipeline_lib.shapes.blip import MED_CONFIG
-from pipeline_lib.shapes.hub_files import half, hub_folder, load_in_fp32, write_json, write_processor
-from pipeline_lib.shapes.preferences import Pool, make_pool, reward_captions, web_pool
+from pipeline_lib.shapes.hub_files import forget_paths, half, hub_folder, load_in_fp32, write_json, write_processor
+from pipeline_lib.shapes.pairs import Gallery
+from pipeline_lib.shapes.preference_data import IMAGES_PER_PROMPT, make_gallery
+from pipeline_lib.shapes.preferences import Pool, pair_captions, reward_captions, web_pool
 from pipeline_lib.shapes.pretrain_aesthetic import train_aesthetic
 from pipeline_lib.shapes.pretrain_clip import retrieval_accuracy, train_clip
 from pipeline_lib.shapes.pretrain_imagereward import train_imagereward
 from pipeline_lib.shapes.pretrain_preference import Recipe, hps_model_config, train_hps, train_pickscore
-from pipeline_lib.shapes.pretrain_unet import new_scheduler, train_unet
+from pipeline_lib.shapes.pretrain_unet import POOL_PER_CAPTION, new_scheduler, new_unet, text_encoder_of, train_unet
 from pipeline_lib.shapes.pretrain_vae import clean_psnr, train_vae
 from pipeline_lib.shapes.pretrain_xl import train_unet_xl
-from pipeline_lib.shapes.sampling import load_base, sample
 from pipeline_lib.shapes.tokenizers import write_bert_tokenizer, write_clip_tokenizer, write_open_clip_merges
 
 Metrics = dict[str, Any]
-
-SHIPPED_CLIP_STEP = 300
-SAMPLED_REWARD_CAPTIONS = 300
-SAMPLES_PER_CAPTION = 8
-SAMPLE_GUIDANCE = 3.0
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,7 @@ class Build:
 
     def images(self, full: int) -> int:
         """Images per caption of a sampled pool; an untrained build needs only two."""
-        return full if self.steps_scale > 0 else 2
+        return full if self.steps_scale > 0 else min(full, 2)
 
 
 def tokenizers(build: Build) -> Metrics:
@@ -66,25 +62,18 @@ def clip_tokenizer(build: Build) -> CLIPTokenizer:
 
 
 def vae(build: Build) -> Metrics:
-    model, log = train_vae(build.steps(3000), seed=11)
+    model, log = train_vae(build.steps(2200), seed=11)
     model.save_pretrained(build.work / "vae")
     return {"psnr_clean_db": clean_psnr(model), "parameters": _count(model), "log": log}
 
 
 def clip(build: Build) -> Metrics:
-    """Two stages of one training: the shipped CLIP is an early one, the base model's text encoder the final one."""
-
-    def keep(model: CLIPModel, step: int) -> None:
-        if step == build.steps(SHIPPED_CLIP_STEP):
-            _save_clip(model, hub_folder(build.out, files.CLIP))
-
-    model, log = train_clip(clip_tokenizer(build), build.steps(1000), seed=12, after_step=keep)
+    """The CLIP folder; its text tower is also the base model's text encoder."""
+    model, log = train_clip(clip_tokenizer(build), build.steps(1000), seed=12)
     model.save_pretrained(build.work / "clip")
-    return {
-        "retrieval_top1_of_128": retrieval_accuracy(model, clip_tokenizer(build)),
-        "parameters": _count(model),
-        "log": log,
-    }
+    _save_clip(model, hub_folder(build.out, files.CLIP))
+    accuracy = retrieval_accuracy(model, clip_tokenizer(build))
+    return {"retrieval_top1_of_128": accuracy, "parameters": _count(model), "log": log}
 
 
 def base(build: Build) -> Metrics:
@@ -92,24 +81,29 @@ def base(build: Build) -> Metrics:
     vae_model = AutoencoderKL.from_pretrained(build.work / "vae").eval()
     tokenizer = clip_tokenizer(build)
     clip_model = CLIPModel.from_pretrained(build.work / "clip").eval()
-    unet, encoder, log = train_unet(
-        vae_model, clip_model, tokenizer, build.steps(6000), seed=13, checkpoint=build.work / "unet.pt"
-    )
+    parts: dict[str, Any] = {"vae": vae_model, "tokenizer": tokenizer, "text_encoder": text_encoder_of(clip_model)}
+
+    pool = build.images(POOL_PER_CAPTION)
+    plain, exact = (new_scheduler("v_prediction", zero_terminal_snr=choice) for choice in (False, True))
+    shared = (vae_model, parts["text_encoder"], tokenizer)
+    torch.manual_seed(13)
+    early, first_log = train_unet(new_unet(), plain, 1.0, *shared, build.steps(4500), 13, pool)
+    unet, second_log = train_unet(early, exact, 0.6, *shared, build.steps(3000), 15, pool)
+    _save_base(hub_folder(build.out, files.BASE), unet=unet, scheduler=exact, **parts)
+    return {"parameters": _count(unet), "log": first_log + second_log}
+
+
+def _save_base(folder: Path, **parts: Any) -> None:
     pipeline = StableDiffusionPipeline(
-        vae=vae_model,
-        text_encoder=encoder,
-        tokenizer=tokenizer,
-        unet=unet,
-        scheduler=new_scheduler("v_prediction"),
+        **copy.deepcopy(parts),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    folder = hub_folder(build.out, files.BASE)
     pipeline.to(torch.float16).save_pretrained(folder)
+    forget_paths(folder)
     load_in_fp32(folder / "text_encoder")
     write_clip_tokenizer(folder / "tokenizer")
-    return {"parameters": _count(unet), "log": log}
 
 
 def base_xl(build: Build) -> Metrics:
@@ -117,7 +111,9 @@ def base_xl(build: Build) -> Metrics:
     vae_model = AutoencoderKL.from_pretrained(build.work / "vae").eval()
     tokenizer = clip_tokenizer(build)
     clip_model = CLIPModel.from_pretrained(build.work / "clip").eval()
-    unet, first, second, log = train_unet_xl(vae_model, clip_model, tokenizer, build.steps(1500), seed=14)
+    unet, first, second, log = train_unet_xl(
+        vae_model, clip_model, tokenizer, build.steps(1000), 14, build.images(POOL_PER_CAPTION)
+    )
     pipeline = StableDiffusionXLPipeline(
         vae=vae_model,
         text_encoder=first,
@@ -131,34 +127,25 @@ def base_xl(build: Build) -> Metrics:
     )
     folder = hub_folder(build.out, files.BASE_XL)
     pipeline.to(torch.float16).save_pretrained(folder)
+    forget_paths(folder)
     for suffix in ("", "_2"):
         load_in_fp32(folder / f"text_encoder{suffix}")
         write_clip_tokenizer(folder / f"tokenizer{suffix}")
     return {"parameters": _count(unet), "log": log}
 
 
-def samples(build: Build) -> Metrics:
-    """Base samples of the reward models' captions: the second pool they learn from."""
-    captions = reward_captions()[: build.images(SAMPLED_REWARD_CAPTIONS)]
-    repeated = [caption for caption in captions for _ in range(SAMPLES_PER_CAPTION)]
-    pipeline = load_base(hub_folder(build.out, files.BASE))
-    images = sample(pipeline, repeated, guidance=SAMPLE_GUIDANCE, seed=500_000)
-    np.savez_compressed(build.work / "reward_samples.npz", images=images)
-    pool = make_pool(images, captions, SAMPLES_PER_CAPTION)
-    return {"images": len(images), "mean_attributes": pool.parts.mean(axis=0).tolist()}
+def gallery(build: Build) -> Gallery:
+    """The images of the shipped comparisons; made once, then kept in the work folder."""
+    captions = pair_captions() if build.steps_scale > 0 else pair_captions()[:12]
+    return make_gallery(hub_folder(build.out, files.BASE), captions, build.work / "gallery.npz")
 
 
-def sampled_pool(build: Build) -> Pool:
-    """The pool that :func:`samples` wrote."""
-    with np.load(build.work / "reward_samples.npz") as data:
-        images = data["images"]
-    return make_pool(images, reward_captions()[: len(images) // SAMPLES_PER_CAPTION], SAMPLES_PER_CAPTION)
-
-
-def reward_pools(build: Build, per_caption: int = 16) -> tuple[Pool, Pool]:
-    """Web pictures and base samples of the reward models' captions."""
+def reward_pools(build: Build) -> tuple[Pool, Pool]:
+    """Web pictures of captions of their own, and the images of the shipped comparisons (judged by other people)."""
     captions = reward_captions() if build.steps_scale > 0 else reward_captions()[:20]
-    return web_pool(captions, per_caption, seed=21), sampled_pool(build)
+    shown = gallery(build)
+    known = Pool(shown.images, shown.parts, shown.captions[::IMAGES_PER_PROMPT], IMAGES_PER_PROMPT)
+    return web_pool(captions, 16, seed=21), known
 
 
 def _pretrained_clip(build: Build) -> CLIPModel:
@@ -166,16 +153,21 @@ def _pretrained_clip(build: Build) -> CLIPModel:
 
 
 def pickscore(build: Build) -> Metrics:
-    recipe = Recipe(build.steps(900), rate=5e-4, comparisons=40_000, extra_noise=0.0, seed=22)
-    model, log = train_pickscore(_pretrained_clip(build), clip_tokenizer(build), reward_pools(build), recipe)
+    """Tuned on both pools, then on the shipped images alone: as the original, it has seen much of what it judges."""
+    web, shown = reward_pools(build)
+    tokenizer = clip_tokenizer(build)
+    broad = Recipe(build.steps(2000), rate=8e-4, contests=20_000, seed=22)
+    narrow = Recipe(build.steps(1500), rate=6e-4, contests=20_000, seed=26)
+    model, first_log = train_pickscore(_pretrained_clip(build), tokenizer, (web, shown), broad)
+    model, second_log = train_pickscore(model, tokenizer, (shown,), narrow)
     _save_clip(model, hub_folder(build.out, files.PICKSCORE))
-    return {"parameters": _count(model), "log": log}
+    return {"parameters": _count(model), "log": first_log + second_log}
 
 
 def hpsv2(build: Build) -> Metrics:
-    """HPSv2 knows the same captions but only web pictures: base samples are new to it."""
-    recipe = Recipe(build.steps(400), rate=5e-4, comparisons=6_000, extra_noise=0.1, seed=23)
-    model, log = train_hps(_pretrained_clip(build), clip_tokenizer(build), reward_pools(build)[:1], recipe)
+    """Tuned on both pools, for half as long as PickScore's first part."""
+    recipe = Recipe(build.steps(1000), rate=5e-4, contests=20_000, seed=23)
+    model, log = train_hps(_pretrained_clip(build), clip_tokenizer(build), reward_pools(build), recipe)
     folder = hub_folder(build.out, files.HPS)
     torch.save({"state_dict": half(model.state_dict())}, folder / files.HPS_FILE)
     preprocess = {
@@ -190,16 +182,17 @@ def hpsv2(build: Build) -> Metrics:
 
 def aesthetic(build: Build) -> Metrics:
     """On the shipped CLIP's image embeddings, as the original on ViT-L/14's."""
-    shipped = CLIPModel.from_pretrained(hub_folder(build.out, files.CLIP), torch_dtype=torch.float32).eval()
-    model, log = train_aesthetic(shipped, reward_pools(build), build.steps(400), noise=1.0, seed=24)
+    shipped = CLIPModel.from_pretrained(hub_folder(build.out, files.CLIP)).float().eval()
+    model, log = train_aesthetic(shipped, reward_pools(build), build.steps(2000), noise=0.3, seed=24)
     torch.save(model.state_dict(), hub_folder(build.out, files.AESTHETIC) / files.AESTHETIC_FILE)
     return {"parameters": _count(model), "log": log}
 
 
 def imagereward(build: Build) -> Metrics:
+    """Knows web pictures only: samples of the base model are new to it."""
     tokenizer = BertTokenizer.from_pretrained(hub_folder(build.out, files.BERT))
-    recipe = Recipe(build.steps(600), rate=5e-4, comparisons=8_000, extra_noise=0.1, seed=25)
-    model, log = train_imagereward(tokenizer, reward_pools(build), recipe)
+    recipe = Recipe(build.steps(500), rate=1e-3, contests=20_000, seed=25)
+    model, log = train_imagereward(tokenizer, reward_pools(build)[:1], recipe)
     folder = hub_folder(build.out, files.IMAGEREWARD)
     torch.save(half(model.state_dict()), folder / files.IMAGEREWARD_FILE)
     write_json(folder / "med_config.json", MED_CONFIG)

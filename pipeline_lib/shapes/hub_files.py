@@ -60,6 +60,14 @@ def load_in_fp32(folder: Path) -> None:
     write_json(path, {**json.loads(path.read_text(encoding="utf-8")), "dtype": "float32"})
 
 
+def forget_paths(folder: Path) -> None:
+    """Remove what diffusers writes about where a part was loaded from."""
+    for path in sorted(folder.glob("*/config.json")):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if config.pop("_name_or_path", None) is not None:
+            write_json(path, config)
+
+
 def write_processor(folder: Path, side: int) -> None:
     """CLIP's image processor at a small side: shortest edge, centre crop, CLIP statistics."""
     write_json(

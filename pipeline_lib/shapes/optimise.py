@@ -24,7 +24,10 @@ def minimise(
     weight_decay: float = 0.01,
     after_step: Callable[[int], None] | None = None,
 ) -> Log:
-    """Minimise `loss_at(step)` for `steps` steps; the mean loss of every twentieth part of the run, as log rows."""
+    """Minimise `loss_at(step)` for `steps` steps.
+
+    Returns log rows with the mean loss of every twentieth part of the run.
+    """
     optimiser = torch.optim.AdamW(list(parameters), lr=rate, weight_decay=weight_decay, betas=(0.9, 0.99))
     trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     log: Log = []

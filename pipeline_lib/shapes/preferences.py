@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from pipeline_lib.shapes.truth import attributes
 from pipeline_lib.shapes.web import draw
 
 PAIR_PROMPTS = 400
+GROUP = 4
+"""Images that one person compares in one go when reward models are trained."""
 
 
 def pair_captions() -> tuple[str, ...]:
@@ -50,22 +53,26 @@ def web_pool(captions: Sequence[str], per_caption: int, seed: int) -> Pool:
 
 
 @dataclass(frozen=True)
-class Comparisons:
-    """A batch of comparisons within captions: rows of the pool, caption index, and verdicts (1, 0, 0.5)."""
+class Contests:
+    """Groups of GROUP images of one caption, each judged pairwise by one person.
 
-    left: NDArray[np.int64]
-    right: NDArray[np.int64]
-    group: NDArray[np.int64]
-    verdict: Floats
+    rows (n, GROUP) of the pool, caption index (n,), verdicts (n, GROUP, GROUP): [i, a, b] is 1 when a beats b, 0.5 a
+    tie.
+    """
+
+    rows: NDArray[np.int64]
+    caption: NDArray[np.int64]
+    verdicts: Floats
 
 
-def compare(pool: Pool, people: Crowd, count: int, rng: np.random.Generator, extra_noise: float = 0.0) -> Comparisons:
-    """`count` random comparisons by random people; `extra_noise` is the share of verdicts turned round."""
-    group = rng.integers(0, len(pool.captions), count)
-    first = rng.integers(0, pool.per_caption, count)
-    second = (first + rng.integers(1, pool.per_caption, count)) % pool.per_caption
-    left, right = group * pool.per_caption + first, group * pool.per_caption + second
+def hold_contests(pool: Pool, people: Crowd, count: int, rng: np.random.Generator) -> Contests:
+    """`count` contests of random images of random captions, each judged by a random person."""
+    caption = rng.integers(0, len(pool.captions), count)
+    chosen = rng.random((count, pool.per_caption)).argsort(axis=1)[:, :GROUP]
+    rows = caption[:, None] * pool.per_caption + chosen
     judges = people.weights[rng.integers(0, len(people.weights), count)]
-    verdict = judge(pool.parts[left], pool.parts[right], judges, rng)
-    turned = rng.random(count) < extra_noise
-    return Comparisons(left, right, group, np.where(turned, 1 - verdict, verdict).astype(np.float32))
+    verdicts = np.full((count, GROUP, GROUP), 0.5, dtype=np.float32)
+    for one, two in itertools.combinations(range(GROUP), 2):
+        verdict = judge(pool.parts[rows[:, one]], pool.parts[rows[:, two]], judges, rng)
+        verdicts[:, one, two], verdicts[:, two, one] = verdict, 1 - verdict
+    return Contests(rows, caption, verdicts)

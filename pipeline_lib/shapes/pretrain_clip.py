@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -60,10 +58,8 @@ def embeddings(model: CLIPModel, images: Tensor, tokens: Tensor) -> tuple[Tensor
     return functional.normalize(vision, dim=-1), functional.normalize(text, dim=-1)
 
 
-def train_clip(
-    tokenizer: CLIPTokenizer, steps: int, seed: int, after_step: Callable[[CLIPModel, int], None] | None = None
-) -> tuple[CLIPModel, Log]:
-    """Train from nothing on the train captions; `after_step` may look at the model on the way."""
+def train_clip(tokenizer: CLIPTokenizer, steps: int, seed: int) -> tuple[CLIPModel, Log]:
+    """Train from nothing on the train captions."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     captions = split_captions("train")
@@ -78,11 +74,7 @@ def train_clip(
         target = torch.arange(BATCH)
         return (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)) / 2
 
-    def watch(step: int) -> None:
-        if after_step is not None:
-            after_step(model, step + 1)
-
-    log = minimise(model.parameters(), loss_at, steps, RATE, "clip", after_step=watch)
+    log = minimise(model.parameters(), loss_at, steps, RATE, "clip")
     return model.eval(), log
 
 

@@ -38,7 +38,11 @@ def reward_scores(model: TinyImageReward) -> PairScores:
     return scores
 
 
-def train_imagereward(tokenizer: BertTokenizer, pools: Sequence[Pool], recipe: Recipe) -> tuple[TinyImageReward, Log]:
+def train_imagereward(
+    tokenizer: BertTokenizer,
+    pools: Sequence[Pool],
+    recipe: Recipe,
+) -> tuple[TinyImageReward, Log]:
     """Train from nothing; the last bias is set so that the mean official reward over the pools is 0."""
     torch.manual_seed(recipe.seed)
     model = TinyImageReward().train()
@@ -53,5 +57,7 @@ def train_imagereward(tokenizer: BertTokenizer, pools: Sequence[Pool], recipe: R
             images = normalised(to_tensor(pool.images[chosen.numpy()].astype("float32") / 255))
             text = torch.stack([tokens[pool.captions[row // pool.per_caption]] for row in chosen.tolist()])
             means.append(model(images, text, (text != 0).long()).mean())
-        model.mlp.layers[-1].bias += MEAN - torch.stack(means).mean()
+        last = model.mlp.layers[-1]
+        if isinstance(last, torch.nn.Linear):
+            last.bias.add_(MEAN - torch.stack(means).mean())
     return model, log

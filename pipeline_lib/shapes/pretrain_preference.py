@@ -14,11 +14,12 @@ from transformers import CLIPModel, CLIPTokenizer
 
 from pipeline_lib.shapes.annotators import crowd
 from pipeline_lib.shapes.optimise import Log, minimise, to_tensor
-from pipeline_lib.shapes.preferences import Pool, compare
+from pipeline_lib.shapes.preferences import GROUP, Pool, hold_contests
 from pipeline_lib.shapes.pretrain_clip import PROJECTION, WIDTH, clip_config, normalised, token_table
 from pipeline_lib.shapes.tokenizers import CONTEXT, clip_vocabulary
 
-BATCH = 48
+BATCH = 24
+"""Contests per step."""
 
 PairScores = Callable[[Tensor, Tensor], Tensor]
 """Normalised images (n, 3, 32, 32) and tokens (n, L) -> scores (n,), in the units of a logit."""
@@ -30,8 +31,7 @@ class Recipe:
 
     steps: int
     rate: float
-    comparisons: int  # distinct comparisons it learns from
-    extra_noise: float  # share of their verdicts turned round
+    contests: int  # distinct contests it learns from, each of six comparisons
     seed: int
 
 
@@ -42,38 +42,37 @@ def tune(
     pools: Sequence[Pool],
     tokens: dict[str, Tensor],
     recipe: Recipe,
-    after_step: Callable[[int], None] | None = None,
 ) -> Log:
-    """Fit scores to verdicts by the cross-entropy of softmax(score_left, score_right), as PickScore's (ties: 0.5)."""
+    """Fit scores to verdicts by the cross-entropy of softmax(score_a, score_b), as PickScore's (ties: 0.5)."""
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng(recipe.seed)
     people = crowd(200, recipe.seed)
-    sets = [compare(pool, people, recipe.comparisons // len(pools), rng, recipe.extra_noise) for pool in pools]
+    sets = [hold_contests(pool, people, recipe.contests // len(pools), rng) for pool in pools]
+    one, two = np.triu_indices(GROUP, k=1)
 
     def loss_at(step: int) -> Tensor:
-        images, text, verdicts = [], [], []
+        pixels, text, verdicts = [], [], []
         for pool, known in zip(pools, sets, strict=True):
-            chosen = rng.integers(0, len(known.left), BATCH // len(pools))
-            images.append(np.stack([pool.images[known.left[chosen]], pool.images[known.right[chosen]]], axis=1))
-            text += [tokens[pool.captions[group]] for group in known.group[chosen]]
-            verdicts.append(known.verdict[chosen])
-        pixels = np.concatenate(images).reshape(-1, *images[0].shape[2:]).astype(np.float32) / 255
-        twice = torch.stack(text).repeat_interleave(2, dim=0)
-        margin = scores(normalised(to_tensor(pixels)), twice).view(-1, 2)
-        return functional.binary_cross_entropy_with_logits(
-            margin[:, 0] - margin[:, 1], torch.from_numpy(np.concatenate(verdicts))
-        )
+            chosen = rng.integers(0, len(known.rows), BATCH // len(pools))
+            pixels.append(pool.images[known.rows[chosen].ravel()])
+            text += [tokens[pool.captions[caption]] for caption in known.caption[chosen]]
+            verdicts.append(known.verdicts[chosen][:, one, two])
+        images = normalised(to_tensor(np.concatenate(pixels).astype(np.float32) / 255))
+        each = scores(images, torch.stack(text).repeat_interleave(GROUP, dim=0)).view(-1, GROUP)
+        wanted = torch.from_numpy(np.concatenate(verdicts))
+        return functional.binary_cross_entropy_with_logits(each[:, one] - each[:, two], wanted)
 
-    return minimise(parameters, loss_at, recipe.steps, recipe.rate, name, after_step=after_step)
+    return minimise(parameters, loss_at, recipe.steps, recipe.rate, name)
 
 
 def clip_scores(model: CLIPModel) -> PairScores:
     """logit_scale * cosine of a CLIPModel."""
 
     def scores(images: Tensor, tokens: Tensor) -> Tensor:
+        texts, which = torch.unique(tokens, dim=0, return_inverse=True)
         vision = model.visual_projection(model.vision_model(pixel_values=images).pooler_output)
-        text = model.text_projection(model.text_model(input_ids=tokens).pooler_output)
-        return model.logit_scale.exp() * functional.cosine_similarity(vision, text)
+        text = model.text_projection(model.text_model(input_ids=texts).pooler_output)
+        return model.logit_scale.exp() * functional.cosine_similarity(vision, text[which])
 
     return scores
 
@@ -82,14 +81,18 @@ def open_clip_scores(model: open_clip.CLIP) -> PairScores:
     """logit_scale * cosine of an open_clip model."""
 
     def scores(images: Tensor, tokens: Tensor) -> Tensor:
-        vision, text, scale = model(images, tokens)
-        return scale * (vision * text).sum(dim=-1)
+        texts, which = torch.unique(tokens, dim=0, return_inverse=True)
+        vision, text = model.encode_image(images, normalize=True), model.encode_text(texts, normalize=True)
+        return model.logit_scale.exp() * (vision * text[which]).sum(dim=-1)
 
     return scores
 
 
 def train_pickscore(
-    clip: CLIPModel, tokenizer: CLIPTokenizer, pools: Sequence[Pool], recipe: Recipe
+    clip: CLIPModel,
+    tokenizer: CLIPTokenizer,
+    pools: Sequence[Pool],
+    recipe: Recipe,
 ) -> tuple[CLIPModel, Log]:
     """PickScore: the tiny CLIP (with GELU, as LAION's) tuned on comparisons."""
     model = CLIPModel(clip_config("gelu"))
@@ -127,7 +130,10 @@ def new_hps() -> open_clip.CLIP:
 
 
 def train_hps(
-    clip: CLIPModel, tokenizer: CLIPTokenizer, pools: Sequence[Pool], recipe: Recipe
+    clip: CLIPModel,
+    tokenizer: CLIPTokenizer,
+    pools: Sequence[Pool],
+    recipe: Recipe,
 ) -> tuple[open_clip.CLIP, Log]:
     """HPSv2: the tiny CLIP's weights in open_clip's architecture, tuned on comparisons."""
     model = new_hps()

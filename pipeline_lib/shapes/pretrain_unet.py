@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,7 +23,11 @@ EMA_DECAY = 0.998
 POOL_PER_CAPTION = 12
 
 
-def new_scheduler(prediction_type: str) -> DDIMScheduler:
+def new_scheduler(prediction_type: str, zero_terminal_snr: bool = False) -> DDIMScheduler:
+    """Stable Diffusion's schedule; with `zero_terminal_snr` its last step is pure noise (Lin et al., 2023).
+
+    Without it the noisiest latents still show where the shape stands, and the model never learns that from the text.
+    """
     return DDIMScheduler(
         num_train_timesteps=1000,
         beta_start=0.00085,
@@ -34,7 +37,8 @@ def new_scheduler(prediction_type: str) -> DDIMScheduler:
         set_alpha_to_one=False,
         steps_offset=1,
         prediction_type=prediction_type,
-        timestep_spacing="leading",
+        timestep_spacing="trailing" if zero_terminal_snr else "leading",
+        rescale_betas_zero_snr=zero_terminal_snr,
     )
 
 
@@ -72,7 +76,7 @@ def tower_state(clip: CLIPModel, encoder: nn.Module) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def latent_pool(vae: AutoencoderKL, seed: int, per_caption: int = POOL_PER_CAPTION) -> tuple[Tensor, list[str]]:
+def latent_pool(vae: AutoencoderKL, seed: int, per_caption: int) -> tuple[Tensor, list[str]]:
     """Web pictures of all train captions as scaled latents (n, 4, 16, 16), and their captions."""
     rng = np.random.default_rng(seed)
     captions = [caption for caption in split_captions("train") for _ in range(per_caption)]
@@ -86,28 +90,29 @@ def latent_pool(vae: AutoencoderKL, seed: int, per_caption: int = POOL_PER_CAPTI
 
 
 def train_unet(
+    unet: UNet2DConditionModel,
+    scheduler: DDIMScheduler,
+    late_bias: float,
     vae: AutoencoderKL,
-    clip: CLIPModel,
+    encoder: CLIPTextModel,
     tokenizer: CLIPTokenizer,
     steps: int,
     seed: int,
-    checkpoint: Path | None = None,
-) -> tuple[UNet2DConditionModel, CLIPTextModel, Log]:
-    """Train the UNet on web pictures, with the text encoder of `clip` frozen; returns the averaged (EMA) weights.
+    per_caption: int = POOL_PER_CAPTION,
+) -> tuple[UNet2DConditionModel, Log]:
+    """Train `unet` on web pictures, with the text encoder frozen; returns the averaged (EMA) weights.
 
-    `checkpoint` is overwritten with the averaged weights now and then, so that a long run can be looked at.
+    Timesteps are 1000 * uniform**late_bias: 1 draws them evenly, less than 1 favours noisy ones, where the layout is
+    decided.
     """
-    torch.manual_seed(seed)
-    encoder = text_encoder_of(clip)
-    latents, captions = latent_pool(vae, seed)
+    unet.train().requires_grad_(True)
+    latents, captions = latent_pool(vae, seed, per_caption)
     table = token_table(tokenizer, tuple(dict.fromkeys([*captions, ""])))
     with torch.no_grad():
         rows = torch.stack(list(table.values()))
         hidden = torch.cat([encoder(input_ids=part).last_hidden_state for part in rows.split(256)])
     row_of = {caption: row for row, caption in enumerate(table)}
     text_rows = torch.tensor([row_of[caption] for caption in captions])
-    scheduler = new_scheduler("v_prediction")
-    unet = new_unet()
     average = copy.deepcopy(unet).requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
 
@@ -117,20 +122,18 @@ def train_unet(
         text = hidden[torch.where(dropped, row_of[""], text_rows[chosen])]
         clean = latents[chosen]
         noise = torch.randn(clean.shape, generator=generator)
-        # One timestep in each of BATCH equal bins: the same distribution as uniform draws, with less variance.
-        times = (torch.arange(BATCH) + torch.rand(BATCH, generator=generator)) * (1000 / BATCH)
-        times = times.long().clamp(max=999)
+        # One draw in each of BATCH equal bins: the same distribution as independent draws, with less variance.
+        uniform = (torch.arange(BATCH) + torch.rand(BATCH, generator=generator)) / BATCH
+        times = (1000 * uniform**late_bias).long().clamp(max=999)
         noisy = scheduler.add_noise(clean, noise, times)
         target = scheduler.get_velocity(clean, noise, times)
         return functional.mse_loss(unet(noisy, times, text).sample, target)
 
     def after_step(step: int) -> None:
         update_average(average, unet, min(EMA_DECAY, (step + 1) / (step + 10)))
-        if checkpoint is not None and (step + 1) % 500 == 0:
-            torch.save(average.state_dict(), checkpoint)
 
     log = minimise(unet.parameters(), loss_at, steps, RATE, "unet", after_step=after_step)
-    return average.eval(), encoder, log
+    return average.eval(), log
 
 
 @torch.no_grad()

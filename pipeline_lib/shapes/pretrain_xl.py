@@ -15,6 +15,7 @@ from pipeline_lib.shapes.pretrain_clip import PROJECTION, WIDTH, token_table
 from pipeline_lib.shapes.pretrain_unet import (
     DROPPED_PROMPTS,
     EMA_DECAY,
+    POOL_PER_CAPTION,
     latent_pool,
     new_scheduler,
     text_encoder_of,
@@ -60,12 +61,17 @@ def text_encoders_of(clip: CLIPModel) -> tuple[CLIPTextModel, CLIPTextModelWithP
 
 
 def train_unet_xl(
-    vae: AutoencoderKL, clip: CLIPModel, tokenizer: CLIPTokenizer, steps: int, seed: int
+    vae: AutoencoderKL,
+    clip: CLIPModel,
+    tokenizer: CLIPTokenizer,
+    steps: int,
+    seed: int,
+    per_caption: int = POOL_PER_CAPTION,
 ) -> tuple[UNet2DConditionModel, CLIPTextModel, CLIPTextModelWithProjection, Log]:
     """Train on the same pictures as the base model, all at their full size and uncropped; returns averaged weights."""
     torch.manual_seed(seed)
     first, second = text_encoders_of(clip)
-    latents, captions = latent_pool(vae, seed)
+    latents, captions = latent_pool(vae, seed, per_caption)
     table = token_table(tokenizer, tuple(dict.fromkeys(captions)))
     row_of = {caption: row for row, caption in enumerate(table)}
     text_rows = torch.tensor([row_of[caption] for caption in captions])

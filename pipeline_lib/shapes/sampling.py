@@ -16,7 +16,7 @@ BATCH = 64
 
 def load_base(folder: Path) -> StableDiffusionPipeline:
     """The base model in fp32, silent, without a safety checker."""
-    pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, torch_dtype=torch.float32)
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

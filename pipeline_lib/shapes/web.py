@@ -22,7 +22,7 @@ class Mixture:
     wrong_shape: float = 0.12
     wrong_background: float = 0.12
     wrong_size: float = 0.12
-    displaced: float = 0.30
+    displaced: float = 0.15
     muted: float = 0.60
     blurred: float = 0.50
     noisy: float = 0.40
