@@ -7,7 +7,6 @@ Moments are before the VAE's scaling factor, which training applies (schema meta
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from pipeline_lib import schemas
 from pipeline_lib.config import BaseModel, EncodeConfig
 from pipeline_lib.digest import text_id
 from pipeline_lib.errors import CheckpointError, SourceError
+from pipeline_lib.images import decode
 from pipeline_lib.models import FAMILIES
 from pipeline_lib.models.components import encoder_digest, load_text_pipeline, load_vae
 from pipeline_lib.models.family import Family
@@ -179,7 +179,7 @@ def encode_prompts(w: DatasetWriter, prompts: pl.DataFrame, index: int, encoder:
         width = pooled[0].shape[1]
     meta = {"shape": embedding.shape[1:], "pooled": width}
     schema = schemas.prompt_embeddings(int(np.prod(embedding.shape[1:])), width)
-    schema = pa.schema([schema.field(name) for name in columns], metadata={SHAPE_KEY: json.dumps(meta).encode()})
+    schema = schema.with_metadata({SHAPE_KEY: json.dumps(meta).encode()})
     return w.write_table(_path(PROMPTS, index), pa.table(columns, schema=schema), {"prompts": len(texts)})
 
 
@@ -189,9 +189,8 @@ _BOX = ("original_height", "original_width", "crop_top", "crop_left")
 def _square(encoded: bytes, side: int, uid: str) -> tuple[np.ndarray, tuple[int, int, int, int]]:
     """uint8 [side, side, 3], with (original height, original width, crop top, crop left in the resized image)."""
     try:
-        with Image.open(io.BytesIO(encoded)) as opened:
-            image = opened.convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        image = decode(encoded)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise SourceError(
             f"Image {uid} cannot be decoded: {error}.", "Ingest again; it quarantines such rows."
         ) from error

@@ -93,14 +93,14 @@ def latents(size: int) -> pa.Schema:
 
 
 def prompt_embeddings(size: int, pooled_size: int) -> pa.Schema:
-    """Rows of the encode stage: `size` = tokens x width of the text embedding, `pooled_size` 0 where there is none."""
-    return pa.schema(
-        [
-            pa.field("prompt_id", pa.string(), nullable=False),
-            pa.field("embedding", pa.list_(pa.float16(), size), nullable=False),
-            pa.field("pooled", pa.list_(pa.float16(), pooled_size), nullable=False),
-        ]
-    )
+    """Rows of the encode stage: `size` = tokens x width of the text embedding; no `pooled` where `pooled_size` is 0."""
+    columns = [
+        pa.field("prompt_id", pa.string(), nullable=False),
+        pa.field("embedding", pa.list_(pa.float16(), size), nullable=False),
+    ]
+    if pooled_size:
+        columns.append(pa.field("pooled", pa.list_(pa.float16(), pooled_size), nullable=False))
+    return pa.schema(columns)
 
 
 def conform(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:

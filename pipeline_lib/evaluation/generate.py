@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import posixpath
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,10 +17,11 @@ from PIL import Image
 
 from pipeline_lib import schemas, store
 from pipeline_lib.config import BaseModel, EvaluateConfig
-from pipeline_lib.digest import digest, file_sha256, text_id
+from pipeline_lib.digest import text_id
 from pipeline_lib.errors import CheckpointError, EvaluationError
 from pipeline_lib.evaluation.prompts import PromptSet
 from pipeline_lib.ingest import normalise_prompt, prompt_id
+from pipeline_lib.models.identity import base_identity
 from pipeline_lib.store import Dataset, DatasetWriter, Shard
 
 if TYPE_CHECKING:
@@ -57,18 +57,6 @@ def image_writer(
         "mixed_precision": config.mixed_precision,
     }
     return store.writer(root, STAGE, VERSION, question, [model] if model else [])
-
-
-@lru_cache(maxsize=8)
-def base_identity(base: BaseModel) -> dict[str, str | None]:
-    """What the base is, by the content of its files and not by where they lie. Hashed once per process."""
-    from pipeline_lib.models.components import encoder_digest, folder
-
-    parts = ("unet", "scheduler")
-    root = folder(base, parts)
-    files = sorted(f for part in parts for f in (root / part).iterdir() if f.suffix in (".json", ".safetensors"))
-    weights = digest([encoder_digest(base), [[f.relative_to(root).as_posix(), file_sha256(f)] for f in files]], 16)
-    return {"family": base.family, "repo": base.repo, "vae_repo": base.vae_repo, "weights": weights}
 
 
 def shard_count(prompts: PromptSet) -> int:

@@ -21,11 +21,12 @@ from pipeline_lib.errors import ConfigError, EvaluationError
 from pipeline_lib.evaluation import report as reports
 from pipeline_lib.evaluation.charts import Curve
 from pipeline_lib.evaluation.examples import Scored, choose
-from pipeline_lib.evaluation.generate import Progress, base_identity, generate, shard_path
+from pipeline_lib.evaluation.generate import Progress, generate, shard_path
 from pipeline_lib.evaluation.prompts import PromptSet, leaked, load_prompts
 from pipeline_lib.evaluation.scores import KEYS, lazy_judge, score_generated
 from pipeline_lib.evaluation.winrates import compare
 from pipeline_lib.ingest import prompt_id
+from pipeline_lib.models.identity import base_identity
 from pipeline_lib.scoring import SCORERS
 from pipeline_lib.scoring import identities as scorer_identities
 from pipeline_lib.store import Dataset, DatasetWriter, Shard

@@ -7,18 +7,17 @@ import io
 import re
 from dataclasses import dataclass
 
-from PIL import Image
+from PIL import Image, ImageOps
 
+from pipeline_lib.images import FORMATS
 from pipeline_lib.ingest.reasons import Reason
-
-FORMATS = ("JPEG", "PNG", "WEBP")
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of an object, in messages; the quarantine must be the same in every run
 
 
 @dataclass(frozen=True)
 class Checked:
-    """An image's size in pixels, or why it is rejected."""
+    """An image's size in pixels (upright), or why it is rejected."""
 
     width: int = 0
     height: int = 0
@@ -45,6 +44,7 @@ def check(content: bytes | None, max_pixels: int, max_bytes: int) -> Checked:
                     reason=Reason.TOO_MANY_PIXELS, detail=f"{width} x {height}, at most {max_pixels} pixels"
                 )
             image.load()
+            width, height = ImageOps.exif_transpose(image).size
     except Image.DecompressionBombError as error:
         return Checked(reason=Reason.TOO_MANY_PIXELS, detail=str(error))
     except (

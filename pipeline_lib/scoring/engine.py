@@ -79,7 +79,7 @@ def score_images(
     """
     if len(images) != len(prompts):
         raise ValueError(f"{len(images)} images for {len(prompts)} prompts")
-    from pipeline_lib.scoring.preprocess import to_rgb
+    from pipeline_lib.images import to_rgb
 
     distinct = list(dict.fromkeys(prompts))
     row = {prompt: index for index, prompt in enumerate(distinct)}

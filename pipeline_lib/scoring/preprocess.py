@@ -3,26 +3,23 @@
 Two recipes exist. CLIP-like models (CLIP, PickScore, Aesthetic, ImageReward) resize with PIL's bicubic filter and crop
 the centre; HPSv2 resizes the float tensor, keeps the whole image and pads with black.
 
-All start from `to_rgb`. The originals disagree on other modes (HPSv2 crashes on RGBA; some resize before converting,
-which turns palette images into nearest-neighbour ones), so here every mode becomes RGB first: alpha is dropped, not
-composited, as PIL's convert does; CMYK, palette and grayscale are converted; 16-bit is scaled to 8-bit, not clipped.
+All start from `images.to_rgb`. The originals disagree on other modes (HPSv2 crashes on RGBA; some resize before
+converting, which turns palette images into nearest-neighbour ones), so here every mode becomes RGB first.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
 VERSION = 1
-FORMATS = ("JPEG", "PNG", "WEBP")
 
 # Arithmetic is NumPy's: it stays on the calling thread, and the engine prepares images on several.
 Pixels = NDArray[np.float32]
@@ -113,24 +110,6 @@ class Letterbox:
         rows, columns = self.size - pixels.shape[1], self.size - pixels.shape[2]
         around = [(0, 0), (rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2)]
         return _normalise(np.pad(pixels, around), self.mean, self.std)
-
-
-def decode(content: bytes) -> Image.Image:
-    """JPEG, PNG or WebP -> RGB, upright (EXIF orientation applied, as the viewer who judged it saw it).
-
-    Raises:
-        OSError, ValueError, SyntaxError, Image.DecompressionBombError: the bytes are not a readable image.
-    """
-    with Image.open(BytesIO(content), formats=FORMATS) as image:
-        return to_rgb(ImageOps.exif_transpose(image))
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any PIL mode -> RGB; see the module's docstring. Returns a loaded copy or the RGB image itself."""
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        high = np.asarray(image).astype(np.int64) >> 8
-        image = Image.fromarray(high.clip(0, 255).astype(np.uint8))
-    return image.convert("RGB")
 
 
 def _unit(image: Image.Image) -> Pixels:

@@ -15,7 +15,9 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
+from pipeline_lib import images
 from pipeline_lib.digest import canonical_json
 from pipeline_lib.hub import HUB
 from pipeline_lib.schemas import QUARANTINE, SCORES
@@ -180,12 +182,8 @@ def _collect(result: _Result, keys: Sequence[tuple[str, str | None]], values: np
 
 def _prepare(content: bytes, towers: Sequence[ImageTower]) -> list[Tensor] | str:
     """Pixels for each tower, or what is wrong with the image."""
-    from PIL import Image
-
-    from pipeline_lib.scoring import preprocess
-
     try:
-        image = preprocess.decode(content)
+        image = images.decode(content)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         return f"{type(error).__name__}: {error}"
     return engine.prepare(image, towers)

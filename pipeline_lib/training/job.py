@@ -24,6 +24,7 @@ from typing import IO, Any
 
 from pipeline_lib.config import BaseModel, TrainConfig
 from pipeline_lib.errors import TrainingError
+from pipeline_lib.models.identity import base_identity
 from pipeline_lib.store import Dataset, DatasetWriter, writer
 from pipeline_lib.training.spec import INTERRUPTED, USER_ERROR, TrainSpec, write_spec
 
@@ -41,7 +42,7 @@ def model_writer(
     store: str, model: BaseModel, config: TrainConfig, encoded: Dataset, labels: Dataset
 ) -> DatasetWriter:
     """The dataset that the trained model will be; its key identifies the run before it starts."""
-    return writer(store, "model", VERSION, {"base": asdict(model), "train": asdict(config)}, [encoded, labels])
+    return writer(store, "model", VERSION, {"base": base_identity(model), "train": asdict(config)}, [encoded, labels])
 
 
 def train(

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import pipeline_lib.torchvision_ops  # noqa: F401  (before torchvision)
-from pipeline_lib.scoring.preprocess import CLIP_MEAN, CLIP_STD, CentreCrop, Letterbox, Preprocess, decode, to_rgb
+from pipeline_lib.images import decode, to_rgb
+from pipeline_lib.scoring.preprocess import CLIP_MEAN, CLIP_STD, CentreCrop, Letterbox, Preprocess
 from tests.pipeline_lib.scoring.conftest import picture
 
 SIZES = [(64, 48), (32, 32), (33, 90), (200, 37), (17, 17), (51, 50), (35, 32), (32, 39), (1, 5), (1024, 768)]

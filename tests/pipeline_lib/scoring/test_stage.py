@@ -14,9 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
+from pipeline_lib import images as pixels
 from pipeline_lib import schemas
 from pipeline_lib.digest import text_id
-from pipeline_lib.scoring import engine, preprocess, score, stage
+from pipeline_lib.scoring import engine, score, stage
 from pipeline_lib.scoring.base import Scorer
 from pipeline_lib.store import Dataset, verify, writer
 from tests.pipeline_lib.scoring.conftest import NAMES, picture
@@ -102,7 +103,7 @@ def test_one_decode_per_image_one_tower_pass_for_two_scorers(
     decoded: list[bytes] = []
     towers: Counter[int] = Counter()
     texts: Counter[str] = Counter()
-    original_decode, original_load = preprocess.decode, engine.load_scorers
+    original_decode, original_load = pixels.decode, engine.load_scorers
 
     def decode(content: bytes) -> Image.Image:
         decoded.append(content)
@@ -128,7 +129,7 @@ def test_one_decode_per_image_one_tower_pass_for_two_scorers(
             object.__setattr__(tower, "encode", seen)
         return loaded
 
-    monkeypatch.setattr(preprocess, "decode", decode)
+    monkeypatch.setattr(pixels, "decode", decode)
     monkeypatch.setattr(engine, "load_scorers", load)
     score(str(tmp_path), NAMES, ingest(tmp_path), str(mirror), device="cpu")
     assert len(decoded) == len(set(decoded)) == 45

@@ -49,8 +49,9 @@ def start(
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(tmp_path: Path, mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job, "POLL_SECONDS", 0.01)
+    (tmp_path / "tiny").symlink_to(mirror / "tiny")
 
 
 def test_real_trainer(tmp_path: Path, mirror: Path, encoded: dict[str, Dataset], labels: dict[str, Dataset]) -> None:

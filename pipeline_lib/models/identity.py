@@ -1,0 +1,20 @@
+"""What a base model is: the content of its files, wherever they lie."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from pipeline_lib.config import BaseModel
+from pipeline_lib.digest import digest, file_sha256
+
+
+@lru_cache(maxsize=8)
+def base_identity(base: BaseModel) -> dict[str, str | None]:
+    """Name and weights digest of a base model, for dataset keys. Fetches and hashes it, once per process."""
+    from pipeline_lib.models.components import encoder_digest, folder  # loads torch and diffusers
+
+    parts = ("unet", "scheduler")
+    root = folder(base, parts)
+    files = sorted(f for part in parts for f in (root / part).iterdir() if f.suffix in (".json", ".safetensors"))
+    weights = digest([encoder_digest(base), [[f.relative_to(root).as_posix(), file_sha256(f)] for f in files]], 16)
+    return {"family": base.family, "repo": base.repo, "vae_repo": base.vae_repo, "weights": weights}
