@@ -1,0 +1,105 @@
+"""MLflow on a real SQLite store: one run per model, truthful ends, batches that survive a silent server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+
+from pipeline_lib import store
+from pipeline_lib.config import BaseModel, TrainConfig
+from pipeline_lib.errors import ConfigError
+from tasks import tracking
+
+BASE = BaseModel(family="sd", repo="tiny/base")
+CONFIG = TrainConfig(method="diffusion-dpo", steps=3)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
+    folder = tmp_path_factory.mktemp("mlflow")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+    patch.chdir(folder)  # artifacts of a SQLite store go below the working directory
+    yield tracking.client()
+    patch.undo()
+    mlflow.set_tracking_uri(None)
+
+
+def test_without_an_address_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(ConfigError, match="make up"):
+        tracking.client()
+
+
+def test_a_model_has_one_run_however_often_it_is_trained(server: MlflowClient) -> None:
+    first = tracking.training_run("dpo-test", "key-1", BASE, CONFIG, {"prefect.flow_run_id": "f"})
+    assert tracking.training_run("dpo-test", "key-1", BASE, CONFIG, {}) == first
+    assert tracking.training_run("dpo-test", "key-2", BASE, CONFIG, {}) != first
+    assert tracking.find_run("key-1") == first
+    params = server.get_run(first).data.params
+    assert params["train.method"] == "diffusion-dpo" and params["model.repo"] == "tiny/base"
+    with pytest.raises(ConfigError, match="key-3"):
+        tracking.find_run("key-3")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(None, "FINISHED"), (RuntimeError("x"), "FAILED"), (KeyboardInterrupt(), "KILLED")]
+)
+def test_runs_end_truthfully(server: MlflowClient, error: BaseException | None, status: str) -> None:
+    run = tracking.training_run("dpo-test", f"ends-{status}", BASE, CONFIG, {})
+    try:
+        with tracking.closing(run):
+            if error:
+                raise error
+    except BaseException as raised:
+        assert raised is error
+    assert server.get_run(run).info.status == status
+
+
+def test_metrics_that_could_not_be_sent_are_sent_later(server: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tracking.training_run("dpo-test", "metrics", BASE, CONFIG, {})
+    buffer = tracking.MetricBuffer(run)
+    warnings: list[Any] = []
+    monkeypatch.setattr(
+        tracking, "get_run_logger", lambda: type("L", (), {"warning": lambda *a: warnings.append(a)})()
+    )
+
+    def down(*_: Any, **__: Any) -> None:
+        raise mlflow.MlflowException("server is down")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(MlflowClient, "log_batch", down)
+        buffer.add({"step": 1, "loss": 0.7, "note": "not a number"})
+    assert warnings and len(buffer.waiting) == 1
+    buffer.add({"step": 2, "loss": 0.6})
+    buffer.flush()
+    history = server.get_metric_history(run, "train/loss")
+    assert [(m.step, m.value) for m in history] == [(1, 0.7), (2, 0.6)]
+    assert buffer.waiting == []
+
+
+def test_lineage_and_registry(server: MlflowClient, tmp_path: Path) -> None:
+    run = tracking.training_run("balanced-test", "model-key", BASE, CONFIG, {})
+    writer = store.writer(str(tmp_path), "labels", 1, {})
+    labels = writer.commit([writer.write_bytes("a.txt", b"a")])
+    tracking.log_datasets(run, {"labels": labels})
+    (source,) = server.get_run(run).inputs.dataset_inputs
+    assert {tag.key: tag.value for tag in source.tags}["pipeline.digest"] == labels.digest
+
+    folder = tmp_path / "pipeline"
+    folder.mkdir()
+    (folder / "model_index.json").write_text("{}")
+    tags = {"pipeline.model_digest": "d1", "pipeline.evaluation_digest": "e1"}
+    version = tracking.register("balanced-test", run, folder, {"eval/win_rate/clip": 0.6}, tags)
+    assert tracking.register("balanced-test", run, folder, {}, tags) == version, "the same model is registered once"
+    other = tracking.register("balanced-test", run, folder, {}, {**tags, "pipeline.model_digest": "d2"})
+    assert int(other) == int(version) + 1
+    assert str(server.get_model_version_by_alias("balanced-test", "candidate").version) == other
+    pulled = mlflow.artifacts.download_artifacts(f"models:/balanced-test/{version}", dst_path=str(tmp_path / "pulled"))
+    assert (Path(pulled) / "model_index.json").read_text() == "{}"
