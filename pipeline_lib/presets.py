@@ -127,19 +127,20 @@ _SD15 = Preset(
     ),
 )
 
-# Tiny models, two cores: full fine-tuning, found on validation prompts (README, "The built-in world").
+# Tiny models, two cores: full fine-tuning. Found on the validation prompts (README, "The built-in world").
 _SHAPES_DPO = TrainConfig(
     method="diffusion-dpo",
     adapter="full",
-    beta=100.0,
-    steps=150,
+    beta=500.0,
+    steps=300,
     batch_size=16,
-    learning_rate=1.5e-4,
+    learning_rate=5e-5,
     schedule="linear",
     checkpoint_every=50,
 )
-_SHAPES_BALANCED = replace(_SHAPES_DPO, method="balanced-dpo", reference_refresh=75, learning_rate=5e-5)
-_SHAPES_ADAPTIVE = replace(_SHAPES_DPO, method="adaptive-dpo")
+_SHAPES_BALANCED = replace(_SHAPES_DPO, method="balanced-dpo", reference_refresh=100)
+# Footprints of .9999 do not move in 300 steps.
+_SHAPES_ADAPTIVE = replace(_SHAPES_DPO, method="adaptive-dpo", ema_decays=(0.99, 0.9))
 
 PRESETS: dict[str, Preset] = {
     "sd15": _SD15,
