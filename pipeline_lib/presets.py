@@ -134,11 +134,11 @@ _SHAPES_DPO = TrainConfig(
     beta=500.0,
     steps=300,
     batch_size=16,
-    learning_rate=5e-5,
+    learning_rate=2e-5,
     schedule="linear",
     checkpoint_every=50,
 )
-_SHAPES_BALANCED = replace(_SHAPES_DPO, method="balanced-dpo", reference_refresh=100)
+_SHAPES_BALANCED = replace(_SHAPES_DPO, method="balanced-dpo", reference_refresh=75)
 # Footprints of .9999 do not move in 300 steps.
 _SHAPES_ADAPTIVE = replace(_SHAPES_DPO, method="adaptive-dpo", ema_decays=(0.99, 0.9))
 

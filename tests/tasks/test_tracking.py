@@ -66,9 +66,8 @@ def test_metrics_that_could_not_be_sent_are_sent_later(server: MlflowClient, mon
     run = tracking.training_run("dpo-test", "metrics", BASE, CONFIG, {})
     buffer = tracking.MetricBuffer(run)
     warnings: list[Any] = []
-    monkeypatch.setattr(
-        tracking, "get_run_logger", lambda: type("L", (), {"warning": lambda *a: warnings.append(a)})()
-    )
+    logger = SimpleNamespace(warning=lambda *said: warnings.append(said))
+    monkeypatch.setattr(tracking, "get_run_logger", lambda: logger)
 
     def down(*_: Any, **__: Any) -> None:
         raise mlflow.MlflowException("server is down")
