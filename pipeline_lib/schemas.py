@@ -93,7 +93,7 @@ def latents(size: int) -> pa.Schema:
 
 
 def prompt_embeddings(size: int, pooled_size: int) -> pa.Schema:
-    """Rows of the encode stage: `size` = tokens x width of a text embedding; `pooled` only where its size is above 0."""
+    """Rows of the encode stage: `size` = tokens x width; `pooled` only where `pooled_size` is positive."""
     columns = [
         pa.field("prompt_id", pa.string(), nullable=False),
         pa.field("embedding", pa.list_(pa.float16(), size), nullable=False),
