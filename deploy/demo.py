@@ -44,11 +44,12 @@ def main() -> int:
     report = json.loads((evaluation / "report.json").read_text())
     ((name, rates),) = report["win_rate"].items()
     _print_result(settings, run["id"], stages, rates, report["prompts"]["used"], evaluation)
+    rounded = {scorer: [round(value, 4) for value in rate] for scorer, rate in rates.items()}
     result = {
         "ok": True,
         "seconds": round(seconds, 1),
         "stages": {row["stage"]: row["seconds"] for row in stages},
-        "win_rate": rates,
+        "win_rate": rounded,
         "model": MODEL,
         "report": str(evaluation / "report.html"),
     }

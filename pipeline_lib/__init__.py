@@ -4,4 +4,8 @@ Read it in the order of the pipeline: `sources` and `ingest`, `scoring`, `labels
 `evaluation`; every arrow between them is a dataset of `store`.
 """
 
+from pipeline_lib.torchvision_ops import declare_before_import
+
 __version__ = "0.1.0"
+
+declare_before_import()

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pipeline_lib.torchvision_ops  # noqa: F401  # isort: skip  (before diffusers)
-
 import diffusers
 import torch
 import transformers

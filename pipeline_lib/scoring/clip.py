@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import pipeline_lib.torchvision_ops  # noqa: F401  (before transformers)
 from pipeline_lib.errors import CheckpointError
 from pipeline_lib.hub import snapshot
 from pipeline_lib.scoring.base import ImageTower, Located, Runtime, Scorer, files_in

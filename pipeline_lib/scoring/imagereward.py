@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pipeline_lib.torchvision_ops  # noqa: F401  (before transformers)
 from pipeline_lib.hub import snapshot
 from pipeline_lib.scoring.base import ImageTower, Located, Runtime, Scorer, files_in
 from pipeline_lib.scoring.checkpoints import check_keys, load_strict, read_json, read_torch, state_dict

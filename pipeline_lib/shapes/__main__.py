@@ -6,7 +6,6 @@ import argparse
 import logging
 from pathlib import Path
 
-import pipeline_lib.torchvision_ops
 from pipeline_lib.shapes import assets_dir
 
 
@@ -30,5 +29,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    pipeline_lib.torchvision_ops.declare_missing_operators()
     main()

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pipeline_lib.torchvision_ops  # noqa: F401  # isort: skip  (before diffusers)
-
 import torch
 from safetensors.torch import save_file
 from torch import Tensor

@@ -7,8 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import pipeline_lib.torchvision_ops  # isort: skip  # noqa: F401  # first: diffusers imports torchvision
-
 import diffusers
 import numpy as np
 import pytest

@@ -7,8 +7,6 @@ import io
 from pathlib import Path
 from typing import Literal
 
-import pipeline_lib.torchvision_ops  # noqa: F401  # isort: skip  (before diffusers)
-
 import numpy as np
 import pyarrow as pa
 import torch

@@ -12,7 +12,6 @@ import pytest
 import torch
 from PIL import Image
 
-import pipeline_lib.torchvision_ops  # noqa: F401  (before open_clip and transformers)
 from pipeline_lib.scoring.base import Scorer
 from pipeline_lib.scoring.engine import load_scorers
 

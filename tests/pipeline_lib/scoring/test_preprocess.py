@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import pipeline_lib.torchvision_ops  # noqa: F401  (before torchvision)
 from pipeline_lib.images import decode, to_rgb
 from pipeline_lib.scoring.preprocess import CLIP_MEAN, CLIP_STD, CentreCrop, Letterbox, Preprocess
 from tests.pipeline_lib.scoring.conftest import picture

@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-import pipeline_lib.torchvision_ops  # noqa: F401  (must come before torchvision)
 from pipeline_lib import shapes
 from pipeline_lib.shapes import hub_files as files
 from pipeline_lib.shapes.pairs import SCHEMA

@@ -4,8 +4,6 @@ from pathlib import Path
 
 import pytest
 
-import pipeline_lib.torchvision_ops  # noqa: F401  (must come before torchvision)
-
 
 def test_a_nearly_untrained_build_writes_everything_and_a_second_one_nothing(tmp_path: Path) -> None:
     from pipeline_lib.shapes.build import COMPONENTS, load_record, run

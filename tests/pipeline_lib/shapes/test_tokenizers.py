@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-import pipeline_lib.torchvision_ops  # noqa: F401  (must come before transformers)
 from pipeline_lib.shapes import tokenizers
 from pipeline_lib.shapes.grammar import all_captions
 
