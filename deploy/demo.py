@@ -19,7 +19,7 @@ USE = f"""  import mlflow
   from diffusers import DiffusionPipeline
   folder = mlflow.artifacts.download_artifacts("{MODEL}")
   pipe = DiffusionPipeline.from_pretrained(folder)
-  pipe("a large red circle on a dark blue background").images[0].save("circle.png")
+  pipe("a large red circle on a dark blue background", guidance_scale=3).images[0].save("circle.png")
 """
 
 
