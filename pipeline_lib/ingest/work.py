@@ -17,6 +17,7 @@ SEEN = pa.schema(
         pa.field("reason_1", pa.string()),
         pa.field("detail_0", pa.string()),
         pa.field("detail_1", pa.string()),
+        pa.field("unread", pa.string()),  # why the row's images could not be read from the file
     ]
 )
 
