@@ -26,6 +26,7 @@ from pipeline_lib.store import Dataset, DatasetWriter, Shard, writer
 
 VERSION = 2
 Progress = Callable[[int, int], None]
+_OVERTAKEN = (StoreError, FileNotFoundError)
 
 FIRST = pa.schema(
     [
@@ -66,9 +67,8 @@ def ingest(store: str, config: IngestConfig, progress: Progress | None = None) -
             if progress:
                 progress(ready, total)
         return finish(job, units)
-    except (StoreError, FileNotFoundError):
-        if done := job.writer.finished():  # another run of the same question was faster and has removed work/
-            job.writer.discard("work")
+    except _OVERTAKEN:
+        if done := _overtaken(job):
             return done
         raise
 
@@ -99,8 +99,16 @@ def plan(job: Job) -> list[Unit]:
     return units
 
 
-def ingest_images(job: Job, unit: Unit) -> Shard:
+def ingest_images(job: Job, unit: Unit) -> None:
     """Step 2: store the images that occur first in this unit and decode; note what every row of it shows."""
+    try:
+        _store_images(job, unit)
+    except _OVERTAKEN:
+        if not _overtaken(job):
+            raise
+
+
+def _store_images(job: Job, unit: Unit) -> Shard:
     w = job.writer
     images_path, seen_path = f"images/{part(unit.index)}", f"work/seen-{part(unit.index)}"
     if stored := w.existing(images_path):  # written after seen_path
@@ -151,12 +159,25 @@ def ingest_images(job: Job, unit: Unit) -> Shard:
 
 def finish(job: Job, units: list[Unit]) -> Dataset:
     """Step 3: settle what only the bytes could tell, write pairs, quarantine, leakage and samples; commit."""
-    shards = settle(job.writer, job.config, units)
-    shards += leakage(job.writer, job.source, [shard for shard in shards if shard.path.startswith("pairs/")])
-    shards.append(samples_page(job.writer, job.config.split, shards))
-    dataset = job.writer.commit(shards)
-    job.writer.discard("work")
+    w = job.writer
+    try:
+        shards = settle(w, job.config, units)
+        shards += leakage(w, job.source, [shard for shard in shards if shard.path.startswith("pairs/")])
+        shards.append(samples_page(w, job.config.split, shards))
+        dataset = w.commit(shards)
+    except _OVERTAKEN:
+        if done := _overtaken(job):
+            return done
+        raise
+    w.discard("work")
     return dataset
+
+
+def _overtaken(job: Job) -> Dataset | None:
+    """The dataset if another run of the same question has finished it meanwhile, and removed what this one reads."""
+    if done := job.writer.finished():
+        job.writer.discard("work")
+    return done
 
 
 def _plan_unit(job: Job, unit: Unit, hashes: bool) -> tuple[int, pl.DataFrame]:

@@ -55,7 +55,7 @@ def test_ingest_from_and_to_s3_equals_ingest_on_disk(tmp_path: Path, bucket: str
     assert (downloaded / "part-00000.parquet").stat().st_size == remote.tables("pairs")[0].bytes
     fs.pipe(f"{remote.uri}/pairs/part-00000.parquet", b"other")
     fs.rm(f"{remote.uri}/images/part-00001.parquet")
-    with pytest.raises(DatasetCorruptError, match=r"2 of 6 .*images/part-00001\.parquet, pairs/part-00000\.parquet"):
+    with pytest.raises(DatasetCorruptError, match=r"2 of 7 .*images/part-00001\.parquet, pairs/part-00000\.parquet"):
         verify(remote)
     shutil.rmtree(downloaded.parent)
     for folder, path in [("pairs", "pairs/part-00000"), ("images", "images/part-00001")]:
