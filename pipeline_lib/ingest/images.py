@@ -5,14 +5,21 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import threading
+from contextlib import nullcontext
 from dataclasses import dataclass
 
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from pipeline_lib.images import FORMATS
 from pipeline_lib.ingest.reasons import Reason
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of an object, in messages; the quarantine must be the same in every run
+
+
+LARGE_PIXELS = 4_000_000
+_ONE_LARGE = threading.Lock()
+"""Large images are decoded one at a time: `max_pixels` bounds the memory of a process, not of each of its threads."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +50,10 @@ def check(content: bytes | None, max_pixels: int, max_bytes: int) -> Checked:
                 return Checked(
                     reason=Reason.TOO_MANY_PIXELS, detail=f"{width} x {height}, at most {max_pixels} pixels"
                 )
-            image.load()
-            width, height = ImageOps.exif_transpose(image).size
+            with _ONE_LARGE if width * height > LARGE_PIXELS else nullcontext():
+                image.load()
+                if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # else it would be copied for nothing
+                    width, height = ImageOps.exif_transpose(image).size
     except Image.DecompressionBombError as error:
         return Checked(reason=Reason.TOO_MANY_PIXELS, detail=str(error))
     except (
