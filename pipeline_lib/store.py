@@ -35,6 +35,8 @@ from pipeline_lib.transport import transport_errors
 MANIFEST = "manifest.json"
 KEY_LENGTH = 16
 COUNTS_KEY = b"pipeline.counts"
+ROW_GROUP_BYTES = 64 << 20
+"""Parquet holds a row group in memory while it is written, and readers while they decode it."""
 
 
 @dataclass(frozen=True)
@@ -186,8 +188,16 @@ class DatasetWriter:
     def write_table(self, path: str, table: pa.Table, counts: Mapping[str, int] | None = None) -> Shard:
         """Publish an Arrow table as a Parquet shard. `counts` (kept, dropped by reason) are summed in the manifest."""
         metadata = {**(table.schema.metadata or {}), COUNTS_KEY: json.dumps(counts or {}, sort_keys=True).encode()}
+        # Encoded images: neither compression nor a dictionary makes them smaller, both cost more than the write.
+        images = {field.name for field in table.schema if pa.types.is_binary(field.type)}
+        others = [name for name in table.column_names if name not in images]
+        options = {
+            "compression": {name: "none" if name in images else "zstd" for name in table.column_names},
+            "use_dictionary": True if not images else others,
+            "row_group_size": max(1, len(table) * ROW_GROUP_BYTES // max(table.nbytes, ROW_GROUP_BYTES)),
+        }
         return self._publish(
-            path, lambda file: pq.write_table(table.replace_schema_metadata(metadata), file, compression="zstd")
+            path, lambda file: pq.write_table(table.replace_schema_metadata(metadata), file, **options)
         )
 
     def write_bytes(self, path: str, content: bytes) -> Shard:

@@ -24,7 +24,7 @@ SHARDS_SHOWN = 6
 """Shards the samples come from, spread evenly over the dataset."""
 IMAGES_READ = 64
 """Images read of each of them."""
-THUMBNAIL = 320
+THUMBNAIL = 256
 PIXELATED_BELOW = 128
 
 _PACKAGE = Path(__file__).parent
@@ -113,7 +113,7 @@ def _head(w: DatasetWriter, path: str, count: int, columns: list[str] | None) ->
 def _side(content: bytes, model: str | None, label: float | None) -> Side:
     image = decode(content)
     small = max(image.size) < PIXELATED_BELOW
-    image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+    image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS, reducing_gap=1.0)
     out = io.BytesIO()
     kind = "png" if small else "jpeg"
     image.save(out, kind.upper(), quality=82)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 
@@ -27,6 +28,9 @@ from pipeline_lib.store import Dataset, DatasetWriter, Shard, writer
 VERSION = 2
 Progress = Callable[[int, int], None]
 _OVERTAKEN = (StoreError, FileNotFoundError)
+_Occurrence = tuple[int, int, bytes | None]
+"""(row in the unit, side, encoded image)."""
+IMAGES_PER_TASK = 8
 
 FIRST = pa.schema(
     [
@@ -121,23 +125,30 @@ def _store_images(job: Job, unit: Unit) -> Shard:
     seen: dict[str, list[object]] = {name: [None] * len(parsed) for name in SEEN.names}
     chunks = [schemas.IMAGES.empty_table()]
 
-    def look(occurrence: tuple[int, int, bytes | None]) -> tuple[int, int, bytes | None, str, images.Checked | None]:
-        row, side, content = occurrence
-        checked = images.check(content, job.config.max_pixels, job.config.max_bytes) if firsts[side][row] else None
-        return row, side, content, images.sha256(content or b""), checked
+    def look(occurrences: Sequence[_Occurrence]) -> list[tuple[_Occurrence, str, images.Checked | None]]:
+        limits = job.config.max_pixels, job.config.max_bytes
+        return [
+            (
+                shown,
+                images.sha256(shown[2] or b""),
+                images.check(shown[2], *limits) if firsts[shown[1]][shown[0]] else None,
+            )
+            for shown in occurrences
+        ]
 
     read = 0
     try:
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             for start_row, batch in image_batches(unit) if any(wanted) else ():
                 found: dict[str, list[object]] = {name: [] for name in schemas.IMAGES.names}
-                occurrences = [
+                shown = [
                     (start_row + i, side, value.as_py())
                     for side in (0, 1)
                     for i, value in enumerate(batch.column(side))
                     if wanted[start_row + i]
                 ]
-                for row, side, content, sha, checked in pool.map(look, occurrences):
+                tasks = [shown[i : i + IMAGES_PER_TASK] for i in range(0, len(shown), IMAGES_PER_TASK)]
+                for (row, side, content), sha, checked in itertools.chain.from_iterable(pool.map(look, tasks)):
                     seen[f"sha_{side}"][row] = short(sha)
                     if checked is None:
                         continue

@@ -195,6 +195,32 @@ def test_damaged_images_are_judged_and_never_raise() -> None:
     assert {Reason.IMAGE_TRUNCATED, Reason.IMAGE_UNDECODABLE} <= reasons
 
 
+def test_drawing_an_eighth_of_a_jpeg_judges_it_as_drawing_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Damage shows while the coefficients are decoded, which both do."""
+    rng = random.Random(1)
+    damaged = []
+    for options in ({}, {"progressive": True}, {"subsampling": 0}, {"quality": 20}):
+        buffer = io.BytesIO()
+        Image.open(io.BytesIO(image_bytes("sound", size=100))).save(buffer, "JPEG", **options)
+        for _ in range(100):
+            content = bytearray(buffer.getvalue()[: rng.choice([None, rng.randrange(2, len(buffer.getvalue()))])])
+            for _ in range(rng.randrange(4)):
+                content[rng.randrange(len(content))] = rng.randrange(256)
+            damaged.append(bytes(content))
+    fast = [check(content, 1_000_000, 100_000) for content in damaged]
+    monkeypatch.setattr("PIL.JpegImagePlugin.JpegImageFile.draft", lambda *_: None)
+    assert fast == [check(content, 1_000_000, 100_000) for content in damaged]
+    assert {checked.reason for checked in fast} >= {None, Reason.IMAGE_TRUNCATED, Reason.IMAGE_UNDECODABLE}
+
+
+def test_image_on_its_side_has_its_upright_size() -> None:
+    out = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (30, 10)).save(out, "JPEG", exif=exif)
+    assert (check(out.getvalue(), 1000, 10_000).width, check(out.getvalue(), 1000, 10_000).height) == (10, 30)
+
+
 def test_webp_and_grey_images_are_taken(tmp_path: Path) -> None:
     out = io.BytesIO()
     Image.new("L", (8, 4)).save(out, "WEBP")
