@@ -101,7 +101,7 @@ class Dataset:
             if wanted and not (target.exists() and file_sha256(target) == shard.sha256):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-                with _access(self.uri), contextlib.suppress(FileNotFoundError):
+                with access(self.uri), contextlib.suppress(FileNotFoundError):
                     fs.get_file(f"{root}/{shard.path}", str(temporary))
                     os.replace(temporary, target)
                 if not target.exists() or file_sha256(target) != shard.sha256:
@@ -119,7 +119,7 @@ class Dataset:
 def open_dataset(uri: str) -> Dataset:
     """Read a finished dataset's manifest; raises DatasetUnfinishedError when there is none."""
     try:
-        with _access(uri), fsspec.open(f"{uri}/{MANIFEST}", "rb").open() as file:
+        with access(uri), fsspec.open(f"{uri}/{MANIFEST}", "rb").open() as file:
             manifest = json.load(file)
     except FileNotFoundError as error:
         raise DatasetUnfinishedError(
@@ -140,7 +140,7 @@ def open_dataset(uri: str) -> Dataset:
 
 
 @contextlib.contextmanager
-def _access(uri: str) -> Iterator[None]:
+def access(uri: str) -> Iterator[None]:
     """Turn the transport's exceptions into StoreError, except that a missing file stays FileNotFoundError."""
     try:
         yield
@@ -170,20 +170,27 @@ class DatasetWriter:
     def finished(self) -> Dataset | None:
         """The dataset, if it has been committed."""
         fs, root = url_to_fs(self.uri)
-        with _access(self.uri):
+        with access(self.uri):
             return open_dataset(self.uri) if fs.exists(f"{root}/{MANIFEST}") else None
 
     def existing(self, path: str) -> Shard | None:
-        """The shard at `path` if an earlier run published it (that is atomic); raises if a table is unreadable."""
+        """The shard at `path` if an earlier run published it.
+
+        That is atomic, but a machine that loses power can leave an empty file under the final name: a table that is
+        not readable is not there, and is written again.
+        """
         fs, root = url_to_fs(self.uri)
-        with _access(self.uri), tempfile.TemporaryDirectory() as scratch:
+        with access(self.uri), tempfile.TemporaryDirectory() as scratch:
             if not fs.exists(f"{root}/{path}"):
                 return None
             local = Path(root, path)
             if not isinstance(fs, LocalFileSystem):
                 local = Path(scratch, "shard")
                 fs.get_file(f"{root}/{path}", str(local))
-            return _describe(local, path)
+            try:
+                return _describe(local, path)
+            except DatasetCorruptError:
+                return None
 
     def write_table(self, path: str, table: pa.Table, counts: Mapping[str, int] | None = None) -> Shard:
         """Publish an Arrow table as a Parquet shard. `counts` (kept, dropped by reason) are summed in the manifest."""
@@ -290,7 +297,7 @@ def verify(dataset: Dataset) -> None:
     """Re-hash every shard; raises DatasetCorruptError naming the shards whose bytes are not the manifest's."""
     fs, root = url_to_fs(dataset.uri)
     bad = []
-    with _access(dataset.uri), tempfile.TemporaryDirectory() as scratch:
+    with access(dataset.uri), tempfile.TemporaryDirectory() as scratch:
         for i, shard in enumerate(dataset.shards):
             copy = Path(root, shard.path)
             if not isinstance(fs, LocalFileSystem):

@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from pipeline_lib.images import decode
-from pipeline_lib.store import DatasetWriter, Shard
+from pipeline_lib.store import DatasetWriter, Shard, access
 
 PATH = "samples.html"
 SAMPLES = 24
@@ -103,7 +103,11 @@ def _samples(w: DatasetWriter, shards: Sequence[Shard]) -> list[tuple[str, list[
 
 def _head(w: DatasetWriter, path: str, count: int, columns: list[str] | None) -> pl.DataFrame:
     """The first rows of a table; no more of it is read."""
-    with fsspec.open(f"{w.uri}/{path}", "rb").open() as file, pq.ParquetFile(file) as parquet:
+    with (
+        access(w.uri),
+        fsspec.open(f"{w.uri}/{path}", "rb").open() as file,
+        pq.ParquetFile(file) as parquet,
+    ):
         batch = next(parquet.iter_batches(count, columns=columns), None)
         frame = pl.from_arrow(parquet.schema_arrow.empty_table() if batch is None else batch)
     assert isinstance(frame, pl.DataFrame)

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from pipeline_lib import schemas
 from pipeline_lib.config import IngestConfig
+from pipeline_lib.errors import StoreError
 from pipeline_lib.ingest import images
 from pipeline_lib.ingest.reasons import Reason
 from pipeline_lib.ingest.rows import NOT_CHOSEN
@@ -25,7 +26,7 @@ def settle(w: DatasetWriter, config: IngestConfig, units: Sequence[Unit]) -> lis
     The index over all uids holds hashes (under 30 bytes per image), not ids or bytes.
     """
     index = pl.concat([_index(_occurrences(w, unit)) for unit in units])
-    shards = [shard for unit in units if (shard := w.existing(f"images/{part(unit.index)}"))]
+    shards = [_images(w, unit) for unit in units]
     if index["good"].has_nulls():
         for unit in units:
             if shard := _rescue(w, config, unit, index):
@@ -34,6 +35,13 @@ def settle(w: DatasetWriter, config: IngestConfig, units: Sequence[Unit]) -> lis
     for unit in units:
         shards.extend(_write_unit(w, config, unit, index))
     return shards
+
+
+def _images(w: DatasetWriter, unit: Unit) -> Shard:
+    path = f"images/{part(unit.index)}"
+    if shard := w.existing(path):
+        return shard
+    raise StoreError(f"{w.uri}/{path} is missing or unreadable.", "Run ingest again; it writes what is missing.")
 
 
 def _occurrences(w: DatasetWriter, unit: Unit) -> pl.DataFrame:

@@ -7,7 +7,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline_lib.store import DatasetWriter
+from pipeline_lib.store import DatasetWriter, access
 
 SEEN = pa.schema(
     [
@@ -35,7 +35,7 @@ def short(sha: str) -> int:
 def read_work(w: DatasetWriter, path: str, columns: list[str], unit: int | None = None) -> pl.DataFrame:
     """Columns of a table that has been published but not committed; `unit` selects the rows of one unit."""
     filters = None if unit is None else [("unit", "==", unit)]
-    with fsspec.open(f"{w.uri}/{path}", "rb").open() as file:
+    with access(w.uri), fsspec.open(f"{w.uri}/{path}", "rb").open() as file:
         frame = pl.from_arrow(pq.read_table(file, columns=columns, filters=filters))
     assert isinstance(frame, pl.DataFrame)
     return frame
