@@ -14,7 +14,7 @@ from pipeline_lib.ingest import images
 from pipeline_lib.ingest.reasons import Reason
 from pipeline_lib.ingest.rows import NOT_CHOSEN
 from pipeline_lib.ingest.units import Unit, image_batches
-from pipeline_lib.ingest.work import part, read_work, short
+from pipeline_lib.ingest.work import noted_images, part, read_work, short
 from pipeline_lib.store import DatasetWriter, Shard
 
 REASON = pl.Enum([NOT_CHOSEN, *(reason.value for reason in Reason)])
@@ -38,10 +38,11 @@ def settle(w: DatasetWriter, config: IngestConfig, units: Sequence[Unit]) -> lis
 
 
 def _images(w: DatasetWriter, unit: Unit) -> Shard:
-    path = f"images/{part(unit.index)}"
-    if shard := w.existing(path):
+    if shard := noted_images(w, unit.index):
         return shard
-    raise StoreError(f"{w.uri}/{path} is missing or unreadable.", "Run ingest again; it writes what is missing.")
+    raise StoreError(
+        f"{w.uri}/images/{part(unit.index)} is missing or unreadable.", "Run ingest again; it writes what is missing."
+    )
 
 
 def _occurrences(w: DatasetWriter, unit: Unit) -> pl.DataFrame:

@@ -21,9 +21,9 @@ from pipeline_lib.ingest.reasons import Reason
 from pipeline_lib.ingest.samples import samples_page
 from pipeline_lib.ingest.settle import settle
 from pipeline_lib.ingest.units import LISTING_THREADS, Unit, image_batches, plain_columns, units_of
-from pipeline_lib.ingest.work import SEEN, part, read_work, short
+from pipeline_lib.ingest.work import SEEN, note_images, noted_images, part, read_work, short
 from pipeline_lib.sources import Source, open_source
-from pipeline_lib.store import Dataset, DatasetWriter, Shard, writer
+from pipeline_lib.store import Dataset, DatasetWriter, writer
 
 VERSION = 2
 Progress = Callable[[int, int], None]
@@ -112,11 +112,11 @@ def ingest_images(job: Job, unit: Unit) -> None:
             raise
 
 
-def _store_images(job: Job, unit: Unit) -> Shard:
+def _store_images(job: Job, unit: Unit) -> None:
     w = job.writer
     images_path, seen_path = f"images/{part(unit.index)}", f"work/seen-{part(unit.index)}"
-    if stored := w.existing(images_path):  # written after seen_path
-        return stored
+    if noted_images(w, unit.index):  # written after seen_path
+        return
     first = read_work(w, "work/first.parquet", ["duplicate", "first_0", "first_1"], unit=unit.index)
     parsed = read_work(w, f"work/rows-{part(unit.index)}", ["image_0", "image_1", "reason"])
     wanted = (parsed["reason"].is_null() & ~first["duplicate"]).to_list()
@@ -165,7 +165,7 @@ def _store_images(job: Job, unit: Unit) -> Shard:
     table = pa.concat_tables(chunks)
     if w.existing(seen_path) is None:
         w.write_table(seen_path, pa.table(seen, schema=SEEN))
-    return w.write_table(images_path, table, {"images": len(table)})
+    note_images(w, unit.index, w.write_table(images_path, table, {"images": len(table)}))
 
 
 def finish(job: Job, units: list[Unit]) -> Dataset:

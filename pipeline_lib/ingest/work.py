@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 import fsspec
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline_lib.store import DatasetWriter, access
+from pipeline_lib.store import DatasetWriter, Shard, access
 
 SEEN = pa.schema(
     [
@@ -39,3 +42,25 @@ def read_work(w: DatasetWriter, path: str, columns: list[str], unit: int | None 
         frame = pl.from_arrow(pq.read_table(file, columns=columns, filters=filters))
     assert isinstance(frame, pl.DataFrame)
     return frame
+
+
+def note_images(w: DatasetWriter, index: int, shard: Shard) -> None:
+    """Write down a published image shard, so that neither a later run nor the commit reads it again to hash it."""
+    w.write_bytes(_note(index), json.dumps(asdict(shard), sort_keys=True).encode())
+
+
+def noted_images(w: DatasetWriter, index: int) -> Shard | None:
+    """The image shard of a unit, if it has been published."""
+    path = f"images/{part(index)}"
+    try:
+        with access(w.uri), fsspec.open(f"{w.uri}/{_note(index)}", "rb").open() as file:
+            return Shard(**json.load(file))
+    except (FileNotFoundError, ValueError, TypeError):  # no note yet, or half of one after a power cut
+        shard = w.existing(path)
+        if shard:
+            note_images(w, index, shard)
+        return shard
+
+
+def _note(index: int) -> str:
+    return f"work/images-{index:05d}.json"
