@@ -86,6 +86,9 @@ def _samples(w: DatasetWriter, shards: Sequence[Shard]) -> list[tuple[str, list[
         content = dict(images.iter_rows())
         pairs = _head(w, f"pairs/{name}", IMAGES_READ, None)
         shown = pairs.filter(pl.col("image_0").is_in(list(content)) & pl.col("image_1").is_in(list(content)))
+        # One pair of each prompt before second ones.
+        again = pl.int_range(pl.len()).over("prompt_id")
+        shown = shown.with_columns(again.alias("again")).sort("again", maintain_order=True)
         left = -(-(SAMPLES - len(samples)) // (len(chosen) - i))
         for row in shown.head(left).iter_rows(named=True):
             label = row["label_0"]
