@@ -1,6 +1,6 @@
 """Speed and memory of ingest beside a plain loop over the same files.
 
-    python -m tests.bench.ingest [--pairs 400] [--repeats 3]
+    python -m tests.bench.ingest [--pairs 1000] [--repeats 3]
 
 `ratio`: pairs/s of ingest over pairs/s of one process that streams the files with `datasets`, hashes every image and
 decodes it fully with Pillow; medians of `repeats`, taken in turn. `memory_growth`: peak memory of ingest with four
@@ -113,7 +113,7 @@ def rates(source: Path, repeats: int) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--pairs", type=int, default=400)
+    parser.add_argument("--pairs", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
