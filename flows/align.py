@@ -68,7 +68,7 @@ def align(
         seconds, started = round(time.time() - started, 2), time.time()
         stages.append({"stage": stage, "status": status, "seconds": seconds, "uri": uri, "digest": digest})
 
-    pairs = ingest(preset, source, split, limit, store)
+    pairs = ingest(preset, source, split, limit, store=store)
     note("ingest", pairs.uri, pairs.digest, pairs.status)
     scores = score(preset, weights=weights, pairs=pairs.uri, store=store)
     status = "ran" if any(outcome.status == "ran" for outcome in scores.values()) else "skipped"

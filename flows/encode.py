@@ -32,5 +32,5 @@ def encode(
         store: Dataset store; empty for the machine's default.
     """
     chosen = find_preset(preset)
-    pairs = pairs or ingest(preset, source, split, limit, store).uri
+    pairs = pairs or ingest(preset, source, split, limit, store=store).uri
     return encode_task(store_url(store), chosen.base, chosen.encode, pairs)

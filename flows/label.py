@@ -43,7 +43,7 @@ def label(
         store: Dataset store; empty for the machine's default.
     """
     recipe = recipe or alignment(preset, method).labels
-    pairs = pairs or ingest(preset, source, split, limit, store).uri
+    pairs = pairs or ingest(preset, source, split, limit, store=store).uri
     needed = required_scorers(recipe)
     found = {name: uri for name, uri in (scores or {}).items() if name in needed}
     if missing := [name for name in needed if name not in found]:

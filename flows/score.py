@@ -36,5 +36,5 @@ def score(
         store: Dataset store; empty for the machine's default.
     """
     chosen = find_preset(preset)
-    pairs = pairs or ingest(preset, source, split, limit, store).uri
+    pairs = pairs or ingest(preset, source, split, limit, store=store).uri
     return score_task(store_url(store), pairs, scorers or list(chosen.scorers), weights or chosen.weights)

@@ -77,7 +77,7 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
             adapter=adapter,
             seed=seed,
         )
-        pairs = pairs or ingest(preset, source, split, limit, store).uri
+        pairs = pairs or ingest(preset, source, split, limit, store=store).uri
         labels = labels or label(preset, method, recipe, weights=weights, pairs=pairs, scores=scores, store=store).uri
         encoded = encoded or encode(preset, pairs=pairs, store=store).uri
         lineage = {"pairs": pairs} | {f"scores-{name}": uri for name, uri in (scores or {}).items()}

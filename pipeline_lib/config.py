@@ -37,6 +37,8 @@ class IngestConfig:
     split: str = "train"
     limit: int | None = None
     """At most this many source rows; None reads all."""
+    models: tuple[str, ...] | None = None
+    """Only pairs whose two images are by generators named here; None takes all."""
     max_pixels: int = 64_000_000
     max_bytes: int = 32_000_000
 

@@ -44,6 +44,10 @@ class SourceError(PipelineError):
     """The source of preference pairs cannot be found or read."""
 
 
+class UnreadableFileError(SourceError):
+    """A source file that holds no readable pairs; ingest puts it into quarantine."""
+
+
 class SchemaError(PipelineError, ValueError):
     """A table lacks a column, or has it with another type."""
 

@@ -40,6 +40,15 @@ QUARANTINE = pa.schema(
     ]
 )
 
+LEAKAGE = pa.schema(
+    [
+        pa.field("split", pa.string(), nullable=False),  # the other split
+        pa.field("prompt_id", pa.string(), nullable=False),
+        pa.field("prompt", pa.string(), nullable=False),
+        pa.field("pairs", pa.int64(), nullable=False),  # of this split that have the prompt
+    ]
+)
+
 SCORES = pa.schema(
     [
         pa.field("image_uid", pa.string(), nullable=False),

@@ -35,6 +35,8 @@ from pipeline_lib.transport import transport_errors
 MANIFEST = "manifest.json"
 KEY_LENGTH = 16
 COUNTS_KEY = b"pipeline.counts"
+ROW_GROUP_BYTES = 64 << 20
+"""Parquet holds a row group in memory while it is written, and readers while they decode it."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class Dataset:
             if wanted and not (target.exists() and file_sha256(target) == shard.sha256):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-                with _access(self.uri), contextlib.suppress(FileNotFoundError):
+                with access(self.uri), contextlib.suppress(FileNotFoundError):
                     fs.get_file(f"{root}/{shard.path}", str(temporary))
                     os.replace(temporary, target)
                 if not target.exists() or file_sha256(target) != shard.sha256:
@@ -117,7 +119,7 @@ class Dataset:
 def open_dataset(uri: str) -> Dataset:
     """Read a finished dataset's manifest; raises DatasetUnfinishedError when there is none."""
     try:
-        with _access(uri), fsspec.open(f"{uri}/{MANIFEST}", "rb").open() as file:
+        with access(uri), fsspec.open(f"{uri}/{MANIFEST}", "rb").open() as file:
             manifest = json.load(file)
     except FileNotFoundError as error:
         raise DatasetUnfinishedError(
@@ -138,7 +140,7 @@ def open_dataset(uri: str) -> Dataset:
 
 
 @contextlib.contextmanager
-def _access(uri: str) -> Iterator[None]:
+def access(uri: str) -> Iterator[None]:
     """Turn the transport's exceptions into StoreError, except that a missing file stays FileNotFoundError."""
     try:
         yield
@@ -168,26 +170,41 @@ class DatasetWriter:
     def finished(self) -> Dataset | None:
         """The dataset, if it has been committed."""
         fs, root = url_to_fs(self.uri)
-        with _access(self.uri):
+        with access(self.uri):
             return open_dataset(self.uri) if fs.exists(f"{root}/{MANIFEST}") else None
 
     def existing(self, path: str) -> Shard | None:
-        """The shard at `path` if an earlier run published it (that is atomic); raises if a table is unreadable."""
+        """The shard at `path` if an earlier run published it.
+
+        That is atomic, but a machine that loses power can leave an empty file under the final name: a table that is
+        not readable is not there, and is written again.
+        """
         fs, root = url_to_fs(self.uri)
-        with _access(self.uri), tempfile.TemporaryDirectory() as scratch:
+        with access(self.uri), tempfile.TemporaryDirectory() as scratch:
             if not fs.exists(f"{root}/{path}"):
                 return None
             local = Path(root, path)
             if not isinstance(fs, LocalFileSystem):
                 local = Path(scratch, "shard")
                 fs.get_file(f"{root}/{path}", str(local))
-            return _describe(local, path)
+            try:
+                return _describe(local, path)
+            except DatasetCorruptError:
+                return None
 
     def write_table(self, path: str, table: pa.Table, counts: Mapping[str, int] | None = None) -> Shard:
         """Publish an Arrow table as a Parquet shard. `counts` (kept, dropped by reason) are summed in the manifest."""
         metadata = {**(table.schema.metadata or {}), COUNTS_KEY: json.dumps(counts or {}, sort_keys=True).encode()}
+        # Encoded images: neither compression nor a dictionary makes them smaller, both cost more than the write.
+        images = {field.name for field in table.schema if pa.types.is_binary(field.type)}
+        others = [name for name in table.column_names if name not in images]
+        options = {
+            "compression": {name: "none" if name in images else "zstd" for name in table.column_names},
+            "use_dictionary": True if not images else others,
+            "row_group_size": max(1, len(table) * ROW_GROUP_BYTES // max(table.nbytes, ROW_GROUP_BYTES)),
+        }
         return self._publish(
-            path, lambda file: pq.write_table(table.replace_schema_metadata(metadata), file, compression="zstd")
+            path, lambda file: pq.write_table(table.replace_schema_metadata(metadata), file, **options)
         )
 
     def write_bytes(self, path: str, content: bytes) -> Shard:
@@ -280,7 +297,7 @@ def verify(dataset: Dataset) -> None:
     """Re-hash every shard; raises DatasetCorruptError naming the shards whose bytes are not the manifest's."""
     fs, root = url_to_fs(dataset.uri)
     bad = []
-    with _access(dataset.uri), tempfile.TemporaryDirectory() as scratch:
+    with access(dataset.uri), tempfile.TemporaryDirectory() as scratch:
         for i, shard in enumerate(dataset.shards):
             copy = Path(root, shard.path)
             if not isinstance(fs, LocalFileSystem):

@@ -15,3 +15,8 @@ def transport_errors(url: str) -> tuple[type[Exception], ...]:
 
         return OSError, HTTPError
     return (OSError,)
+
+
+def is_transport_error(error: BaseException | None) -> bool:
+    """Whether an exception means "cannot be reached, read or written" for any file system."""
+    return isinstance(error, (*transport_errors("s3://"), *transport_errors("hf://")))

@@ -1,43 +1,53 @@
-"""Progress of long work: a progress artifact in the UI, and log lines with rate and time left."""
+"""Progress of long work: a progress artifact in the UI and log lines, both with rate and time left."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import cast
+from typing import Protocol, cast
 from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.logging import get_run_logger
 
+from pipeline_lib.store_tools import size_text
+
 ARTIFACT_SECONDS = 2.0
 LOG_SECONDS = 10.0
 
 
-def reporter(stage: str, unit: str) -> Callable[[int, int], None]:
-    """A callback for (done, total) in `unit`; call it as often as you like, it throttles itself.
+class Report(Protocol):
+    """Takes (done, total) in a stage's unit and, where it is known, the bytes done."""
 
-    Must be called inside a task run.
+    def __call__(self, done: int, total: int, size: int = 0, /) -> None: ...
+
+
+def reporter(stage: str, unit: str) -> Report:
+    """A callback that takes progress; call it as often as you like, it throttles itself.
+
+    Must be called inside a task run or a flow run.
     """
     run_logger = get_run_logger()
     created = create_progress_artifact(0.0, key=f"{stage}-progress", description=f"{stage}: {unit} done")
     artifact = cast(UUID, created)  # a coroutine only where the caller is asynchronous
     started = shown = logged = time.monotonic()
-    logged_at = 0
+    # (time, done, bytes) at the last log line: what an earlier run had finished does not count for long.
+    since = (started, 0, 0)
 
-    def report(done: int, total: int) -> None:
-        nonlocal shown, logged, logged_at
+    def report(done: int, total: int, size: int = 0, /) -> None:
+        nonlocal shown, logged, since
         now = time.monotonic()
+        seconds = max(now - since[0], 1e-9)
+        rate = (done - since[1]) / seconds
+        speed = f"{rate:.1f} {unit}/s" + (f", {size_text((size - since[2]) / seconds)}/s" if size else "")
+        left = f", {(total - done) / rate:.0f} s left" if rate > 0 and done < total else ""
         if now - shown >= ARTIFACT_SECONDS or done >= total:
             shown = now
-            update_progress_artifact(artifact, 100.0 * done / max(total, 1))
+            said = f"{stage}: {done:,} of {total:,} {unit}, {speed}{left}"
+            update_progress_artifact(artifact, 100.0 * done / max(total, 1), description=said)
         if done >= total:
             run_logger.info("%s: all %d %s done in %.1f s", stage, total, unit, now - started)
         elif now - logged >= LOG_SECONDS:
-            # The rate of the last interval: what an earlier run had finished does not count for long.
-            rate = (done - logged_at) / (now - logged)
-            logged, logged_at = now, done
-            left = f", {(total - done) / rate:.0f} s left" if rate > 0 else ""
-            run_logger.info("%s: %d of %d %s, %.1f %s/s%s", stage, done, total, unit, rate, unit, left)
+            logged, since = now, (now, done, size)
+            run_logger.info("%s: %d of %d %s, %s%s", stage, done, total, unit, speed, left)
 
     return report

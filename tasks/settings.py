@@ -11,8 +11,9 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task, exponential_backoff
 
-from pipeline_lib.errors import HubError, PipelineError, SourceError, StoreError
+from pipeline_lib.errors import HubError, PipelineError, SourceError, StoreError, UnreadableFileError
 from pipeline_lib.store import absolute
+from pipeline_lib.transport import is_transport_error
 
 
 def state_dir() -> Path:
@@ -29,8 +30,8 @@ def _is_transient(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool
     """Retry what another try can cure: I/O. A typed user error is final, except where its cause is I/O."""
     error = state.result(raise_on_failure=False)
     if isinstance(error, HubError | SourceError | StoreError):
-        return isinstance(error.__cause__, OSError) and not isinstance(error, HubError)
-    return isinstance(error, OSError) and not isinstance(error, PipelineError)
+        return is_transport_error(error.__cause__) and not isinstance(error, HubError | UnreadableFileError)
+    return is_transport_error(error) and not isinstance(error, PipelineError)
 
 
 IO_TASK: Mapping[str, Any] = {

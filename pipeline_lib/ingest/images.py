@@ -1,18 +1,27 @@
-"""Checks of one encoded image: bounded before it is decoded, then decoded fully once."""
+"""Checks of one encoded image: bounded before it is decoded, then all of its data is decoded once."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import re
+import threading
+from contextlib import nullcontext
 from dataclasses import dataclass
 
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from pipeline_lib.images import FORMATS
 from pipeline_lib.ingest.reasons import Reason
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of an object, in messages; the quarantine must be the same in every run
+
+
+ON_ITS_SIDE = (5, 6, 7, 8)
+"""EXIF orientations whose upright image is as wide as the stored one is high."""
+LARGE_PIXELS = 4_000_000
+_ONE_LARGE = threading.Lock()
+"""Large images are decoded one at a time: `max_pixels` bounds the memory of a process, not of each of its threads."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,11 @@ def sha256(content: bytes) -> str:
 
 
 def check(content: bytes | None, max_pixels: int, max_bytes: int) -> Checked:
-    """Decode an image completely, with Pillow, unless its size in bytes or its header already disqualifies it."""
+    """Decode all of an image's data with Pillow, unless its size in bytes or its header already disqualifies it.
+
+    Of a JPEG every coefficient is decoded, which is where damage shows, but an eighth of the side is drawn: half the
+    time, and a 64th of the memory.
+    """
     if not content:
         return Checked(reason=Reason.IMAGE_MISSING)
     if len(content) > max_bytes:
@@ -43,8 +56,13 @@ def check(content: bytes | None, max_pixels: int, max_bytes: int) -> Checked:
                 return Checked(
                     reason=Reason.TOO_MANY_PIXELS, detail=f"{width} x {height}, at most {max_pixels} pixels"
                 )
-            image.load()
-            width, height = ImageOps.exif_transpose(image).size
+            image.draft(None, (max(width // 8, 1), max(height // 8, 1)))
+            with _ONE_LARGE if width * height > LARGE_PIXELS else nullcontext():
+                image.load()
+                orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+                if orientation != 1:  # else it would be copied for nothing
+                    ImageOps.exif_transpose(image)
+                    width, height = (height, width) if orientation in ON_ITS_SIDE else (width, height)
     except Image.DecompressionBombError as error:
         return Checked(reason=Reason.TOO_MANY_PIXELS, detail=str(error))
     except (

@@ -8,6 +8,8 @@ from enum import StrEnum
 class Reason(StrEnum):
     """Reasons in the order they are checked; a row is rejected for the first that applies."""
 
+    FILE_UNREADABLE = "file-unreadable"
+    """A file, or a run of its row groups, that is not readable Parquet with the columns of pairs."""
     PROMPT_NOT_UTF8 = "prompt-not-utf8"
     PROMPT_EMPTY = "prompt-empty"
     """Missing, empty, or white space only."""

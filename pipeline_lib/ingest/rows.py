@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import Any
 
 import pyarrow as pa
 
 from pipeline_lib.digest import text_id
-from pipeline_lib.errors import SourceError
+from pipeline_lib.errors import SourceError, UnreadableFileError
 from pipeline_lib.ingest.reasons import Reason
 
 IMAGE_COLUMNS = ("jpg_0", "jpg_1")
 REQUIRED = ("caption", "image_0_uid", "image_1_uid", "label_0")
 OPTIONAL = ("label_1", "has_label", "user_id", "model_0", "model_1", "created_at", "ranking_id")
+
+NOT_CHOSEN = "not-chosen"
+"""Stands in the column `reason` for a row that the `models` filter leaves out: neither a pair nor quarantined."""
 
 ROWS = pa.schema(
     [
@@ -46,8 +49,14 @@ def prompt_id(prompt: str) -> str:
     return text_id(prompt)
 
 
-def check_schema(names: Sequence[str], where: str) -> None:
-    """Raise SourceError unless the columns are those of Pick-a-Pic v1 or v2 with images."""
+def check_schema(schema: pa.Schema, where: str) -> None:
+    """Check that the columns are those of Pick-a-Pic v1 or v2 with images.
+
+    Raises:
+        UnreadableFileError: columns are missing, or the images are not bytes.
+        SourceError: it is a mirror without images, which no file can make good.
+    """
+    names = schema.names
     if not set(IMAGE_COLUMNS) <= set(names) and {"image_0_url", "image_1_url"} <= set(names):
         raise SourceError(
             f"{where} is a no-images mirror: it has labels and image URLs but not the columns jpg_0 and jpg_1.",
@@ -55,14 +64,20 @@ def check_schema(names: Sequence[str], where: str) -> None:
         )
     missing = [name for name in (*REQUIRED, *IMAGE_COLUMNS) if name not in names]
     if missing:
-        raise SourceError(
+        raise UnreadableFileError(
             f"{where} lacks column(s) {', '.join(missing)}; it has {', '.join(names)}.",
             "Write the pairs with the columns of Pick-a-Pic v2.",
         )
+    for name in IMAGE_COLUMNS:
+        kind = schema.field(name).type
+        if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+            raise UnreadableFileError(f"{where}: {name} is {kind}, not bytes.", "Store encoded image bytes there.")
 
 
-def parse(table: pa.Table, first_row: int, where: str) -> pa.Table:
+def parse(table: pa.Table, first_row: int, where: str, models: Collection[str] | None = None) -> pa.Table:
     """Normalise and check source rows; `table` holds the columns of REQUIRED and what there is of OPTIONAL.
+
+    With `models`, a row whose generators are not both named there gets the reason NOT_CHOSEN, whatever else it holds.
 
     Returns:
         A table of schema ROWS, one row per source row: a rejected row has a reason, and only its row number is meant
@@ -94,6 +109,7 @@ def parse(table: pa.Table, first_row: int, where: str) -> pa.Table:
             if problem:
                 reason, detail = Reason.LABELS_INCONSISTENT, problem
         who = {name: _text(row[name]) for name in ("user_id", "model_0", "model_1", "created_at")}
+        chosen = models is None or (who["model_0"] in models and who["model_1"] in models)
         identity = (prompt, *uids, label, who["user_id"], who["created_at"], _text(row["ranking_id"]))
         out["row"].append(first_row + i)
         out["pair_id"].append(text_id(*("" if part is None else str(part) for part in identity)))
@@ -104,9 +120,21 @@ def parse(table: pa.Table, first_row: int, where: str) -> pa.Table:
         out["label_0"].append(label)
         for name, value in who.items():
             out[name].append(value)
-        out["reason"].append(reason)
+        out["reason"].append(reason if chosen else NOT_CHOSEN)
         out["detail"].append(detail)
     return pa.table(out, schema=ROWS)
+
+
+def prompt_ids(table: pa.Table, where: str) -> set[str]:
+    """The ids of the usable prompts in the column `caption`."""
+    read = (_prompt(caption) for caption in set(_values(table.column("caption"), None, f"{where}, column caption")))
+    return {prompt_id(prompt) for prompt, reason in read if reason is None}
+
+
+def unreadable(first_row: int, problem: str) -> pa.Table:
+    """What stands for the rows of a unit that cannot be read: one row, rejected."""
+    row = {"row": first_row, "reason": Reason.FILE_UNREADABLE.value, "detail": problem}
+    return pa.Table.from_pylist([row], schema=ROWS)
 
 
 def _values(column: pa.ChunkedArray, cast: pa.DataType | None, where: str) -> list[Any]:
@@ -122,8 +150,10 @@ def _values(column: pa.ChunkedArray, cast: pa.DataType | None, where: str) -> li
         if not (text or pa.types.is_large_string(kind) or pa.types.is_large_binary(kind)):
             column = column.cast(pa.string())
         return column.cast(pa.binary() if text else pa.large_binary()).to_pylist()
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
-        raise SourceError(f"{where}: {error}.", "Write the column with the type it has in Pick-a-Pic v2.") from error
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise UnreadableFileError(
+            f"{where}: {error}.", "Write the column with the type it has in Pick-a-Pic v2."
+        ) from error
 
 
 def _text(value: bytes | None) -> str | None:

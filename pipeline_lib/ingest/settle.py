@@ -9,13 +9,15 @@ import pyarrow as pa
 
 from pipeline_lib import schemas
 from pipeline_lib.config import IngestConfig
+from pipeline_lib.errors import StoreError
 from pipeline_lib.ingest import images
 from pipeline_lib.ingest.reasons import Reason
+from pipeline_lib.ingest.rows import NOT_CHOSEN
 from pipeline_lib.ingest.units import Unit, image_batches
-from pipeline_lib.ingest.work import part, read_work, short
+from pipeline_lib.ingest.work import noted_images, part, read_work, short
 from pipeline_lib.store import DatasetWriter, Shard
 
-REASON = pl.Enum([reason.value for reason in Reason])
+REASON = pl.Enum([NOT_CHOSEN, *(reason.value for reason in Reason)])
 
 
 def settle(w: DatasetWriter, config: IngestConfig, units: Sequence[Unit]) -> list[Shard]:
@@ -24,7 +26,7 @@ def settle(w: DatasetWriter, config: IngestConfig, units: Sequence[Unit]) -> lis
     The index over all uids holds hashes (under 30 bytes per image), not ids or bytes.
     """
     index = pl.concat([_index(_occurrences(w, unit)) for unit in units])
-    shards = [shard for unit in units if (shard := w.existing(f"images/{part(unit.index)}"))]
+    shards = [_images(w, unit) for unit in units]
     if index["good"].has_nulls():
         for unit in units:
             if shard := _rescue(w, config, unit, index):
@@ -35,11 +37,21 @@ def settle(w: DatasetWriter, config: IngestConfig, units: Sequence[Unit]) -> lis
     return shards
 
 
+def _images(w: DatasetWriter, unit: Unit) -> Shard:
+    if shard := noted_images(w, unit.index):
+        return shard
+    raise StoreError(
+        f"{w.uri}/images/{part(unit.index)} is missing or unreadable.", "Run ingest again; it writes what is missing."
+    )
+
+
 def _occurrences(w: DatasetWriter, unit: Unit) -> pl.DataFrame:
     """What each row shows: hashes of its uids (`uid_0`) and bytes (`sha_0`), null sha for rows rejected before."""
     first = read_work(w, "work/first.parquet", ["duplicate", "first_0", "first_1"], unit=unit.index)
     seen = read_work(
-        w, f"work/seen-{part(unit.index)}", ["sha_0", "sha_1", "reason_0", "reason_1", "detail_0", "detail_1"]
+        w,
+        f"work/seen-{part(unit.index)}",
+        ["sha_0", "sha_1", "reason_0", "reason_1", "detail_0", "detail_1", "unread"],
     )
     uids = read_work(w, f"work/rows-{part(unit.index)}", ["image_0", "image_1"])
     hashes = uids.select(pl.col("image_0").hash().alias("uid_0"), pl.col("image_1").hash().alias("uid_1"))
@@ -72,12 +84,13 @@ def _rescue(w: DatasetWriter, config: IngestConfig, unit: Unit, index: pl.DataFr
         chances = occurrences.filter(pl.col(f"sha_{side}").is_not_null()).join(
             lost, left_on=f"uid_{side}", right_on="uid", how="inner"
         )
-        chances = chances.filter(pl.col(f"sha_{side}") != pl.col("bad"))
+        chances = chances.filter(pl.col(f"sha_{side}").ne_missing(pl.col("bad")))
         wanted |= {(at, side): uid for at, uid in chances.select("at", f"uid_{side}").iter_rows()}
     if not wanted:
         return None
     uids = read_work(w, f"work/rows-{part(unit.index)}", ["image_0", "image_1"])
     found: dict[int, dict[str, object]] = {}
+    last = max(at for at, _ in wanted)  # what follows may be unreadable
     for start, batch in image_batches(unit):
         for i in range(len(batch)):
             for side in (0, 1):
@@ -89,6 +102,8 @@ def _rescue(w: DatasetWriter, config: IngestConfig, unit: Unit, index: pl.DataFr
                 if checked.reason is None:
                     values = (uids[start + i, side], content, checked.width, checked.height, images.sha256(content))
                     found[uid] = dict(zip(schemas.IMAGES.names, values, strict=True))
+        if start + len(batch) > last:
+            break
     if not found:
         return None
     return w.write_table(
@@ -130,27 +145,33 @@ def _write_unit(w: DatasetWriter, config: IngestConfig, unit: Unit, index: pl.Da
         pl.coalesce(
             pl.col("reason").cast(REASON),
             pl.when("duplicate").then(pl.lit(Reason.DUPLICATE_ROW.value, REASON)),
+            pl.when(pl.col("unread").is_not_null()).then(pl.lit(Reason.FILE_UNREADABLE.value, REASON)),
             "verdict_0",
             "verdict_1",
         ).alias("why"),
     )
     kept = frame.filter(pl.col("why").is_null())
-    lost = frame.filter(pl.col("why").is_not_null()).select(
+    lost = frame.filter(pl.col("why").is_not_null() & (pl.col("why") != NOT_CHOSEN)).select(
         pl.format("{}#{}", pl.lit(unit.file.name), "row").alias("locator"),
         pl.col("why").cast(pl.String).alias("reason"),
         pl.when(pl.col("reason").is_not_null())
         .then("detail")
         .when(pl.col("duplicate"))
         .then(pl.lit(""))
+        .when(pl.col("unread").is_not_null())
+        .then("unread")
         .when(pl.col("verdict_0").is_not_null())
         .then(_about("image_0", "detail_0"))
         .otherwise(_about("image_1", "detail_1"))
         .alias("detail"),
     )
+    left_out = {"not-chosen": len(frame) - len(kept) - len(lost)} if config.models is not None else {}
     counts = {
+        "rows": len(frame),
         "pairs": len(kept),
         "ties": int((kept["label_0"] == 0.5).sum()),
         "unlabelled": kept["label_0"].null_count(),
+        **left_out,
     }
     rejected = {f"rejected:{reason}": count for reason, count in lost["reason"].value_counts(sort=True).iter_rows()}
     tables = {

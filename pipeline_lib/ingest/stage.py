@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 
@@ -13,16 +14,23 @@ import pyarrow as pa
 
 from pipeline_lib import schemas
 from pipeline_lib.config import IngestConfig, require
-from pipeline_lib.errors import SourceError, StoreError
+from pipeline_lib.errors import SourceError, StoreError, UnreadableFileError
 from pipeline_lib.ingest import images, rows
+from pipeline_lib.ingest.leakage import leakage
+from pipeline_lib.ingest.reasons import Reason
+from pipeline_lib.ingest.samples import samples_page
 from pipeline_lib.ingest.settle import settle
 from pipeline_lib.ingest.units import LISTING_THREADS, Unit, image_batches, plain_columns, units_of
-from pipeline_lib.ingest.work import SEEN, part, read_work, short
+from pipeline_lib.ingest.work import SEEN, note_images, noted_images, part, read_work, short
 from pipeline_lib.sources import Source, open_source
-from pipeline_lib.store import Dataset, DatasetWriter, Shard, writer
+from pipeline_lib.store import Dataset, DatasetWriter, writer
 
-VERSION = 1
+VERSION = 2
 Progress = Callable[[int, int], None]
+_OVERTAKEN = (StoreError, FileNotFoundError)
+_Occurrence = tuple[int, int, bytes | None]
+"""(row in the unit, side, encoded image)."""
+IMAGES_PER_TASK = 8
 
 FIRST = pa.schema(
     [
@@ -63,9 +71,8 @@ def ingest(store: str, config: IngestConfig, progress: Progress | None = None) -
             if progress:
                 progress(ready, total)
         return finish(job, units)
-    except (StoreError, FileNotFoundError):
-        if done := job.writer.finished():  # another run of the same question was faster and has removed work/
-            job.writer.discard("work")
+    except _OVERTAKEN:
+        if done := _overtaken(job):
             return done
         raise
 
@@ -74,7 +81,9 @@ def start(store: str, config: IngestConfig) -> Job:
     """List and pin the source, and name the dataset that answers the question."""
     require(config.limit is None or config.limit > 0, f"limit is {config.limit}.", "Give a positive limit, or None.")
     source = open_source(config)
-    question = {**asdict(config), "source": source.url, "split": source.split, "files": source.identity()["files"]}
+    if config.limit is not None:  # a look at the first rows; measuring leakage reads every file of the other splits
+        source = replace(source, others={})
+    question = {**asdict(config), **source.identity()}
     return Job(writer(store, "ingest", VERSION, question), source, replace(config, split=source.split))
 
 
@@ -87,76 +96,130 @@ def plan(job: Job) -> list[Unit]:
     first_path = "work/first.parquet"
     planned = w.existing(first_path) is not None
     with ThreadPoolExecutor(LISTING_THREADS) as pool:
-        hashed = list(pool.map(lambda unit: _plan_unit(w, unit, hashes=not planned), units))
+        hashed = list(pool.map(lambda unit: _plan_unit(job, unit, hashes=not planned), units))
     if not planned:
+        _require_some_readable(job, units)
         w.write_table(first_path, _first_occurrences(hashed))
     return units
 
 
-def ingest_images(job: Job, unit: Unit) -> Shard:
+def ingest_images(job: Job, unit: Unit) -> None:
     """Step 2: store the images that occur first in this unit and decode; note what every row of it shows."""
+    try:
+        _store_images(job, unit)
+    except _OVERTAKEN:
+        if not _overtaken(job):
+            raise
+
+
+def _store_images(job: Job, unit: Unit) -> None:
     w = job.writer
     images_path, seen_path = f"images/{part(unit.index)}", f"work/seen-{part(unit.index)}"
-    if stored := w.existing(images_path):  # written after seen_path
-        return stored
+    if noted_images(w, unit.index):  # written after seen_path
+        return
     first = read_work(w, "work/first.parquet", ["duplicate", "first_0", "first_1"], unit=unit.index)
     parsed = read_work(w, f"work/rows-{part(unit.index)}", ["image_0", "image_1", "reason"])
     wanted = (parsed["reason"].is_null() & ~first["duplicate"]).to_list()
     uids = parsed["image_0"].to_list(), parsed["image_1"].to_list()
     firsts = first["first_0"].to_list(), first["first_1"].to_list()
-    seen: dict[str, list[object]] = {name: [None] * unit.rows for name in SEEN.names}
-    chunks: list[pa.Table] = []
+    seen: dict[str, list[object]] = {name: [None] * len(parsed) for name in SEEN.names}
+    chunks = [schemas.IMAGES.empty_table()]
 
-    def look(occurrence: tuple[int, int, bytes | None]) -> tuple[int, int, bytes | None, str, images.Checked | None]:
-        row, side, content = occurrence
-        checked = images.check(content, job.config.max_pixels, job.config.max_bytes) if firsts[side][row] else None
-        return row, side, content, images.sha256(content or b""), checked
+    def look(occurrences: Sequence[_Occurrence]) -> list[tuple[_Occurrence, str, images.Checked | None]]:
+        limits = job.config.max_pixels, job.config.max_bytes
+        return [
+            (
+                shown,
+                images.sha256(shown[2] or b""),
+                images.check(shown[2], *limits) if firsts[shown[1]][shown[0]] else None,
+            )
+            for shown in occurrences
+        ]
 
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for start_row, batch in image_batches(unit):
-            found: dict[str, list[object]] = {name: [] for name in schemas.IMAGES.names}
-            occurrences = [
-                (start_row + i, side, value.as_py())
-                for side in (0, 1)
-                for i, value in enumerate(batch.column(side))
-                if wanted[start_row + i]
-            ]
-            for row, side, content, sha, checked in pool.map(look, occurrences):
-                seen[f"sha_{side}"][row] = short(sha)
-                if checked is None:
-                    continue
-                seen[f"reason_{side}"][row] = checked.reason
-                seen[f"detail_{side}"][row] = checked.detail
-                if checked.reason is None:
-                    values = (uids[side][row], content, checked.width, checked.height, sha)
-                    for name, value in zip(schemas.IMAGES.names, values, strict=True):
-                        found[name].append(value)
-            chunks.append(pa.table(found, schema=schemas.IMAGES))
+    read = 0
+    try:
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            for start_row, batch in image_batches(unit) if any(wanted) else ():
+                found: dict[str, list[object]] = {name: [] for name in schemas.IMAGES.names}
+                shown = [
+                    (start_row + i, side, value.as_py())
+                    for side in (0, 1)
+                    for i, value in enumerate(batch.column(side))
+                    if wanted[start_row + i]
+                ]
+                tasks = [shown[i : i + IMAGES_PER_TASK] for i in range(0, len(shown), IMAGES_PER_TASK)]
+                for (row, side, content), sha, checked in itertools.chain.from_iterable(pool.map(look, tasks)):
+                    seen[f"sha_{side}"][row] = short(sha)
+                    if checked is None:
+                        continue
+                    seen[f"reason_{side}"][row] = checked.reason
+                    seen[f"detail_{side}"][row] = checked.detail
+                    if checked.reason is None:
+                        values = (uids[side][row], content, checked.width, checked.height, sha)
+                        for name, value in zip(schemas.IMAGES.names, values, strict=True):
+                            found[name].append(value)
+                chunks.append(pa.table(found, schema=schemas.IMAGES))
+                read = start_row + len(batch)
+    except UnreadableFileError as error:
+        seen["unread"][read:] = [error.problem] * (len(parsed) - read)
     table = pa.concat_tables(chunks)
     if w.existing(seen_path) is None:
         w.write_table(seen_path, pa.table(seen, schema=SEEN))
-    return w.write_table(images_path, table, {"images": len(table)})
+    note_images(w, unit.index, w.write_table(images_path, table, {"images": len(table)}))
 
 
 def finish(job: Job, units: list[Unit]) -> Dataset:
-    """Step 3: settle what only the bytes could tell, write pairs and quarantine, commit."""
-    shards = settle(job.writer, job.config, units)
-    dataset = job.writer.commit(shards, {"rows": sum(unit.rows for unit in units)})
-    job.writer.discard("work")
+    """Step 3: settle what only the bytes could tell, write pairs, quarantine, leakage and samples; commit."""
+    w = job.writer
+    try:
+        shards = settle(w, job.config, units)
+        shards += leakage(w, job.source, [shard for shard in shards if shard.path.startswith("pairs/")])
+        shards.append(samples_page(w, job.config.split, shards))
+        dataset = w.commit(shards)
+    except _OVERTAKEN:
+        if done := _overtaken(job):
+            return done
+        raise
+    w.discard("work")
     return dataset
 
 
-def _plan_unit(w: DatasetWriter, unit: Unit, hashes: bool) -> tuple[int, pl.DataFrame]:
+def _overtaken(job: Job) -> Dataset | None:
+    """The dataset if another run of the same question has finished it meanwhile, and removed what this one reads."""
+    if done := job.writer.finished():
+        job.writer.discard("work")
+    return done
+
+
+def _plan_unit(job: Job, unit: Unit, hashes: bool) -> tuple[int, pl.DataFrame]:
     """Write the unit's checked rows unless they are there; (unit, hashes of its pair ids and uids with `sound`)."""
-    path = f"work/rows-{part(unit.index)}"
+    w, path = job.writer, f"work/rows-{part(unit.index)}"
     if w.existing(path) is None:
-        table = plain_columns(unit)
-        w.write_table(path, rows.parse(table, unit.first_row, unit.file.name))
+        try:
+            table = rows.parse(plain_columns(unit), unit.first_row, unit.file.name, job.config.models)
+        except UnreadableFileError as error:
+            table = rows.unreadable(unit.first_row, error.problem)
+        w.write_table(path, table)
     if not hashes:
         return unit.index, pl.DataFrame()
     frame = read_work(w, path, ["pair_id", "image_0", "image_1", "reason"])
     hashed = frame.select(pl.col("pair_id", "image_0", "image_1").hash(), pl.col("reason").is_null().alias("sound"))
     return unit.index, hashed
+
+
+def _require_some_readable(job: Job, units: list[Unit]) -> None:
+    """A source of which nothing can be read is the user's mistake, not one file's damage."""
+    problem = None
+    for unit in units:
+        read = read_work(job.writer, f"work/rows-{part(unit.index)}", ["reason", "detail"])
+        damaged = read.filter(pl.col("reason") == Reason.FILE_UNREADABLE.value)
+        if damaged.is_empty():
+            return
+        problem = problem or damaged["detail"][0]
+    raise UnreadableFileError(
+        f"No file of {job.source.url} can be read; the first: {problem}",
+        "Give complete Parquet with Pick-a-Pic's columns.",
+    )
 
 
 def _first_occurrences(hashed: list[tuple[int, pl.DataFrame]]) -> pa.Table:

@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline_lib.errors import SourceError
+from pipeline_lib.errors import SourceError, UnreadableFileError
 from pipeline_lib.ingest import rows
 from pipeline_lib.sources import Source, SourceFile
-from pipeline_lib.transport import transport_errors
 
 UNIT_BYTES = 256 << 20
 """Uncompressed source bytes per unit, where row groups allow."""
 BATCH_ROWS = 64
 LISTING_THREADS = 8
 
+_ADDRESS = re.compile(r"0x[0-9a-f]+")  # of an object, in messages; the quarantine must be the same in every run
+
 
 @dataclass(frozen=True)
 class Unit:
-    """A run of row groups of one source file: `rows` rows starting at row `first_row` of the file."""
+    """A run of row groups of one source file: `rows` rows starting at row `first_row` of the file.
+
+    A file whose footer cannot be read is a unit without row groups.
+    """
 
     index: int
     file: SourceFile
     row_groups: tuple[int, ...]
     first_row: int
     rows: int
+    bytes: int
+    """Uncompressed, by the file's footer."""
+
+
+@dataclass(frozen=True)
+class _Group:
+    rows: int
+    bytes: int
 
 
 def units_of(source: Source, limit: int | None) -> Iterator[Unit]:
@@ -37,76 +51,155 @@ def units_of(source: Source, limit: int | None) -> Iterator[Unit]:
     index, left = 0, limit
     with ThreadPoolExecutor(LISTING_THREADS) as pool:
         for at in range(0, len(source.files), LISTING_THREADS):
-            for file, groups in zip(
-                source.files[at : at + LISTING_THREADS],
-                pool.map(_row_groups, source.files[at : at + LISTING_THREADS]),
-                strict=True,
-            ):
-                for members, first_row, count in _runs(groups):
+            files = source.files[at : at + LISTING_THREADS]
+            for file, groups in zip(files, pool.map(_row_groups, files), strict=True):
+                for members, first_row, count, size in _runs(groups):
                     if left == 0:
                         return
                     taken = count if left is None else min(count, left)
                     left = None if left is None else left - taken
-                    yield Unit(index, file, members, first_row, taken)
+                    yield Unit(index, file, members, first_row, taken, size)
                     index += 1
 
 
-def _row_groups(file: SourceFile) -> list[tuple[int, int]]:
-    """(rows, uncompressed bytes) of each row group, after checking the columns."""
-    with file.open() as handle, reading(file):
-        parquet = pq.ParquetFile(handle)
-        rows.check_schema(parquet.schema_arrow.names, file.uri)
-        groups = [parquet.metadata.row_group(i) for i in range(parquet.metadata.num_row_groups)]
-        return [(group.num_rows, group.total_byte_size) for group in groups]
+def _row_groups(file: SourceFile) -> Sequence[_Group] | None:
+    """The file's row groups, after checking its columns; None where the footer cannot be used."""
+    try:
+        with open_parquet(file) as parquet:
+            groups = [parquet.metadata.row_group(i) for i in range(parquet.metadata.num_row_groups)]
+            found = [_Group(group.num_rows, group.total_byte_size) for group in groups]
+    except UnreadableFileError:
+        return None
+    return found
 
 
-def _runs(groups: list[tuple[int, int]]) -> Iterator[tuple[tuple[int, ...], int, int]]:
-    """(row groups, first row, rows) of consecutive row groups that together stay under UNIT_BYTES."""
+def _runs(groups: Sequence[_Group] | None) -> Iterator[tuple[tuple[int, ...], int, int, int]]:
+    """(row groups, first row, rows, bytes) of consecutive row groups that together stay under UNIT_BYTES."""
+    if groups is None:
+        yield (), 0, 0, 0
+        return
     members: list[int] = []
     first_row = count = size = 0
-    for i, (group_rows, group_bytes) in enumerate(groups):
-        if members and size + group_bytes > UNIT_BYTES:
-            yield tuple(members), first_row, count
+    for i, group in enumerate(groups):
+        if members and size + group.bytes > UNIT_BYTES:
+            yield tuple(members), first_row, count, size
             members, first_row, count, size = [], first_row + count, 0, 0
         members.append(i)
-        count += group_rows
-        size += group_bytes
+        count += group.rows
+        size += group.bytes
     if count:
-        yield tuple(members), first_row, count
+        yield tuple(members), first_row, count, size
 
 
 def plain_columns(unit: Unit) -> pa.Table:
     """The unit's columns that are not images, as they are."""
-    with unit.file.open() as handle, reading(unit.file):
-        parquet = pq.ParquetFile(handle)
+    with open_parquet(unit.file) as parquet:
         columns = [name for name in (*rows.REQUIRED, *rows.OPTIONAL) if name in parquet.schema_arrow.names]
-        return parquet.read_row_groups(list(unit.row_groups), columns=columns).slice(0, unit.rows)
+        table = parquet.read_row_groups(list(unit.row_groups), columns=columns).slice(0, unit.rows)
+        if len(table) != unit.rows:
+            raise pa.ArrowInvalid(f"{len(table)} rows where the footer says {unit.rows}")
+        return table
+
+
+def captions(file: SourceFile) -> Iterator[pa.Table]:
+    """The prompts of a file, row group by row group."""
+    with open_parquet(file) as parquet:
+        for i in range(parquet.metadata.num_row_groups):
+            yield parquet.read_row_group(i, columns=["caption"])
 
 
 def image_batches(unit: Unit) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """(offset in the unit, batch of columns jpg_0 and jpg_1) over the unit's rows, a few rows in memory at a time."""
-    with unit.file.open() as handle, reading(unit.file):
-        parquet = pq.ParquetFile(handle)
-        for name in rows.IMAGE_COLUMNS:
-            kind = parquet.schema_arrow.field(name).type
-            if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
-                raise SourceError(f"{unit.file.uri}: {name} is {kind}, not bytes.", "Store encoded image bytes there.")
+    """(offset in the unit, batch of columns jpg_0 and jpg_1) over the unit's rows, a few rows in memory at a time.
+
+    A batch never spans row groups: damage to one costs no rows of those before it.
+    """
+    columns = list(rows.IMAGE_COLUMNS)
+    with open_parquet(unit.file) as parquet:
         offset = 0
-        columns = list(rows.IMAGE_COLUMNS)
-        for batch in parquet.iter_batches(BATCH_ROWS, row_groups=list(unit.row_groups), columns=columns):
-            batch = batch.select(columns).slice(0, unit.rows - offset)
-            yield offset, batch
-            offset += len(batch)
-            if offset == unit.rows:
-                return
+        for group in unit.row_groups:
+            end = offset + parquet.metadata.row_group(group).num_rows
+            for batch in parquet.iter_batches(BATCH_ROWS, row_groups=[group], columns=columns):
+                batch = batch.select(columns).slice(0, unit.rows - offset)
+                yield offset, batch
+                offset += len(batch)
+                if offset == unit.rows:
+                    return
+            if offset != end:
+                raise pa.ArrowInvalid(f"row group {group} lacks {end - offset} rows of images")
 
 
 @contextmanager
-def reading(file: SourceFile) -> Iterator[None]:
-    """Turn Arrow's and the transport's exceptions while reading one source file into SourceError."""
-    try:
-        yield
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, *transport_errors(file.uri)) as error:
-        raise SourceError(
-            f"Cannot read {file.uri}: {error}.", "Check that it is complete Parquet and can be reached; run again."
-        ) from error
+def open_parquet(file: SourceFile) -> Iterator[pq.ParquetFile]:
+    """A source file whose columns and row counts have been checked.
+
+    Raises:
+        UnreadableFileError: the bytes are not Parquet with the columns of pairs.
+        SourceError: the file cannot be reached.
+    """
+    with file.open() as raw:
+        handle = _Watched(raw)
+        try:
+            with pq.ParquetFile(pa.PythonFile(handle, mode="r")) as parquet:
+                _check_counts(parquet.metadata, file.size)
+                rows.check_schema(parquet.schema_arrow, file.name)
+                yield parquet
+        except (SourceError, GeneratorExit):
+            raise
+        # Arrow raises nearly any type on damaged input, OSError for a damaged page among them. What the transport
+        # raised has been noted on its way through the handle.
+        except (pa.ArrowException, OSError, LookupError, ValueError, TypeError, OverflowError) as error:
+            if handle.failure is not None:
+                raise SourceError(
+                    f"Cannot read {file.uri}: {handle.failure}.", "Check that it can be reached, and run again."
+                ) from handle.failure
+            raise UnreadableFileError(
+                f"{file.name} is not readable Parquet: {_message(error)}.", "Replace the file, or remove it."
+            ) from error
+
+
+def _check_counts(metadata: pq.FileMetaData, size: int) -> None:
+    """Refuse absurd row counts before anything is allocated for them; two images take more than a byte."""
+    counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+    if min(counts, default=0) < 0 or sum(counts) > max(size, 1):
+        raise pa.ArrowInvalid(f"its row groups claim {sum(counts)} rows in {size} bytes")
+
+
+def _message(error: Exception) -> str:
+    return _ADDRESS.sub("", f"{type(error).__name__}: {error}".partition("\n")[0][:200])
+
+
+class _Watched:
+    """A file that remembers the transport's exception, which Arrow may pass on as any other."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self.raw = raw
+        self.failure: Exception | None = None
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            return self.raw.read(size)
+        except Exception as error:
+            self.failure = error
+            raise
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self.raw.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self.raw.tell()
+
+    @property
+    def closed(self) -> bool:
+        return self.raw.closed
+
+    def close(self) -> None:
+        self.raw.close()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return False

@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline_lib.config import IngestConfig
 from pipeline_lib.digest import file_sha256
 from pipeline_lib.errors import SourceError
-from pipeline_lib.sources.files import Source, SourceFile, of_split
+from pipeline_lib.sources.files import Source, SourceFile, split_source
 
 URL = "shapes://pairs"
 
@@ -23,4 +23,4 @@ def open_builtin(config: IngestConfig) -> Source:
         SourceFile(path.relative_to(root).as_posix(), str(path), path.stat().st_size, file_sha256(path))
         for path in sorted(root.rglob("*.parquet"))
     ]
-    return Source(URL, config.split, of_split(files, config.split, URL))
+    return split_source(URL, config.split, files)

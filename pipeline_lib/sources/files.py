@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import IO, Any
 
 import fsspec
@@ -46,10 +46,17 @@ class Source:
     url: str
     split: str
     files: Sequence[SourceFile]
+    others: Mapping[str, Sequence[SourceFile]] = field(default_factory=dict)
+    """The files of the other splits, `validation_unique` being part of `validation`: what prompts could leak to."""
 
     def identity(self) -> dict[str, Any]:
         """What decides the content, for the dataset key: URL, split, and every file's name, size and version."""
-        return {"url": self.url, "split": self.split, "files": [[f.name, f.size, f.version] for f in self.files]}
+        return {
+            "source": self.url,
+            "split": self.split,
+            "files": [[f.name, f.size, f.version] for f in self.files],
+            "others": {split: [[f.name, f.size, f.version] for f in files] for split, files in self.others.items()},
+        }
 
 
 def open_files(config: IngestConfig) -> Source:
@@ -78,7 +85,18 @@ def open_files(config: IngestConfig) -> Source:
         for path, info in sorted(found.items())
         if path.endswith(".parquet")
     ]
-    return Source(url, config.split, of_split(files, config.split, url))
+    return split_source(url, config.split, files)
+
+
+def split_source(url: str, split: str, files: Sequence[SourceFile]) -> Source:
+    """One split of the listed files, with the others beside it; raises SourceError as `of_split`."""
+    chosen = of_split(files, split, url)
+    others: dict[str, list[SourceFile]] = {}
+    for file in sorted(files, key=lambda file: file.name):
+        other = split_of(file.name)
+        if other and _base(other) != _base(split) and split_of(chosen[0].name):
+            others.setdefault(other, []).append(file)
+    return Source(url, split, chosen, others)
 
 
 def of_split(files: Sequence[SourceFile], split: str, url: str) -> list[SourceFile]:
@@ -109,6 +127,12 @@ def split_of(name: str) -> str | None:
         if match := _SPLIT.match(part):
             return match.group(0)
     return None
+
+
+def _base(split: str) -> str:
+    """`validation_unique`, `valid`, `val` and `dev` are all cut from one split; so are `test` and `test_unique`."""
+    base = split.partition("_")[0]
+    return "validation" if base in ("valid", "val", "dev") else base
 
 
 def _version(info: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ import re
 from pipeline_lib.config import IngestConfig
 from pipeline_lib.errors import SourceError
 from pipeline_lib.hub import hub_errors
-from pipeline_lib.sources.files import Source, SourceFile, of_split
+from pipeline_lib.sources.files import Source, SourceFile, split_source
 
 TIMEOUT = 20.0
 """Seconds to wait for the hub's answer when listing."""
@@ -42,4 +42,4 @@ def open_hub(config: IngestConfig) -> Source:
         for sibling in info.siblings or []
         if sibling.rfilename.endswith(".parquet")
     ]
-    return Source(f"hf://datasets/{repo}@{info.sha}", split, of_split(files, split, config.source))
+    return split_source(f"hf://datasets/{repo}@{info.sha}", split, files)

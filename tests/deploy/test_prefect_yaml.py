@@ -30,7 +30,7 @@ def test_entry_point_loads_and_takes_the_default_parameters(deployment: dict[str
 def test_names_are_unique_and_the_promised_ones_are_there() -> None:
     names = [f"{load(deployment['entrypoint']).name}/{deployment['name']}" for deployment in DEPLOYMENTS]
     assert len(names) == len(set(names))
-    stages = {f"{flow}/shapes" for flow in ("ingest", "score", "label")}
+    stages = {"ingest/pickapic-v2", *(f"{flow}/shapes" for flow in ("ingest", "score", "label"))}
     per_preset = {
         f"{flow}/{preset}" for flow in (*TRAINING, "evaluate", "align") for preset in ("shapes", "sd15", "sdxl")
     }

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import random
+import re
 import struct
 import unicodedata
 import zlib
@@ -14,12 +15,13 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from pipeline_lib.config import IngestConfig
 from pipeline_lib.digest import text_id
-from pipeline_lib.errors import ConfigError, SourceError
+from pipeline_lib.errors import ConfigError, SourceError, UnreadableFileError
 from pipeline_lib.ingest import Reason, ingest, normalise_prompt, prompt_id, units
 from pipeline_lib.ingest.images import check
 from pipeline_lib.store import Dataset, verify
@@ -109,7 +111,7 @@ def test_bad_row_is_quarantined_by_reason(tmp_path: Path, reason: Reason, change
 
 
 def test_every_reason_has_a_bad_row() -> None:
-    assert {reason for reason, _ in BAD_ROWS} == set(Reason)
+    assert {reason for reason, _ in BAD_ROWS} == set(Reason) - {Reason.FILE_UNREADABLE}
 
 
 def test_row_of_later_file_is_located_by_its_own_file(tmp_path: Path) -> None:
@@ -193,6 +195,32 @@ def test_damaged_images_are_judged_and_never_raise() -> None:
     assert {Reason.IMAGE_TRUNCATED, Reason.IMAGE_UNDECODABLE} <= reasons
 
 
+def test_drawing_an_eighth_of_a_jpeg_judges_it_as_drawing_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Damage shows while the coefficients are decoded, which both do."""
+    rng = random.Random(1)
+    damaged = []
+    for options in ({}, {"progressive": True}, {"subsampling": 0}, {"quality": 20}):
+        buffer = io.BytesIO()
+        Image.open(io.BytesIO(image_bytes("sound", size=100))).save(buffer, "JPEG", **options)
+        for _ in range(100):
+            content = bytearray(buffer.getvalue()[: rng.choice([None, rng.randrange(2, len(buffer.getvalue()))])])
+            for _ in range(rng.randrange(4)):
+                content[rng.randrange(len(content))] = rng.randrange(256)
+            damaged.append(bytes(content))
+    fast = [check(content, 1_000_000, 100_000) for content in damaged]
+    monkeypatch.setattr("PIL.JpegImagePlugin.JpegImageFile.draft", lambda *_: None)
+    assert fast == [check(content, 1_000_000, 100_000) for content in damaged]
+    assert {checked.reason for checked in fast} >= {None, Reason.IMAGE_TRUNCATED, Reason.IMAGE_UNDECODABLE}
+
+
+def test_image_on_its_side_has_its_upright_size() -> None:
+    out = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (30, 10)).save(out, "JPEG", exif=exif)
+    assert (check(out.getvalue(), 1000, 10_000).width, check(out.getvalue(), 1000, 10_000).height) == (10, 30)
+
+
 def test_webp_and_grey_images_are_taken(tmp_path: Path) -> None:
     out = io.BytesIO()
     Image.new("L", (8, 4)).save(out, "WEBP")
@@ -254,11 +282,82 @@ def test_unusable_columns_are_named(tmp_path: Path, field: pa.Field | None, valu
         ingest(str(tmp_path / "store"), IngestConfig(source=str(tmp_path / "source")))
 
 
-def test_file_that_is_not_parquet_is_named(tmp_path: Path) -> None:
+def test_file_that_is_not_parquet_is_quarantined(tmp_path: Path) -> None:
     source = write_source(tmp_path / "source", [row(0)])
     (source / "train-00001.parquet").write_bytes(b"PAR1 nonsense")
-    with pytest.raises(SourceError, match=r"train-00001\.parquet"):
-        ingest(str(tmp_path / "store"), IngestConfig(source=str(source)))
+    dataset = ingest(str(tmp_path / "store"), IngestConfig(source=str(source)))
+    assert rejected(dataset) == [("train-00001.parquet#0", "file-unreadable")]
+    assert dataset.counts["pairs"] == dataset.counts["rejected:file-unreadable"] == 1
+    detail = dataset.scan("quarantine").collect()["detail"][0]
+    assert "train-00001.parquet is not readable Parquet" in detail and str(tmp_path) not in detail
+
+
+def test_source_without_a_readable_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "train-0.parquet").write_bytes(b"PAR1 nonsense")
+    with pytest.raises(UnreadableFileError, match=r"No file of .* can be read; the first: train-0\.parquet"):
+        ingest(str(tmp_path / "store"), IngestConfig(source=str(tmp_path)))
+
+
+def test_rows_before_the_damage_of_a_file_are_kept(tmp_path: Path) -> None:
+    """The second row group's images are overwritten; its uid "0-a" is also shown, sound, by a later file."""
+    first = {"image_0_uid": "0-a", "jpg_0": image_bytes("0-a")}
+    source = write_source(tmp_path / "source", [row(i) for i in range(1, 9)], [row(9), row(10, **first)])
+    write_file(source / "train-00000-of-00002.parquet", [*(row(i) for i in range(1, 5)), row(5, **first), row(6)])
+    path = source / "train-00000-of-00002.parquet"
+    column = pq.read_metadata(path).row_group(1).column(PICKAPIC_V2.names.index("jpg_0"))
+    content = bytearray(path.read_bytes())
+    at = column.dictionary_page_offset or column.data_page_offset
+    content[at : at + column.total_compressed_size] = bytes(column.total_compressed_size)
+    path.write_bytes(content)
+    dataset = ingest(str(tmp_path / "store"), IngestConfig(source=str(source)))
+    assert rejected(dataset) == [(f"{path.name}#{i}", "file-unreadable") for i in (4, 5)]
+    assert dataset.scan("pairs").collect()["image_0"].to_list() == ["1-a", "2-a", "3-a", "4-a", "9-a", "0-a"]
+    assert "0-a" in image_uids(dataset)
+    assert dataset.counts["rows"] == 8 and dataset.counts["pairs"] == 6
+
+
+def test_pairs_of_named_generators_only(tmp_path: Path) -> None:
+    rows = [row(0), row(1, model_1="m2"), row(2, model_0="m1", caption=""), row(3, model_0=None), row(4, model_0="m1")]
+    dataset = run(tmp_path, rows, models=("m0", "m1"))
+    assert dataset.scan("pairs").collect()["image_0"].to_list() == ["0-a", "4-a"]
+    assert image_uids(dataset) == ["0-a", "0-b", "4-a", "4-b"]
+    assert rejected(dataset) == [("train-00000-of-00001.parquet#2", "prompt-empty")]
+    assert dataset.counts["not-chosen"] == 2 and dataset.counts["rows"] == 5
+
+
+def test_prompts_that_leak_to_other_splits_are_counted(tmp_path: Path) -> None:
+    source = write_source(tmp_path / "source", [row(i) for i in range(6)], [row(6, caption="only here")])
+    write_source(
+        source, [row(20, caption=" prompt  1"), row(21, caption="elsewhere"), row(22, caption="")], split="test"
+    )
+    write_source(source, [row(30, caption="elsewhere")], split="validation_unique")
+    (source / "test-00009.parquet").write_bytes(b"damaged")
+    dataset = ingest(str(tmp_path / "store"), IngestConfig(source=str(source)))
+    assert {name: n for name, n in dataset.counts.items() if name.startswith("leak")} == {
+        "leaked-prompts:test": 1,
+        "leaked-pairs:test": 2,
+        "leakage-unread-files:test": 1,
+        "leaked-prompts:validation_unique": 0,
+        "leaked-pairs:validation_unique": 0,
+    }
+    assert dataset.scan("leakage").select("split", "prompt", "pairs").collect().rows() == [("test", "prompt 1", 2)]
+    validation = ingest(str(tmp_path / "store"), IngestConfig(source=str(source), split="validation_unique"))
+    assert validation.counts["leaked-prompts:test"] == 1 and validation.counts["leaked-prompts:train"] == 0
+    limited = ingest(str(tmp_path / "store"), IngestConfig(source=str(source), limit=2))
+    assert not any(name.startswith("leak") for name in limited.counts)
+
+
+def test_page_shows_pairs_with_their_verdicts(tmp_path: Path) -> None:
+    rows = [row(0, caption="<b>first</b>"), row(1, label_0=0.5, label_1=0.5), row(2, jpg_0=b"x")]
+    dataset = run(tmp_path, rows, [row(3, jpg_0=image_bytes("3-a", size=400))])
+    with dataset.open("samples.html") as file:
+        page = file.read().decode()
+    assert page.count('<li class="example">') == 3
+    assert "&lt;b&gt;first&lt;/b&gt;" in page and "<b>first" not in page
+    assert page.count("<b>Preferred</b>") == page.count("<b>Tie</b>") == 2
+    assert page.count("data:image/jpeg") == 1, "a large image is scaled down"
+    assert "image-undecodable" in page
+    assert not re.search(r"(src|href)=.(?!data:)", page), "the page refers to something outside itself"
 
 
 def test_real_pairs(tmp_path: Path) -> None:

@@ -53,6 +53,27 @@ def test_units_in_any_order_give_the_same_bytes(tmp_path: Path, source: IngestCo
     assert finish(job, parts).digest == reference(tmp_path, source).digest
 
 
+def test_images_of_finished_units_are_not_read_again(
+    tmp_path: Path, source: IngestConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On S3 reading them to hash them is a download of the whole dataset."""
+    job = start(str(tmp_path / "store"), source)
+    parts = plan(job)
+    for unit in parts:
+        ingest_images(job, unit)
+    existing = DatasetWriter.existing
+    asked: list[str] = []
+
+    def watching(self: DatasetWriter, path: str) -> Shard | None:
+        asked.append(path)
+        return existing(self, path)
+
+    monkeypatch.setattr(DatasetWriter, "existing", watching)
+    dataset = ingest(str(tmp_path / "store"), source)
+    assert not [path for path in asked if path.startswith("images/part")]
+    assert dataset.digest == reference(tmp_path, source).digest
+
+
 class Killed(BaseException):
     """Stands for SIGKILL: nothing in the library may catch it."""
 

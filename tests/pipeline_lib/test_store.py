@@ -110,12 +110,11 @@ def test_existing_shard_is_described_without_rewriting(tmp_path: Path) -> None:
     assert written.bytes == os.path.getsize(f"{w.uri}/part-00000.parquet")
 
 
-def test_existing_shard_that_is_damaged_is_named(tmp_path: Path) -> None:
+def test_unreadable_table_counts_as_absent(tmp_path: Path) -> None:
     w = writer(str(tmp_path), "stage", 1, {})
     w.write_table("part-00000.parquet", TABLE)
     Path(w.uri, "part-00000.parquet").write_bytes(b"PAR1")
-    with pytest.raises(DatasetCorruptError, match=r"part-00000\.parquet"):
-        w.existing("part-00000.parquet")
+    assert w.existing("part-00000.parquet") is None
 
 
 def test_no_reader_ever_sees_half_a_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

