@@ -39,6 +39,7 @@ def test_conform_refuses_wrong_types_and_nulls(columns: dict[str, object]) -> No
 def test_sized_schemas() -> None:
     latents = schemas.latents(4 * 16 * 16)
     assert latents.field("mean").type.list_size == latents.field("std").type.list_size == 1024
-    embeddings = schemas.prompt_embeddings(77 * 768, 0)
-    assert embeddings.field("embedding").type == pa.list_(pa.float16(), 77 * 768)
-    assert embeddings.field("pooled").type.list_size == 0
+    embeddings = schemas.prompt_embeddings(77 * 2048, 1280)
+    assert embeddings.field("embedding").type == pa.list_(pa.float16(), 77 * 2048)
+    assert embeddings.field("pooled").type.list_size == 1280
+    assert "pooled" not in schemas.prompt_embeddings(77 * 768, 0).names, "Parquet has no lists of length 0"
