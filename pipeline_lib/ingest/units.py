@@ -158,9 +158,12 @@ def open_parquet(file: SourceFile) -> Iterator[pq.ParquetFile]:
 
 
 def _check_counts(metadata: pq.FileMetaData, size: int) -> None:
-    """Refuse absurd row counts before anything is allocated for them; two images take more than a byte."""
+    """Refuse absurd row counts before anything is allocated for them; two images take more than a byte.
+
+    `size` is 0 where the source does not say it.
+    """
     counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
-    if min(counts, default=0) < 0 or sum(counts) > max(size, 1):
+    if min(counts, default=0) < 0 or sum(counts) > size > 0:
         raise pa.ArrowInvalid(f"its row groups claim {sum(counts)} rows in {size} bytes")
 
 
