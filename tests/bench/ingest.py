@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-PAIRS_PER_FILE = 100
+PAIRS_PER_FILE = 500
 SIZE = 512
 
 
@@ -68,7 +68,7 @@ def write_source(folder: Path, pairs: int, occurrences: int) -> None:
                 second = 2 * (i + 1) // occurrences % pairs
             uids = {"image_0_uid": str(first), "image_1_uid": str(second)}
             rows.append(row(i, **uids, jpg_0=image(first), jpg_1=image(second)))
-        write_file(folder / f"train-{at:07d}.parquet", rows, row_group=50)
+        write_file(folder / f"train-{at:07d}.parquet", rows, row_group=100)
 
 
 def measure_ingest(source: Path) -> tuple[int, float]:
