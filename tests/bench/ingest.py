@@ -15,7 +15,6 @@ import argparse
 import hashlib
 import io
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -25,6 +24,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from tests.memory import peak_bytes
 
 PAIRS_PER_FILE = 500
 SIZE = 512
@@ -120,8 +121,7 @@ def main() -> None:
     if given.measure:
         kind, source = given.measure
         pairs, seconds = {"ingest": measure_ingest, "plain": measure_plain}[kind](Path(source))
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps({"rate": pairs / seconds, "peak_mb": peak}))
+        print(json.dumps({"rate": pairs / seconds, "peak_mb": peak_bytes() / 2**20}))
         return
     with tempfile.TemporaryDirectory() as scratch:
         once, twice, large = Path(scratch, "once"), Path(scratch, "twice"), Path(scratch, "large")

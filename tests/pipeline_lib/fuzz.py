@@ -21,6 +21,7 @@ from PIL import Image
 from pipeline_lib.config import IngestConfig
 from pipeline_lib.ingest import ingest
 from pipeline_lib.store import verify
+from tests.memory import peak_bytes
 from tests.pipeline_lib.source_files import PICKAPIC_V2, image_bytes, row, write_file
 
 MEMORY_LIMIT = 1 << 30
@@ -152,7 +153,7 @@ def main(folder: Path, count: int, seed: int) -> None:
         total["silent"] += sum(a.rows + b.rows == 0 for a, b in zip(kept, lost, strict=True))
         total["lost_rows"] += dataset.counts["rows"] - sum(shard.rows for shard in (*kept, *lost))
         total.update(dataset.counts)
-    total["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    total["peak_bytes"] = peak_bytes()
     sys.stdout.write(f"{json.dumps(total)}\n")
 
 
