@@ -27,7 +27,7 @@ from PIL import Image
 
 from tests.memory import peak_bytes
 
-PAIRS_PER_FILE = 500
+PAIRS_PER_FILE = 250
 SIZE = 512
 
 
