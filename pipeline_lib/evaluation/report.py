@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL import Image
-
-from pipeline_lib.evaluation.charts import Curve, Whisker, curve_chart, percent, verdict, whisker_chart
 from pipeline_lib.evaluation.examples import Example
 from pipeline_lib.evaluation.winrates import CONFIDENCE, RESAMPLES, TIE_SPREAD, TRUE, Comparison, Interval
+from pipeline_lib.reports import Curve, Whisker, curve_chart, label, verdict, whisker_chart
+from pipeline_lib.reports import render as render_page
 
 EXAMPLES = 12
 """Examples shown at each end (worst regressions, best wins), shared out among the challengers."""
-THUMBNAIL = 320
-"""Longest side of an image in the page, in pixels; larger ones are scaled down so that the page stays small."""
-PIXELATED_BELOW = 128
 
 CURVES = {"loss": "Loss", "implicit_accuracy": "Implicit accuracy", "margin": "Margin"}
 """Columns of the trainer's metrics.jsonl that are drawn, with their titles."""
-
-LABELS = {
-    TRUE: "True utility",
-    "average": "Scorer average",
-    "clip": "CLIP",
-    "pickscore": "PickScore",
-    "hpsv2": "HPSv2",
-    "aesthetic": "Aesthetic",
-    "imagereward": "ImageReward",
-}
 
 
 def comparison_numbers(comparison: Comparison) -> dict[str, Any]:
@@ -86,44 +69,12 @@ def render(
         examples: challenger -> (worst regressions, worst first; best wins, best first).
         curves: challenger -> curves of its training run; may lack challengers.
     """
-    environment = Environment(
-        loader=PackageLoader("pipeline_lib.evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "percent": percent,
-        "number": _number,
-        "signed": _signed,
-        "p_value": _p_value,
-        "label": label,
-        "image": data_uri,
-        "pixelated": lambda png: max(_size(png)) < PIXELATED_BELOW,
-    }
     names = list(report["comparisons"])
     sections = [_section(report, name, number, curves.get(name, ())) for number, name in enumerate(names)]
-    return environment.get_template("report.html.j2").render(
-        report=report, sections=sections, examples=examples, reference=report["reference"]
+    reference = report["reference"]
+    return render_page(
+        __package__, "report.html.j2", report=report, sections=sections, examples=examples, reference=reference
     )
-
-
-def label(name: str) -> str:
-    """A scorer's name as people write it."""
-    return LABELS.get(name, name)
-
-
-def data_uri(png: bytes) -> str:
-    """An image as a data URI: as it is when small, else scaled to THUMBNAIL and JPEG."""
-    if max(_size(png)) <= THUMBNAIL:
-        return f"data:image/png;base64,{base64.b64encode(png).decode()}"
-    with Image.open(io.BytesIO(png)) as image:
-        small = image.convert("RGB")
-    small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    small.save(buffer, format="JPEG", quality=82)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _section(report: Mapping[str, Any], name: str, number: int, curves: Sequence[Curve]) -> dict[str, Any]:
@@ -160,25 +111,3 @@ def _section(report: Mapping[str, Any], name: str, number: int, curves: Sequence
 
 def _triple(interval: Interval) -> list[float]:
     return [interval.point, interval.low, interval.high]
-
-
-def _number(value: float) -> str:
-    # A true minus sign, which screen readers speak; a hyphen they skip.
-    return f"{'−' if value < 0 else ''}{_magnitude(value)}"
-
-
-def _signed(value: float) -> str:
-    return f"{'+' if value >= 0 else '−'}{_magnitude(value)}"
-
-
-def _magnitude(value: float) -> str:
-    return f"{abs(value):.3f}" if abs(value) < 10 else f"{abs(value):.2f}"
-
-
-def _p_value(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{math.floor(value * 1000 + 0.5) / 1000:.3f}"
-
-
-def _size(png: bytes) -> tuple[int, int]:
-    with Image.open(io.BytesIO(png)) as image:
-        return image.size

@@ -19,7 +19,6 @@ from pipeline_lib.config import BaseModel, EvaluateConfig
 from pipeline_lib.digest import digest
 from pipeline_lib.errors import ConfigError, EvaluationError
 from pipeline_lib.evaluation import report as reports
-from pipeline_lib.evaluation.charts import Curve
 from pipeline_lib.evaluation.examples import Scored, choose
 from pipeline_lib.evaluation.generate import Progress, generate, shard_path
 from pipeline_lib.evaluation.prompts import PromptSet, leaked, load_prompts
@@ -27,6 +26,7 @@ from pipeline_lib.evaluation.scores import KEYS, lazy_judge, score_generated
 from pipeline_lib.evaluation.winrates import compare
 from pipeline_lib.ingest import prompt_id
 from pipeline_lib.models.identity import base_identity
+from pipeline_lib.reports import Curve
 from pipeline_lib.scoring import SCORERS
 from pipeline_lib.scoring import identities as scorer_identities
 from pipeline_lib.store import Dataset, DatasetWriter, Shard

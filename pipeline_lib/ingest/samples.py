@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import fsspec
 import polars as pl
 import pyarrow.parquet as pq
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image
 
-from pipeline_lib.images import decode
+from pipeline_lib.reports import count, render
 from pipeline_lib.store import DatasetWriter, Shard, access
 
 PATH = "samples.html"
@@ -24,45 +19,35 @@ SHARDS_SHOWN = 6
 """Shards the samples come from, spread evenly over the dataset."""
 IMAGES_READ = 64
 """Images read of each of them."""
-THUMBNAIL = 256
-PIXELATED_BELOW = 128
-
-_PACKAGE = Path(__file__).parent
-TEMPLATES = (_PACKAGE / "templates", _PACKAGE.parent / "evaluation" / "templates")  # the second has the style sheet
 
 
 @dataclass(frozen=True)
 class Side:
     """One image of a sample as the page shows it."""
 
-    uri: str
+    content: bytes
     model: str | None
     verdict: str
     """"preferred", "tie", or "" for the loser and for unlabelled pairs."""
-    pixelated: bool
 
 
 def samples_page(w: DatasetWriter, split: str, shards: Sequence[Shard]) -> Shard:
     """Write the page; `shards` are all others of the dataset."""
     if stored := w.existing(PATH):
         return stored
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     counts: Counter[str] = Counter()
     for shard in shards:
         counts.update(shard.counts)
-    page = environment.get_template("samples.html.j2").render(
+    rejected = _by_prefix(counts, "rejected:")
+    leaked = _by_prefix(counts, "leaked-prompts:")
+    page = render(
+        __package__,
+        "samples.html.j2",
         split=split,
         counts=counts,
-        rejected=_by_prefix(counts, "rejected:"),
-        leaked={
-            split: (count, counts[f"leaked-pairs:{split}"]) for split, count in _by_prefix(counts, "leaked-prompts:")
-        },
+        rejected=sum(number for _, number in rejected),
+        quarantine=[[reason, count(number)] for reason, number in rejected],
+        leakage=[[other, count(number), count(counts[f"leaked-pairs:{other}"])] for other, number in leaked],
         samples=_samples(w, shards),
     )
     return w.write_bytes(PATH, page.encode())
@@ -118,11 +103,4 @@ def _head(w: DatasetWriter, path: str, count: int, columns: list[str] | None) ->
 
 
 def _side(content: bytes, model: str | None, label: float | None) -> Side:
-    image = decode(content)
-    small = max(image.size) < PIXELATED_BELOW
-    image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS, reducing_gap=1.0)
-    out = io.BytesIO()
-    kind = "png" if small else "jpeg"
-    image.save(out, kind.upper(), quality=82)
-    verdict = "preferred" if label == 1 else "tie" if label == 0.5 else ""
-    return Side(f"data:image/{kind};base64,{base64.b64encode(out.getvalue()).decode()}", model, verdict, small)
+    return Side(content, model, "preferred" if label == 1 else "tie" if label == 0.5 else "")

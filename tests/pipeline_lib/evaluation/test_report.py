@@ -1,54 +1,18 @@
 """The page: complete, self-contained, accessible in its markup, bounded in size, and free of other people's HTML."""
 
 import io
-from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from pipeline_lib.evaluation import report as reports
-from pipeline_lib.evaluation.charts import Curve, Whisker, curve_chart, verdict, whisker_chart
 from pipeline_lib.evaluation.examples import Example, Side, gains
 from pipeline_lib.evaluation.winrates import TRUE, compare
+from pipeline_lib.reports import Curve
+from tests.pipeline_lib.pages import Page
 
 HOSTILE = '<script>alert("1")</script> & a "cat"'
-VOID = {"meta", "link", "img", "input", "br"}
-
-
-class Page(HTMLParser):
-    """All elements of a page with their attributes; fails on tags that are not closed in order."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.open: list[str] = []
-        self.feed(html)
-        assert not self.open, f"unclosed: {self.open}"
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag, f"</{tag}> closes nothing"
-
-    def handle_data(self, data: str) -> None:
-        if not {"style", "script"} & set(self.open):
-            self.words.append(" ".join(data.split()))
-
-    @property
-    def text(self) -> str:
-        return " ".join(word for word in self.words if word)
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
 
 
 def png(side: int, seed: int = 0) -> bytes:
@@ -168,19 +132,6 @@ def test_training_curves_drop_what_is_not_finite_and_keep_the_last_of_a_step() -
         Curve("Loss", [1, 2], [0.7, 0.6]),
         Curve("Implicit accuracy", [3], [0.5]),
     ]
-
-
-def test_charts_say_in_words_what_they_show() -> None:
-    chart = str(whisker_chart([Whisker("CLIP", 0.6, 0.55, 0.65, strong=False)], "Win rate of a & b", "c"))
-    assert "CLIP: 60.0%, interval 55.0% to 65.0%." in chart
-    assert "Win rate of a &amp; b" in chart and 'cx="60.00%"' in chart
-    curve = str(curve_chart(Curve("Loss", [1], [0.5]), "d"))
-    assert "1 values from step 1 to 1" in curve and "nan" not in curve
-
-
-@pytest.mark.parametrize(("low", "high", "wanted"), [(0.51, 0.6, "better"), (0.4, 0.49, "worse"), (0.4, 0.5, "even")])
-def test_verdict_asks_which_side_of_one_half_the_interval_is(low: float, high: float, wanted: str) -> None:
-    assert verdict(low, high) == wanted
 
 
 def test_examples_are_ranked_by_the_truth_where_known() -> None:
