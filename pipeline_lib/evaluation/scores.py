@@ -34,7 +34,8 @@ def score_generated(
     *,
     progress: Progress | None = None,
 ) -> Dataset:
-    """Columns prompt_id, seed, one float32 per scorer, and `true` where it is known; shards parallel to the images'.
+    """Columns prompt_id, seed, one float32 per scorer (its identity's `column`), and `true` where it is known; shards
+    parallel to the images'.
 
     Args:
         root: the store's URL.
@@ -50,24 +51,27 @@ def score_generated(
         if progress:
             progress(total, total)
         return finished
+    columns = {who["scorer"]: who["column"] for who in identities}
     shards: list[Shard] = []
     for shard in images.tables():
-        shards.append(writer.existing(shard.path) or score_shard(writer, images, shard, prompts, judge))
+        shards.append(writer.existing(shard.path) or score_shard(writer, images, shard, prompts, columns, judge))
         if progress:
             progress(sum(s.rows for s in shards), total)
     return writer.commit(shards)
 
 
-def score_shard(writer: DatasetWriter, images: Dataset, shard: Shard, prompts: PromptSet, judge: Judge) -> Shard:
-    """Score and publish one shard of generated images."""
+def score_shard(
+    writer: DatasetWriter, images: Dataset, shard: Shard, prompts: PromptSet, columns: Mapping[str, str], judge: Judge
+) -> Shard:
+    """Score and publish one shard of generated images; `columns` names every scorer's column."""
     table = images.read(shard)
     pictures = [Image.open(io.BytesIO(png)).convert("RGB") for png in table["image"].to_pylist()]
     texts = table["prompt"].to_pylist()
-    columns = dict(judge(pictures, texts))
+    scores = {columns[name]: values for name, values in judge(pictures, texts).items()}
     if prompts.truth:
-        columns[TRUE] = prompts.truth(pictures, texts)
+        scores[TRUE] = prompts.truth(pictures, texts)
     scored = table.select(KEYS)
-    for name, values in columns.items():
+    for name, values in scores.items():
         scored = scored.append_column(name, pa.array(np.asarray(values, np.float32)))
     return writer.write_table(shard.path, scored)
 

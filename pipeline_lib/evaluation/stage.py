@@ -69,9 +69,9 @@ def evaluate(
         pull: model name -> text of the commands that fetch and use it.
 
     Returns:
-        Table "" with one row per (model, prompt, seed): schemas.EVALUATION and one float32 column per scorer, `true`
-        among them where the prompt set knows the truth; `report.json` (its `win_rate[model][scorer]` is
-        [point, low, high]; `average` is the scorers' average); `report.html`.
+        Table "" with one row per (model, prompt, seed): schemas.EVALUATION and one float32 column per scorer (named by
+        `Located.column`), `true` among them where the prompt set knows the truth; `report.json` (its
+        `win_rate[model][scorer]` is [point, low, high]; `average` is the scorers' average); `report.html`.
 
     Raises:
         ConfigError, UnknownNameError: fewer than two models, two bases, no scorer, or an unknown name.
@@ -167,8 +167,13 @@ def write_reports(
     reference = about["reference"]
     rows = {name: _only(pa.concat_tables(map(data.read, data.tables())), kept) for name, data in scored.items()}
     keys = list(zip(*(rows[reference][key].to_pylist() for key in KEYS), strict=True))
+    scorers = {who["column"]: scorer for scorer, who in about["scorers"].items()}
     sides = {
-        name: Scored(name, images[name], {c: table[c].to_numpy() for c in table.drop_columns(KEYS).column_names})
+        name: Scored(
+            name,
+            images[name],
+            {scorers.get(c, c): table[c].to_numpy() for c in table.drop_columns(KEYS).column_names},
+        )
         for name, table in rows.items()
     }
     for name, side in sides.items():

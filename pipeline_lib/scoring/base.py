@@ -78,6 +78,7 @@ class Located:
         version: raise it when the same files and image would give another score.
         preprocess: name and version of the image preparation.
         files: every file that decides the score, by a name that does not depend on where it lies.
+        column: name of its column in tables with a column per scorer, where `name` alone leaves the backbone open.
     """
 
     name: str
@@ -86,12 +87,17 @@ class Located:
     preprocess: str
     files: Mapping[str, Path]
     load: Callable[[Runtime], Scorer]
+    column: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "column", self.column or self.name)
 
     def identity(self) -> dict[str, Any]:
         """What decides the scores, as JSON-like values: part of the dataset's key and of its Parquet metadata."""
         hashes = {name: _sha256(path, path.stat().st_mtime_ns) for name, path in self.files.items()}
         return {
             "scorer": self.name,
+            "column": self.column,
             "version": self.version,
             "preprocess": self.preprocess,
             "weights": digest(hashes, 16),

@@ -41,15 +41,15 @@ class Clip:
 
 def locate_l14(mirror: str) -> Located:
     """The scorer `clip`."""
-    return _locate("clip", *L14, mirror)
+    return _locate("clip", "clip_l14_openai", *L14, mirror)
 
 
 def locate_h14(mirror: str) -> Located:
     """The scorer `clip-h14`."""
-    return _locate("clip-h14", *H14, mirror)
+    return _locate("clip-h14", "clip_h14_laion2b", *H14, mirror)
 
 
-def _locate(name: str, repo: str, revision: str, mirror: str) -> Located:
+def _locate(name: str, column: str, repo: str, revision: str, mirror: str) -> Located:
     folder = snapshot(repo, revision, [*WEIGHTS, *PROCESSOR], mirror)
 
     def load(runtime: Runtime) -> Scorer:
@@ -57,7 +57,7 @@ def _locate(name: str, repo: str, revision: str, mirror: str) -> Located:
         return Scorer(name, True, clip.tower, clip.encode_prompts, cosine)
 
     files = files_in(folder, [*WEIGHTS, *PROCESSOR])
-    return Located(name, 1, True, f"centre-crop-even/{VERSION}", files, load)
+    return Located(name, 1, True, f"centre-crop-even/{VERSION}", files, load, column)
 
 
 def load_clip(folder: Path, processor: Path, rounding: Literal["even", "down"], runtime: Runtime) -> Clip:

@@ -110,7 +110,10 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return {name: np.array([MEASURES[name](array) for array in arrays], np.float32) for name in names}
 
     def identities(names: Sequence[str], mirror: str, device: str) -> dict[str, dict[str, Any]]:
-        return {name: {"scorer": name, "version": 1, "weights": f"weights of {name}"} for name in names}
+        return {
+            name: {"scorer": name, "column": f"{name}_tiny", "version": 1, "weights": f"weights of {name}"}
+            for name in names
+        }
 
     monkeypatch.setattr(stage, "scorer_identities", identities)
     monkeypatch.setattr(scores, "load_scorers", lambda names, mirror, device: names)

@@ -54,7 +54,7 @@ def test_table_report_and_counts(run: Callable[..., Dataset], trained: Trained, 
     done = run(tmp_path, {"base": None, "aligned": model}, progress=lambda *at: seen.append(at))
     verify(done)
     table = done.scan().collect()
-    assert table.columns == [*schemas.EVALUATION.names, *SCORERS, "true"]
+    assert table.columns == [*schemas.EVALUATION.names, *(f"{scorer}_tiny" for scorer in SCORERS), "true"]
     assert table["model"].value_counts(sort=True)["count"].to_list() == [10, 10]
     assert done.counts == {"images": 20, "leaked_prompts": 0, "prompts": 5}
     assert seen[-1] == (40, 40) and seen == sorted(seen)
@@ -62,12 +62,13 @@ def test_table_report_and_counts(run: Callable[..., Dataset], trained: Trained, 
     report = read_json(done)
     assert set(report["win_rate"]["aligned"]) == {*SCORERS, "true", "average"}
     base_rows, ours = (table.filter(table["model"] == name).sort("prompt_id", "seed") for name in ("base", "aligned"))
-    wins = ours["red"].to_numpy() > base_rows["red"].to_numpy()
+    wins = ours["red_tiny"].to_numpy() > base_rows["red_tiny"].to_numpy()
     assert report["win_rate"]["aligned"]["red"][0] == pytest.approx(np.mean(wins))
     assert report["models"]["aligned"]["means"]["true"] == pytest.approx(ours["true"].mean())
     assert report["models"]["aligned"]["weights"] == [{"uri": model.path(), "digest": model.digest}]
     with done.open("report.html") as file:
-        assert b"aligned against base" in file.read()
+        page = file.read()
+    assert b"aligned against base" in page and b"red_tiny" in page
 
 
 def test_the_base_is_painted_and_scored_once(

@@ -154,6 +154,11 @@ def test_identity_follows_the_bytes(own_mirror: Path) -> None:
 
     before = identities()
     assert before == identities()
+    assert {name: who["column"] for name, who in before.items()} == {
+        "clip": "clip_l14_openai",
+        "aesthetic": "aesthetic",
+        "hpsv2": "hpsv2",
+    }
     edit(own_mirror / CLIP, lambda state: state["logit_scale"].add_(1))
     after = identities()
     assert after["hpsv2"] == before["hpsv2"]
