@@ -48,6 +48,10 @@ class UnreadableFileError(SourceError):
     """A source file that holds no readable pairs; ingest puts it into quarantine."""
 
 
+class UnreadableImageError(PipelineError, ValueError):
+    """Bytes that are not a whole image in a supported format, or that exceed the bounds."""
+
+
 class SchemaError(PipelineError, ValueError):
     """A table lacks a column, or has it with another type."""
 

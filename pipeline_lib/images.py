@@ -1,32 +1,70 @@
 """The one rule by which stored bytes become pixels, for ingest, scoring and encoding alike.
 
-Every mode becomes RGB: alpha is dropped, not composited, as PIL's convert does; CMYK, palette and grayscale are
-converted; 16-bit is scaled to 8-bit, not clipped. EXIF orientation is applied: people judged the upright image.
+Every image becomes upright 8-bit RGB, as people who judged it saw it, colour by colour:
+
+| stored as | becomes |
+|---|---|
+| RGB | itself |
+| RGBA, LA, and WebP or palette with transparency | alpha is dropped, not composited: the stored colours |
+| palette, 1-bit, grayscale | the palette's colours; black and white; equal red, green, blue |
+| CMYK JPEG | inverted ink values, as Adobe and everybody after it writes them, marked or not; no colour profile |
+| 16 bits per channel | the high byte: scaled, not clipped |
+| EXIF orientation | applied; the tag may lie in JPEG, PNG or WebP |
+| colour profile (ICC), gamma | not applied, as in every reward model's own code |
+| animation (WebP, APNG) | the first frame; an APNG's default image where that is not part of the animation |
+| cut off or damaged, another format, too many bytes or pixels | UnreadableImageError |
+
+The bounds are checked before memory is taken: the size in pixels stands in the header, which is all that is read
+until then.
 """
 
 from __future__ import annotations
 
+import re
 from io import BytesIO
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from pipeline_lib.errors import UnreadableImageError
+
 FORMATS = ("JPEG", "PNG", "WEBP")
+MAX_BYTES = 256_000_000
+MAX_PIXELS = 89_000_000
+"""About 350 MB decoded; Pillow warns of larger ones, and refuses them from twice the size on."""
+
+_REMEDY = "Store it as a whole JPEG, PNG or WebP within the bounds, or leave it out."
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of an object, in messages; tables must be the same in every run
 
 
 def decode(content: bytes) -> Image.Image:
-    """JPEG, PNG or WebP -> upright RGB.
+    """JPEG, PNG or WebP -> upright RGB, by the table above.
 
     Raises:
-        OSError, ValueError, SyntaxError, Image.DecompressionBombError: the bytes are not a readable image.
+        UnreadableImageError: the bytes are not a whole image in one of FORMATS, or exceed MAX_BYTES or MAX_PIXELS.
     """
-    with Image.open(BytesIO(content), formats=FORMATS) as image:
-        return to_rgb(ImageOps.exif_transpose(image))
+    if len(content) > MAX_BYTES:
+        raise UnreadableImageError(f"{len(content)} bytes, at most {MAX_BYTES} are read.", _REMEDY)
+    try:
+        with Image.open(BytesIO(content), formats=FORMATS) as image:
+            width, height = image.size
+            if width * height <= MAX_PIXELS:
+                ImageOps.exif_transpose(image, in_place=True)
+                return to_rgb(image)
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's decoders raise nearly any type on damaged input
+        what = _ADDRESS.sub("", f"{type(error).__name__}: {error}"[:200])
+        raise UnreadableImageError(f"It cannot be decoded: {what}.", _REMEDY) from error
+    raise UnreadableImageError(f"{width} x {height} pixels, at most {MAX_PIXELS} are decoded.", _REMEDY)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any PIL mode -> RGB; returns a loaded copy or the RGB image itself."""
+    """Any PIL mode -> RGB; returns a loaded copy, or the loaded RGB image itself."""
+    image.load()
     if image.mode == "I" or image.mode.startswith("I;16"):
         high = np.asarray(image).astype(np.int64) >> 8
         image = Image.fromarray(high.clip(0, 255).astype(np.uint8))
-    return image.convert("RGB")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # Pillow warns of the direct way
+    return image if image.mode == "RGB" else image.convert("RGB")

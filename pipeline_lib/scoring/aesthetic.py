@@ -15,7 +15,7 @@ from pipeline_lib.scoring.base import Located, Runtime, Scorer, files_in
 from pipeline_lib.scoring.checkpoints import check_keys, read_torch, state_dict
 from pipeline_lib.scoring.clip import L14, PROCESSOR, WEIGHTS, load_clip
 from pipeline_lib.scoring.heads import linear_head
-from pipeline_lib.scoring.preprocess import VERSION
+from pipeline_lib.scoring.preprocess import centre_crop_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,7 +42,7 @@ def locate(mirror: str) -> Located:
         return Scorer("aesthetic", False, clip.tower, _no_prompts, score)
 
     files = {"head": head, **files_in(folder, [*WEIGHTS, "preprocessor_config.json"])}
-    return Located("aesthetic", 1, False, f"centre-crop-even/{VERSION}", files, load)
+    return Located("aesthetic", 1, False, centre_crop_name("even"), files, load)
 
 
 def read_head(path: Path) -> tuple[Tensor, Tensor]:

@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pipeline_lib.errors import CheckpointError
 from pipeline_lib.hub import snapshot
 from pipeline_lib.scoring.base import ImageTower, Located, Runtime, Scorer, files_in
 from pipeline_lib.scoring.checkpoints import REMEDY, check_keys, read_json
-from pipeline_lib.scoring.preprocess import CLIP_MEAN, CLIP_STD, VERSION, CentreCrop, Triple
+from pipeline_lib.scoring.preprocess import CLIP_MEAN, CLIP_STD, CentreCrop, Rounding, Triple, centre_crop_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,10 +57,10 @@ def _locate(name: str, column: str, repo: str, revision: str, mirror: str) -> Lo
         return Scorer(name, True, clip.tower, clip.encode_prompts, cosine)
 
     files = files_in(folder, [*WEIGHTS, *PROCESSOR])
-    return Located(name, 1, True, f"centre-crop-even/{VERSION}", files, load, column)
+    return Located(name, 1, True, centre_crop_name("even"), files, load, column)
 
 
-def load_clip(folder: Path, processor: Path, rounding: Literal["even", "down"], runtime: Runtime) -> Clip:
+def load_clip(folder: Path, processor: Path, rounding: Rounding, runtime: Runtime) -> Clip:
     """A CLIPModel folder with the image and text processing of `processor`; loaded once per runtime.
 
     Raises:
@@ -71,7 +71,7 @@ def load_clip(folder: Path, processor: Path, rounding: Literal["even", "down"], 
     )
 
 
-def _load_clip(folder: Path, processor: Path, rounding: Literal["even", "down"], runtime: Runtime) -> Clip:
+def _load_clip(folder: Path, processor: Path, rounding: Rounding, runtime: Runtime) -> Clip:
     from transformers import CLIPTokenizer
 
     model = _read_model(folder).eval().requires_grad_(False)
@@ -125,7 +125,7 @@ def _read_model(folder: Path) -> CLIPModel:
     return model
 
 
-def image_processing(folder: Path, trained_size: int, rounding: Literal["even", "down"]) -> CentreCrop:
+def image_processing(folder: Path, trained_size: int, rounding: Rounding) -> CentreCrop:
     """The folder's preprocessor_config.json as our own transform; raises CheckpointError for other recipes."""
     path = folder / "preprocessor_config.json"
     config = read_json(path)

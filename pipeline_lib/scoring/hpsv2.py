@@ -1,8 +1,10 @@
 """HPSv2 (Wu et al. 2023): cosine of a preference-tuned OpenCLIP ViT-H/14, about 0.2 to 0.35; benchmarks print it x100.
 
-`hpsv2` is version 2.1, `hpsv2.0` the first one. Compare scores of one version and one prompt only.
+`hpsv2` is version 2.1, `hpsv2.0` the first one. Compare scores of one version and one prompt only. Both resize as they
+were trained, without antialiasing; `hpsv2-antialias` and `hpsv2.0-antialias` resize as the package does on today's
+torchvision, for comparison with scores made there (see preprocess.Letterbox).
 Differences from the hpsv2 package: images are always RGB (it fails on RGBA), the dot product is fp32 (its fp16 scores
-come in steps of 2.4e-4, which makes ties), and the resize is stated (see preprocess.Letterbox).
+come in steps of 2.4e-4, which makes ties).
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from pipeline_lib.hub import snapshot
 from pipeline_lib.scoring.base import ImageTower, Located, Runtime, Scorer, files_in
 from pipeline_lib.scoring.checkpoints import REMEDY, load_strict, read_json, read_torch, state_dict
 from pipeline_lib.scoring.clip import cosine, unit
-from pipeline_lib.scoring.preprocess import VERSION, Letterbox
+from pipeline_lib.scoring.preprocess import Letterbox, letterbox_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,20 +29,29 @@ FILE_V21, FILE_V20 = "HPS_v2.1_compressed.pt", "HPS_v2_compressed.pt"
 CONFIG = "open_clip_config.json"
 ARCHITECTURE = "ViT-H-14"
 MERGES = "bpe_simple_vocab*.txt.gz"
-ANTIALIAS = False
 
 
 def locate_v21(mirror: str) -> Located:
     """The scorer `hpsv2` (2.1)."""
-    return _locate("hpsv2", FILE_V21, mirror)
+    return _locate("hpsv2", FILE_V21, False, mirror)
+
+
+def locate_v21_antialias(mirror: str) -> Located:
+    """The scorer `hpsv2-antialias` (2.1)."""
+    return _locate("hpsv2-antialias", FILE_V21, True, mirror)
 
 
 def locate_v20(mirror: str) -> Located:
     """The scorer `hpsv2.0`."""
-    return _locate("hpsv2.0", FILE_V20, mirror)
+    return _locate("hpsv2.0", FILE_V20, False, mirror)
 
 
-def _locate(name: str, file: str, mirror: str) -> Located:
+def locate_v20_antialias(mirror: str) -> Located:
+    """The scorer `hpsv2.0-antialias`."""
+    return _locate("hpsv2.0-antialias", FILE_V20, True, mirror)
+
+
+def _locate(name: str, file: str, antialias: bool, mirror: str) -> Located:
     folder = snapshot(REPO, REVISION, [file], mirror)
     preprocess = f"letterbox-{'antialias' if ANTIALIAS else 'plain'}/{VERSION}"
     return Located(

@@ -15,7 +15,7 @@ from pipeline_lib.hub import snapshot
 from pipeline_lib.scoring.base import ImageTower, Located, Runtime, Scorer, files_in
 from pipeline_lib.scoring.checkpoints import check_keys, load_strict, read_json, read_torch, state_dict
 from pipeline_lib.scoring.heads import linear_head
-from pipeline_lib.scoring.preprocess import VERSION, CentreCrop
+from pipeline_lib.scoring.preprocess import CentreCrop, centre_crop_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,7 +52,7 @@ def locate(mirror: str) -> Located:
     bert = snapshot(*BERT, TOKENIZER, mirror)
     tokenizer = {f"tokenizer/{name}": path for name, path in files_in(bert, TOKENIZER).items()}
     files = {**files_in(folder, [WEIGHTS, CONFIG]), **tokenizer}
-    return Located("imagereward", 1, True, f"centre-crop-even/{VERSION}", files, partial(_load, folder, bert))
+    return Located("imagereward", 1, True, centre_crop_name("even"), files, partial(_load, folder, bert))
 
 
 def _load(folder: Path, bert: Path, runtime: Runtime) -> Scorer:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pipeline_lib.hub import snapshot
 from pipeline_lib.scoring.base import Located, Runtime, Scorer, files_in
 from pipeline_lib.scoring.clip import H14, PROCESSOR, WEIGHTS, cosine, load_clip
-from pipeline_lib.scoring.preprocess import VERSION
+from pipeline_lib.scoring.preprocess import centre_crop_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,4 +33,4 @@ def locate(mirror: str) -> Located:
         return Scorer("pickscore", True, clip.tower, clip.encode_prompts, score)
 
     files = {**files_in(folder, WEIGHTS), **{f"processor/{n}": p for n, p in files_in(processor, PROCESSOR).items()}}
-    return Located("pickscore", 1, True, f"centre-crop-down/{VERSION}", files, load)
+    return Located("pickscore", 1, True, centre_crop_name("down"), files, load)

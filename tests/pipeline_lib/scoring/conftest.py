@@ -175,7 +175,7 @@ def scorers(mirror: Path) -> dict[str, Scorer]:
 
 @pytest.fixture(scope="session")
 def pictures() -> list[Image.Image]:
-    sizes = [(64, 48), (32, 32), (33, 90), (200, 37), (17, 17), (51, 50), (96, 64), (40, 81), (128, 128)]
+    sizes = [(64, 48), (32, 32), (45, 90), (200, 37), (17, 17), (51, 50), (96, 64), (41, 80), (128, 128)]
     return [picture(*size, seed) for seed, size in enumerate(sizes)]
 
 

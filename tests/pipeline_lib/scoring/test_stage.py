@@ -202,5 +202,5 @@ def test_another_version_is_another_dataset(tmp_path: Path, mirror: Path) -> Non
     ingested = ingest(tmp_path)
     one, two = stage.open_work(str(tmp_path), ["hpsv2", "hpsv2.0"], ingested, str(mirror), "cpu")
     assert one.writer.uri != two.writer.uri
-    assert one.identity["preprocess"] == "letterbox-plain/1"
+    assert one.identity["preprocess"] == letterbox_name(antialias=False)
     assert one.identity["dtype"] == "float32"
