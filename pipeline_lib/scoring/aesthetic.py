@@ -13,7 +13,7 @@ from pipeline_lib.errors import HubError
 from pipeline_lib.hub import HUB, snapshot
 from pipeline_lib.scoring.base import Located, Runtime, Scorer, files_in
 from pipeline_lib.scoring.checkpoints import check_keys, read_torch, state_dict
-from pipeline_lib.scoring.clip import L14, PROCESSOR, WEIGHTS, load_clip
+from pipeline_lib.scoring.clip import CONFIG, L14, PROCESSOR, clip_weights, load_clip
 from pipeline_lib.scoring.heads import linear_head
 from pipeline_lib.scoring.preprocess import centre_crop_name
 
@@ -28,10 +28,10 @@ SHA256 = "21dd590f3ccdc646f0d53120778b296013b096a035a2718c9cb0d511bff0f1e0"
 def locate(mirror: str) -> Located:
     """The scorer `aesthetic`: the head's file, and the ViT-L/14 that `clip` uses too."""
     head = _download() if mirror == HUB else snapshot(REPO, None, [FILE], mirror) / FILE
-    folder = snapshot(*L14, [*WEIGHTS, *PROCESSOR], mirror)
+    weights = clip_weights(*L14, PROCESSOR, mirror)
 
     def load(runtime: Runtime) -> Scorer:
-        clip = load_clip(folder, folder, "even", runtime)
+        clip = load_clip(weights, weights.parent, "even", runtime)
         weight, bias = (tensor.to(runtime.device) for tensor in read_head(head))
         wrong = [] if len(weight) == clip.width else [f"layers.0.weight reads {len(weight)} of {clip.width} features"]
         check_keys(head, misshapen=wrong)
@@ -41,7 +41,7 @@ def locate(mirror: str) -> Located:
 
         return Scorer("aesthetic", False, clip.tower, _no_prompts, score)
 
-    files = {"head": head, **files_in(folder, [*WEIGHTS, "preprocessor_config.json"])}
+    files = {"head": head, **files_in(weights.parent, [weights.name, CONFIG, PROCESSOR[0]])}
     return Located("aesthetic", 1, False, centre_crop_name("even"), files, load)
 
 

@@ -3,25 +3,59 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pipeline_lib.errors import CheckpointError
+from pipeline_lib.errors import CheckpointError, HubError, PipelineError
+from pipeline_lib.hub import HUB, snapshot
 
 REMEDY = "Download the file again, and check that it is the official checkpoint of this scorer."
 SHOWN = 12
 
 
+def snapshot_with_one_of(repo: str, revision: str, layouts: Sequence[str], others: Sequence[str], mirror: str) -> Path:
+    """One of `layouts`, the same weights in several formats, in a local folder that has the files `others` too.
+
+    Args:
+        layouts: file names, the preferred one first. The hub has that one at the pinned revision; of a mirror, the
+            first that is there.
+
+    Raises:
+        HubError: as `hub.snapshot`.
+    """
+    folder = snapshot(repo, revision, [*others, *(layouts[:1] if mirror == HUB else ())], mirror)
+    for name in layouts:
+        if (folder / name).is_file():
+            return folder / name
+    raise HubError(f"{repo} ({folder}) lacks {' and '.join(layouts)}.", "Copy one of them there.")
+
+
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Inside, whatever a library raises over a damaged file becomes a CheckpointError that names it.
+
+    Args:
+        what: what the file should be, with its article.
+    """
+    try:
+        yield
+    except (PipelineError, MemoryError):
+        raise
+    except (
+        Exception
+    ) as error:  # libraries raise a dozen types (pickle, zip, JSON, OS, ...) for a file that is not right
+        raise CheckpointError(f"{path} is not {what}: {type(error).__name__}: {error}", REMEDY) from error
+
+
 def read_torch(path: Path) -> Any:
     """The content of a `.pt` or `.pth` file of tensors and plain containers; raises CheckpointError."""
-    try:
+    with reading(path, "a checkpoint of plain tensors"):
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a dozen types (pickle, zip, runtime, OS) for a file that is not right
-        raise CheckpointError(f"{path} is not a checkpoint of plain tensors: {error}", REMEDY) from error
 
 
 def state_dict(content: Any, path: Path) -> dict[str, Tensor]:
@@ -33,10 +67,8 @@ def state_dict(content: Any, path: Path) -> dict[str, Tensor]:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object next to the weights; raises CheckpointError."""
-    try:
+    with reading(path, "JSON"):
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}", REMEDY) from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} is not a JSON object.", REMEDY)
     return value

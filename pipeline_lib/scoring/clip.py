@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline_lib.errors import CheckpointError
-from pipeline_lib.hub import snapshot
 from pipeline_lib.scoring.base import ImageTower, Located, Runtime, Scorer, files_in
-from pipeline_lib.scoring.checkpoints import REMEDY, check_keys, read_json
+from pipeline_lib.scoring.checkpoints import REMEDY, check_keys, read_json, reading, snapshot_with_one_of
 from pipeline_lib.scoring.preprocess import CLIP_MEAN, CLIP_STD, CentreCrop, Rounding, Triple, centre_crop_name
 
 if TYPE_CHECKING:
@@ -24,7 +23,8 @@ if TYPE_CHECKING:
 
 L14 = ("openai/clip-vit-large-patch14", "32bd64288804d66eefd0ccbe215aa642df71cc41")
 H14 = ("laion/CLIP-ViT-H-14-laion2B-s32B-b79K", "1c2b8495b28150b8a4922ee1c8edee224c284c0c")
-WEIGHTS = ("config.json", "model.safetensors")
+CONFIG = "config.json"
+LAYOUTS = ("model.safetensors", "pytorch_model.bin")
 UNUSED = ("text_model.embeddings.position_ids", "vision_model.embeddings.position_ids")  # 0, 1, 2, ...
 PROCESSOR = ("preprocessor_config.json", "tokenizer.json", "tokenizer_config.json")
 
@@ -50,34 +50,40 @@ def locate_h14(mirror: str) -> Located:
 
 
 def _locate(name: str, column: str, repo: str, revision: str, mirror: str) -> Located:
-    folder = snapshot(repo, revision, [*WEIGHTS, *PROCESSOR], mirror)
+    weights = clip_weights(repo, revision, PROCESSOR, mirror)
 
     def load(runtime: Runtime) -> Scorer:
-        clip = load_clip(folder, folder, "even", runtime)
+        clip = load_clip(weights, weights.parent, "even", runtime)
         return Scorer(name, True, clip.tower, clip.encode_prompts, cosine)
 
-    files = files_in(folder, [*WEIGHTS, *PROCESSOR])
+    files = files_in(weights.parent, [weights.name, CONFIG, *PROCESSOR])
     return Located(name, 1, True, centre_crop_name("even"), files, load, column)
 
 
-def load_clip(folder: Path, processor: Path, rounding: Rounding, runtime: Runtime) -> Clip:
-    """A CLIPModel folder with the image and text processing of `processor`; loaded once per runtime.
+def clip_weights(repo: str, revision: str, others: Sequence[str], mirror: str) -> Path:
+    """The weights of a CLIPModel; in their folder are its configuration and the files `others`. Raises HubError."""
+    return snapshot_with_one_of(repo, revision, LAYOUTS, [CONFIG, *others], mirror)
+
+
+def load_clip(weights: Path, processor: Path, rounding: Rounding, runtime: Runtime) -> Clip:
+    """A CLIPModel, by its weights, with the image and text processing of a folder; loaded once per runtime.
 
     Raises:
         CheckpointError: keys of the weights are missing, unexpected or misshapen.
     """
     return runtime.share(
-        ("clip", folder, processor, rounding), partial(_load_clip, folder, processor, rounding, runtime)
+        ("clip", weights, processor, rounding), partial(_load_clip, weights, processor, rounding, runtime)
     )
 
 
-def _load_clip(folder: Path, processor: Path, rounding: Rounding, runtime: Runtime) -> Clip:
+def _load_clip(weights: Path, processor: Path, rounding: Rounding, runtime: Runtime) -> Clip:
     from transformers import CLIPTokenizer
 
-    model = _read_model(folder).eval().requires_grad_(False)
+    model = _read_model(weights).eval().requires_grad_(False)
     scale = model.logit_scale.exp().item()  # before the cast: fp16 would turn 100 into 100.03
     model.to(runtime.device, runtime.dtype)
-    tokenizer = CLIPTokenizer.from_pretrained(processor, local_files_only=True)
+    with reading(processor / "tokenizer.json", "CLIP's tokenizer"):
+        tokenizer = CLIPTokenizer.from_pretrained(processor, local_files_only=True)
     length = model.config.text_config.max_position_embeddings
 
     def encode_images(pixels: Tensor) -> Tensor:
@@ -95,25 +101,26 @@ def _load_clip(folder: Path, processor: Path, rounding: Rounding, runtime: Runti
     return Clip(ImageTower(preprocess, encode_images), encode_prompts, scale, model.config.projection_dim)
 
 
-def _read_model(folder: Path) -> CLIPModel:
-    from transformers import CLIPModel
+def _read_model(weights: Path) -> CLIPModel:
+    from transformers import CLIPConfig, CLIPModel
     from transformers.utils import logging
 
-    weights = folder / "model.safetensors"
+    with reading(weights.parent / CONFIG, "the configuration of a CLIPModel"):
+        config = CLIPConfig.from_pretrained(weights.parent, local_files_only=True)
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # its report of keys goes to the log; ours is in the error
     logging.disable_progress_bar()
     try:
-        model, report = CLIPModel.from_pretrained(
-            folder,
-            local_files_only=True,
-            use_safetensors=True,
-            dtype="float32",
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-        )
-    except Exception as error:  # OS, JSON and safetensors errors, and whatever a wrong config.json provokes
-        raise CheckpointError(f"{weights} cannot be loaded as a CLIPModel: {error}", REMEDY) from error
+        with reading(weights, "a CLIPModel's weights"):
+            model, report = CLIPModel.from_pretrained(
+                weights.parent,
+                config=config,
+                local_files_only=True,
+                use_safetensors=weights.suffix == ".safetensors",
+                dtype="float32",
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
     finally:
         logging.set_verbosity(verbosity)
     misshapen = [f"{name} is {tuple(found)}, expected {tuple(own)}" for name, found, own in report["mismatched_keys"]]
@@ -130,21 +137,21 @@ def image_processing(folder: Path, trained_size: int, rounding: Rounding) -> Cen
     path = folder / "preprocessor_config.json"
     config = read_json(path)
     crop = config.get("crop_size", trained_size)
-    size = crop["height"] if isinstance(crop, dict) else crop
+    size = crop.get("height") if isinstance(crop, dict) else crop
     resize = config.get("size", trained_size)
     shortest = resize.get("shortest_edge") if isinstance(resize, dict) else resize
     if size != shortest or size != trained_size or config.get("resample", 3) != 3:
         raise CheckpointError(
             f"{path} describes another recipe than bicubic resize and centre crop to {trained_size} pixels.", REMEDY
         )
-    return CentreCrop(
-        size, rounding, _triple(config.get("image_mean", CLIP_MEAN)), _triple(config.get("image_std", CLIP_STD))
-    )
+    with reading(path, "a recipe with the mean and deviation of three channels"):
+        mean, std = _triple(config.get("image_mean", CLIP_MEAN)), _triple(config.get("image_std", CLIP_STD))
+    return CentreCrop(trained_size, rounding, mean, std)
 
 
 def _triple(values: Sequence[float]) -> Triple:
     red, green, blue = values
-    return (red, green, blue)
+    return (float(red), float(green), float(blue))
 
 
 def unit(features: Tensor) -> Tensor:

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 from pipeline_lib.errors import CheckpointError
 from pipeline_lib.hub import snapshot
 from pipeline_lib.scoring.base import ImageTower, Located, Runtime, Scorer, files_in
-from pipeline_lib.scoring.checkpoints import REMEDY, load_strict, read_json, read_torch, state_dict
+from pipeline_lib.scoring.checkpoints import REMEDY, load_strict, read_json, read_torch, reading, state_dict
 from pipeline_lib.scoring.clip import cosine, unit
 from pipeline_lib.scoring.preprocess import Letterbox, letterbox_name
 
 if TYPE_CHECKING:
+    from open_clip import CLIP
     from torch import Tensor
 
 REPO, REVISION = "xswu/HPSv2", "697403c78157020a1ae59d23f111aa58ced35b0a"
@@ -53,23 +54,16 @@ def locate_v20_antialias(mirror: str) -> Located:
 
 def _locate(name: str, file: str, antialias: bool, mirror: str) -> Located:
     folder = snapshot(REPO, REVISION, [file], mirror)
-    preprocess = f"letterbox-{'antialias' if ANTIALIAS else 'plain'}/{VERSION}"
-    return Located(
-        name, 1, True, preprocess, files_in(folder, [file, CONFIG, MERGES]), partial(_load, name, folder, file)
-    )
+    files = files_in(folder, [file, CONFIG, MERGES])
+
+    def load(runtime: Runtime) -> Scorer:
+        model = runtime.share(("hpsv2", folder, file), partial(_read_model, folder, file, runtime))
+        return _scorer(name, model, _tokenizer(folder, model.context_length), antialias, runtime)
+
+    return Located(name, 1, True, letterbox_name(antialias), files, load)
 
 
-def _load(name: str, folder: Path, file: str, runtime: Runtime) -> Scorer:
-    import open_clip
-
-    architecture = model_config(folder)
-    try:
-        model = open_clip.CLIP(**architecture, quick_gelu=False)
-    except (TypeError, ValueError, KeyError, AssertionError) as error:
-        raise CheckpointError(f"{folder / CONFIG} is not a CLIP architecture: {error}", REMEDY) from error
-    load_strict(model, read_weights(folder / file), folder / file)
-    model.to(runtime.device, runtime.dtype).eval().requires_grad_(False)
-    tokenizer = _tokenizer(folder, model.context_length)
+def _scorer(name: str, model: CLIP, tokenizer: Any, antialias: bool, runtime: Runtime) -> Scorer:
 
     def encode_images(pixels: Tensor) -> Tensor:
         return unit(model.encode_image(pixels.to(runtime.device, runtime.dtype)))
@@ -77,8 +71,19 @@ def _load(name: str, folder: Path, file: str, runtime: Runtime) -> Scorer:
     def encode_prompts(prompts: Sequence[str]) -> Tensor:
         return unit(model.encode_text(tokenizer(list(prompts)).to(runtime.device)))
 
-    preprocess = Letterbox(architecture["vision_cfg"]["image_size"], ANTIALIAS)
+    preprocess = Letterbox(model.visual.image_size[0], antialias)
     return Scorer(name, True, ImageTower(preprocess, encode_images), encode_prompts, cosine)
+
+
+def _read_model(folder: Path, file: str, runtime: Runtime) -> CLIP:
+    import open_clip
+    import torch
+
+    with reading(folder / CONFIG, "a CLIP architecture"), torch.device("meta"):  # 21 s of random weights at full size
+        model = open_clip.CLIP(**model_config(folder), quick_gelu=False)
+    load_strict(model, read_weights(folder / file), folder / file)
+    model.attn_mask = torch.full(model.attn_mask.shape, -torch.inf).triu_(1)  # the one tensor not in the file: causal
+    return model.to(runtime.device, runtime.dtype).eval().requires_grad_(False)
 
 
 def model_config(folder: Path) -> dict[str, Any]:
@@ -107,5 +112,6 @@ def _tokenizer(folder: Path, context_length: int) -> Any:
 
     merges = sorted(folder.glob(MERGES))
     if merges:
-        return open_clip.SimpleTokenizer(str(merges[0]), context_length=context_length)
+        with reading(merges[0], "a vocabulary of byte pairs"):
+            return open_clip.SimpleTokenizer(str(merges[0]), context_length=context_length)
     return open_clip.SimpleTokenizer(context_length=context_length)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.hub import snapshot
 from pipeline_lib.scoring.base import ImageTower, Located, Runtime, Scorer, files_in
-from pipeline_lib.scoring.checkpoints import check_keys, load_strict, read_json, read_torch, state_dict
+from pipeline_lib.scoring.checkpoints import check_keys, load_strict, read_json, read_torch, reading, state_dict
 from pipeline_lib.scoring.heads import linear_head
 from pipeline_lib.scoring.preprocess import CentreCrop, centre_crop_name
 
@@ -100,7 +100,7 @@ def build_blip(state: Mapping[str, Tensor], folder: Path) -> tuple[Blip, int]:
     check_keys(folder / CONFIG, missing=[name for name in MED_FIELDS if name not in med])
     own = {name.removeprefix("blip."): tensor for name, tensor in state.items() if name.startswith("blip.")}
     shape = _vision_shape(own, weights)
-    with torch.device("meta"):
+    with reading(folder / CONFIG, "the configuration of a BERT"), torch.device("meta"):
         blip = Blip(shape, med)
     load_strict(blip, own, weights, harmless=UNUSED)
     return blip, shape.image_size
@@ -129,6 +129,7 @@ def _tokenizer(folder: Path) -> Any:
     """BERT's, with BLIP's two added tokens."""
     from transformers import BertTokenizer
 
-    tokenizer = BertTokenizer.from_pretrained(folder, local_files_only=True)
+    with reading(folder / TOKENIZER[0], "BERT's tokenizer"):
+        tokenizer = BertTokenizer.from_pretrained(folder, local_files_only=True)
     tokenizer.add_special_tokens({"bos_token": "[DEC]", "extra_special_tokens": ["[ENC]"]})
     return tokenizer

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_lib.hub import snapshot
 from pipeline_lib.scoring.base import Located, Runtime, Scorer, files_in
-from pipeline_lib.scoring.clip import H14, PROCESSOR, WEIGHTS, cosine, load_clip
+from pipeline_lib.scoring.clip import CONFIG, H14, PROCESSOR, clip_weights, cosine, load_clip
 from pipeline_lib.scoring.preprocess import centre_crop_name
 
 if TYPE_CHECKING:
@@ -21,16 +21,17 @@ REPO, REVISION = "yuvalkirstain/PickScore_v1", "a4e4367c6dfa7288a00c550414478f86
 
 def locate(mirror: str) -> Located:
     """The scorer `pickscore`: its own weights, with the tokenizer and image processing of LAION's ViT-H/14."""
-    folder = snapshot(REPO, REVISION, WEIGHTS, mirror)
+    weights = clip_weights(REPO, REVISION, (), mirror)
     processor = snapshot(*H14, PROCESSOR, mirror)
 
     def load(runtime: Runtime) -> Scorer:
-        clip = load_clip(folder, processor, "down", runtime)
+        clip = load_clip(weights, processor, "down", runtime)
 
         def score(images: Tensor, prompts: Tensor) -> Tensor:
             return clip.scale * cosine(images, prompts)
 
         return Scorer("pickscore", True, clip.tower, clip.encode_prompts, score)
 
-    files = {**files_in(folder, WEIGHTS), **{f"processor/{n}": p for n, p in files_in(processor, PROCESSOR).items()}}
+    files = files_in(weights.parent, [weights.name, CONFIG])
+    files |= {f"processor/{name}": path for name, path in files_in(processor, PROCESSOR).items()}
     return Located("pickscore", 1, True, centre_crop_name("down"), files, load)

@@ -19,6 +19,7 @@ from pipeline_lib import schemas
 from pipeline_lib.digest import text_id
 from pipeline_lib.scoring import engine, score, stage
 from pipeline_lib.scoring.base import Scorer
+from pipeline_lib.scoring.preprocess import letterbox_name
 from pipeline_lib.store import Dataset, verify, writer
 from tests.pipeline_lib.scoring.conftest import NAMES, picture
 
