@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import asdict, dataclass
 
@@ -37,9 +38,8 @@ def finish(stage: str, dataset: Dataset, started: float) -> Outcome:
         logger.info("%s: skipped, the store already holds %s (%s)", stage, dataset.path(), counts)
     else:
         logger.info("%s: wrote %s in %.1f s (%s)", stage, dataset.path(), seconds, counts)
-    create_markdown_artifact(
-        _markdown(dataset, status, seconds), key=f"{stage}-dataset", description=f"{stage}: {status}"
-    )
+    key = re.sub(r"[^a-z0-9]+", "-", f"{stage}-dataset".lower())  # all that Prefect allows: hpsv2.0 becomes hpsv2-0
+    create_markdown_artifact(_markdown(dataset, status, seconds), key=key, description=f"{stage}: {status}")
     return Outcome(stage, dataset.uri, dataset.digest, status, round(seconds, 3))
 
 

@@ -10,7 +10,6 @@ import pytest
 
 from pipeline_lib.config import IngestConfig
 from pipeline_lib.ingest import ingest, normalise_prompt
-from pipeline_lib.labels.agreement import agreement
 from pipeline_lib.labels.recipe import build_labels, required_scorers
 from tests.pipeline_lib.labels.tables import scores
 
@@ -50,6 +49,3 @@ def test_published_scores_vote_as_computed_by_hand(tmp_path: Path) -> None:
         labels = build_labels(store, recipe, pairs, datasets)
         found = labels.scan().select("image_0", "image_1", "target").collect().rows()
         assert {(first, second): target for first, second, target in found} == expected
-    accuracy = agreement(pairs, datasets)["accuracy"]
-    assert all(entry["n"] == 100 and entry["low"] < entry["accuracy"] < entry["high"] for entry in accuracy.values())
-    assert accuracy["imagereward"]["accuracy"] > 0.5

@@ -10,7 +10,6 @@ import pytest
 
 from pipeline_lib import schemas
 from pipeline_lib.errors import LabelError, PipelineError, UnknownNameError
-from pipeline_lib.labels.agreement import agreement, wilson
 from pipeline_lib.labels.recipe import build_labels, required_scorers, steps_of
 from pipeline_lib.labels.recipes import RECIPES
 from pipeline_lib.labels.steps import Flip, Vote
@@ -161,31 +160,3 @@ def test_two_scores_for_one_image_are_refused(tmp_path: Path) -> None:
     pq.write_table(table.take([0, 0, 1]), f"{twice.uri}/part-00000.parquet")
     with pytest.raises(LabelError, match="twice"):
         build_labels(store, [{"single": "clip"}], pairs, {"clip": twice})
-
-
-def test_agreement(tmp_path: Path) -> None:
-    store = str(tmp_path)
-    pairs = ingested(store, [1.0, 1.0, 0.0, 0.5, None])
-    taste = scores(store, "aesthetic", {(f"{i}-{s}", None): float(s == "a") for i in range(5) for s in "ab"})
-    prefer = {0: 1, 1: -1, 2: -1, 3: 0, 4: 1}
-    pick = scores(store, "pickscore", {(f"{i}-{s}", f"p{i}"): d * (s == "a") for i, d in prefer.items() for s in "ab"})
-    found = agreement(pairs, {"aesthetic": taste, "pickscore": pick})
-    assert (found["pairs"], found["ties"], found["unlabelled"]) == (5, 1, 1)
-    assert found["accuracy"]["aesthetic"]["accuracy"] == pytest.approx(2 / 3)
-    assert found["accuracy"]["pickscore"] | {"low": 0, "high": 0} == {
-        "n": 3,
-        "agree": 2,
-        "accuracy": 2 / 3,
-        "low": 0,
-        "high": 0,
-    }
-    assert found["agreement"]["human|pickscore"]["kappa"] == pytest.approx(0.4)  # (2/3 - 4/9) / (1 - 4/9)
-    assert found["agreement"]["aesthetic|pickscore"] == {"n": 4, "agree": 2, "rate": 0.5, "kappa": 0.0}
-    assert found["agreement"]["human|aesthetic"]["n"] == 3
-
-
-def test_wilson_interval_solves_its_equation() -> None:
-    for successes, n in [(8, 10), (0, 10), (10, 10), (500, 1000)]:
-        for p in wilson(successes, n):
-            assert abs(p - successes / n) == pytest.approx(1.959964 * (p * (1 - p) / n) ** 0.5, abs=1e-6)
-    assert wilson(0, 0) == (0.0, 1.0)

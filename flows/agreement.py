@@ -1,0 +1,47 @@
+"""`agreement`: how far scorers agree with people and with each other."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from flows.ingest import ingest
+from flows.score import score
+from pipeline_lib.presets import PresetName
+from pipeline_lib.presets import preset as find_preset
+from tasks.agreement import agreement as agreement_task
+from tasks.outcome import Outcome
+from tasks.settings import store_url
+
+
+@flow(name="agreement")
+def agreement(
+    preset: PresetName = "shapes",
+    source: str | None = None,
+    split: str | None = None,
+    limit: int | None = None,
+    scorers: list[str] | None = None,
+    weights: str | None = None,
+    pairs: str | None = None,
+    scores: dict[str, str] | None = None,
+    store: str | None = None,
+) -> Outcome:
+    """Report accuracy against human labels, agreement with each other, ties, and the pairs scorers dispute most.
+
+    Args:
+        preset: Settings to start from; empty fields below take its values.
+        source: Source of pairs, when `pairs` is empty.
+        split: Split to read, when `pairs` is empty.
+        limit: At most this many source rows, when `pairs` is empty.
+        scorers: Reward models to compare; those without an entry in `scores` are run.
+        weights: Where reward-model checkpoints come from.
+        pairs: URI of an ingest dataset; empty runs ingest.
+        scores: URIs of score datasets by scorer, of `score` or `import-scores`; compared besides `scorers`.
+        store: Dataset store; empty for the machine's default.
+    """
+    pairs = pairs or ingest(preset, source, split, limit, store=store).uri
+    found = dict(scores or {})
+    wanted = scorers or ([] if found else list(find_preset(preset).scorers))
+    if missing := [name for name in wanted if name not in found]:
+        outcomes = score(preset, scorers=missing, weights=weights, pairs=pairs, store=store)
+        found |= {name: outcome.uri for name, outcome in outcomes.items()}
+    return agreement_task(store_url(store), pairs, found)

@@ -1,0 +1,40 @@
+"""`import-scores`: a file of published scores to the datasets that scorers run here would write."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from flows.ingest import ingest
+from pipeline_lib.presets import PresetName
+from tasks.import_scores import import_scores as import_scores_task
+from tasks.outcome import Outcome
+from tasks.settings import store_url
+
+
+@flow(name="import-scores")
+def import_scores(
+    file: str,
+    scorers: list[str] | None = None,
+    lower_is_better: list[str] | None = None,
+    preset: PresetName = "shapes",
+    source: str | None = None,
+    split: str | None = None,
+    limit: int | None = None,
+    pairs: str | None = None,
+    store: str | None = None,
+) -> dict[str, Outcome]:
+    """Import scores that others published; rows that do not fit the pairs go to quarantine with their reason.
+
+    Args:
+        file: Parquet, JSON or JSON lines, path or fsspec URL: image_uid, prompt or prompt_id, score, scorer.
+        scorers: Names in the file's column scorer, empty for all; without that column, the name its scores get.
+        lower_is_better: Those of them whose lower scores are better; they are stored negated.
+        preset: Settings to start from; empty fields below take its values.
+        source: Source of pairs, when `pairs` is empty.
+        split: Split to read, when `pairs` is empty.
+        limit: At most this many source rows, when `pairs` is empty.
+        pairs: URI of an ingest dataset; empty runs ingest.
+        store: Dataset store; empty for the machine's default.
+    """
+    pairs = pairs or ingest(preset, source, split, limit, store=store).uri
+    return import_scores_task(store_url(store), pairs, file, scorers, lower_is_better or [])

@@ -1,0 +1,28 @@
+"""A few images out of a dataset of millions, for pages that show them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import pyarrow.parquet as pq
+
+from pipeline_lib.store import Dataset, access
+
+
+def read_images(ingested: Dataset, uids: Collection[str]) -> dict[str, bytes]:
+    """Encoded bytes by uid, of those that the table "images" of an ingest dataset has.
+
+    Reads the column of uids and then only the row groups that hold a wanted image: a shard's bytes can be gigabytes.
+    """
+    found: dict[str, bytes] = {}
+    for shard in ingested.tables("images"):
+        if len(found) == len(uids):
+            break
+        with access(ingested.uri), ingested.open(shard.path) as file, pq.ParquetFile(file) as parquet:
+            for group in range(parquet.num_row_groups):
+                names = parquet.read_row_group(group, ["image_uid"]).column(0).to_pylist()
+                places = [place for place, name in enumerate(names) if name in uids]
+                if places:
+                    content = parquet.read_row_group(group, ["bytes"]).column(0)
+                    found |= {names[place]: content[place].as_py() for place in places}
+    return found

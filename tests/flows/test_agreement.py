@@ -1,0 +1,63 @@
+"""`import-scores` and `agreement` against a real (temporary) Prefect API."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.testing.utilities import prefect_test_harness
+
+from flows.agreement import agreement
+from flows.import_scores import import_scores
+from pipeline_lib.store import open_dataset
+from tests.pipeline_lib.source_files import row, write_source
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module", autouse=True)
+def api() -> Iterator[None]:
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+def artifact(key: str) -> Any:
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
+    return max(found, key=lambda item: item.created)
+
+
+def test_imported_scores_are_compared(tmp_path: Path) -> None:
+    rows = [row(i) for i in range(4)]
+    source, store = str(write_source(tmp_path / "source", rows)), str(tmp_path / "store")
+    records = [
+        {
+            "image_uid": pair[f"image_{side}_uid"],
+            "prompt": pair["caption"],
+            "score": score * (1 if scorer == "their.best" else -1),
+            "scorer": scorer,
+        }
+        for scorer in ("their.best", "other")
+        for pair in rows
+        for side, score in ((0, pair["label_0"]), (1, pair["label_1"]))
+    ]
+    file = tmp_path / "scores.jsonl"
+    file.write_text("\n".join(json.dumps(record) for record in [*records, {**records[0], "image_uid": "nobody"}]))
+    imported = import_scores(str(file), source=source, store=store)
+    assert {name: outcome.status for name, outcome in imported.items()} == {"other": "ran", "their.best": "ran"}
+    assert open_dataset(imported["their.best"].uri).counts["unknown_image"] == 1
+    assert "unknown_image" in artifact("score-their-best-dataset").data
+
+    scores = {name: outcome.uri for name, outcome in imported.items()}
+    done = agreement(source=source, scores=scores, store=store)
+    assert open_dataset(done.uri).stage == "agreement"
+    best, other = sorted(json.loads(artifact("scorer-agreement").data), key=lambda line: line["accuracy"])[::-1]
+    assert (best["scorer"], best["accuracy"], best["kappa, Human"]) == ("their.best", "100.0%", "none")
+    assert (other["accuracy"], other["pairs"], other["missing"]) == ("0.0%", 4, 0)
+    assert f"file://{done.uri}/report.html" in artifact("agreement-report").data
+    assert agreement(source=source, scores=scores, store=store).status == "skipped"
