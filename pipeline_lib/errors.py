@@ -64,6 +64,10 @@ class CheckpointError(PipelineError):
     """Weights with missing, unexpected or misshapen keys, or an unreadable checkpoint file."""
 
 
+class ScoringError(PipelineError):
+    """The scoring engine cannot go on: its processes die, or its device is too small."""
+
+
 class LabelError(PipelineError, ValueError):
     """A label recipe that does not fit the data, or labels that a method cannot use."""
 

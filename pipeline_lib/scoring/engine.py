@@ -6,41 +6,39 @@ torch is imported inside the functions, so that flows and command lines can impo
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
-from threading import Lock
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from pipeline_lib.hub import HUB
 from pipeline_lib.scoring.base import ImageTower, Located, Runtime, Scorer
+from pipeline_lib.scoring.decode_worker import pixels_of
+from pipeline_lib.scoring.prefetch import ahead
+from pipeline_lib.scoring.prompts import encode_all
 from pipeline_lib.scoring.scorers import SCORERS
 
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from pipeline_lib.scoring.preprocess import Preprocess
+THREADS = 8
 
-BATCH_SIZE = 32
-DECODE_THREADS = 8
-
-# Tokenizers refuse to be set up while another thread uses them; tasks of one process may share scorers.
-_encoding = Lock()
-
-Item = TypeVar("Item")
-Ready = TypeVar("Ready")
+Precision = Literal["auto", "float32", "float16", "bfloat16"]
 
 
-def runtime(device: str = "auto") -> Runtime:
-    """`auto` takes CUDA when there is one. Towers run in fp16 on CUDA (as the originals do) and fp32 elsewhere."""
+def runtime(device: str = "auto", precision: Precision = "auto") -> Runtime:
+    """Where scorers run.
+
+    Args:
+        device: "auto" takes CUDA when there is one; else "cpu", "cuda", "cuda:1", ...
+        precision: of the towers; "auto" is float16 on CUDA (as the originals) and float32 elsewhere.
+    """
     import torch
 
     chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    return Runtime(chosen, torch.float16 if chosen.type == "cuda" else torch.float32)
+    name = ("float16" if chosen.type == "cuda" else "float32") if precision == "auto" else precision
+    return Runtime(chosen, getattr(torch, name))
 
 
 def locate_scorers(names: Iterable[str], mirror: str = HUB) -> list[Located]:
@@ -48,24 +46,28 @@ def locate_scorers(names: Iterable[str], mirror: str = HUB) -> list[Located]:
     return [SCORERS.get(name)(mirror) for name in names]
 
 
-def identities(names: Iterable[str], mirror: str = HUB, device: str = "auto") -> dict[str, dict[str, Any]]:
+def identities(
+    names: Iterable[str], mirror: str = HUB, device: str = "auto", precision: Precision = "auto"
+) -> dict[str, dict[str, Any]]:
     """Scorer name -> what decides its scores (recipe, weights, precision), JSON-like. Hashes weights, loads none."""
-    dtype = str(runtime(device).dtype).removeprefix("torch.")
+    dtype = str(runtime(device, precision).dtype).removeprefix("torch.")
     return {located.name: {**located.identity(), "dtype": dtype} for located in locate_scorers(names, mirror)}
 
 
-def load_scorers(names: Iterable[str], mirror: str = HUB, device: str = "auto") -> list[Scorer]:
+def load_scorers(
+    names: Iterable[str], mirror: str = HUB, device: str = "auto", precision: Precision = "auto"
+) -> list[Scorer]:
     """Load scorers, in the given order; those with a common tower share it.
 
     Args:
         names: of SCORERS.
         mirror: "hub", "shapes://hub" or a directory laid out like the hub.
-        device: "auto", "cpu", "cuda", "cuda:1", ...
+        device, precision: see `runtime`.
 
     Raises:
         UnknownNameError, HubError, CheckpointError: nothing of that name, no files, or files that do not fit.
     """
-    where = runtime(device)
+    where = runtime(device, precision)
     return [located.load(where) for located in locate_scorers(names, mirror)]
 
 
@@ -83,16 +85,22 @@ def score_images(
 
     distinct = list(dict.fromkeys(prompts))
     row = {prompt: index for index, prompt in enumerate(distinct)}
-    text = encode_prompts(scorers, distinct)
+    text = encode_all(scorers, distinct)
     towers = distinct_towers(scorers)
-    results: dict[str, list[np.ndarray]] = {scorer.name: [] for scorer in scorers}
+    values: list[dict[str, Tensor]] = []
     start = 0
-    for pixels in ahead(images, lambda image: prepare(to_rgb(image), towers)):
+    for pixels in ahead(
+        images, lambda image: prepare(to_rgb(image), towers), lambda: rows_at_once(scorers), decode_threads()
+    ):
         pairs = [(index, row[prompts[start + index]]) for index in range(len(pixels))]
-        for name, values in score_batch(scorers, pixels, pairs, text).items():
-            results[name].append(values)
+        values.append(score_batch(scorers, pixels, pairs, text))
         start += len(pixels)
-    return {name: np.concatenate([np.zeros(0, np.float32), *parts]) for name, parts in results.items()}
+    return gather(scorers, values)
+
+
+def decode_threads() -> int:
+    """Threads that prepare images in this process."""
+    return min(THREADS, os.cpu_count() or 1)
 
 
 def distinct_towers(scorers: Sequence[Scorer]) -> list[ImageTower]:
@@ -100,29 +108,24 @@ def distinct_towers(scorers: Sequence[Scorer]) -> list[ImageTower]:
     return list(dict.fromkeys(scorer.tower for scorer in scorers))
 
 
-def encode_prompts(scorers: Sequence[Scorer], prompts: Sequence[str]) -> dict[str, Tensor]:
-    """Scorer name -> one row per prompt, for the scorers that read prompts."""
-    import torch
+def rows_at_once(scorers: Sequence[Scorer]) -> int:
+    """Images to hand over in one batch: as many as the tower that takes most of them runs at once."""
+    from pipeline_lib.scoring.batching import batches_of
 
-    with _encoding, torch.inference_mode():
-        return {
-            scorer.name: torch.cat([scorer.encode_prompts(chunk) for chunk in chunks(prompts, BATCH_SIZE)])
-            for scorer in scorers
-            if scorer.needs_prompt and prompts
-        }
+    return max(batches_of(tower.encode).rows for tower in distinct_towers(scorers))
 
 
 def prepare(image: Image.Image, towers: Sequence[ImageTower]) -> list[Tensor]:
     """The pixels of an RGB image for each tower; towers whose recipes agree on this image get the same tensor."""
-    made: dict[tuple[object, ...], Tensor] = {}
-    pixels = []
-    for tower in towers:
-        recipe: Preprocess = tower.preprocess
-        key = recipe.key(*image.size)
-        if key not in made:
-            made[key] = recipe(image)
-        pixels.append(made[key])
-    return pixels
+    return tensors(pixels_of(image, [tower.preprocess for tower in towers]))
+
+
+def tensors(arrays: Sequence[np.ndarray]) -> list[Tensor]:
+    """Tensors over the same memory; the same array gives the same tensor."""
+    import torch
+
+    made = {id(array): torch.from_numpy(array) for array in arrays}
+    return [made[id(array)] for array in arrays]
 
 
 def score_batch(
@@ -130,16 +133,17 @@ def score_batch(
     pixels: Sequence[Sequence[Tensor]],
     pairs: Sequence[tuple[int, int]],
     text: dict[str, Tensor],
-) -> dict[str, np.ndarray]:
-    """One batch through all scorers.
+) -> dict[str, Tensor]:
+    """One batch through all scorers. On CUDA the work is queued and this returns before it is done.
 
     Args:
         pixels: `prepare`'s result for each image of the batch, over `distinct_towers(scorers)`.
         pairs: (position of the image in the batch, row of the prompt in `text`).
-        text: `encode_prompts`'s result.
+        text: prompt features by scorer name, see `prompts`.
 
     Returns:
-        Scorer name -> float32 scores: one per pair, or one per image for scorers that need no prompt.
+        Scorer name -> fp32 scores on the scorer's device: one per pair, or one per image for scorers that need no
+        prompt.
     """
     import torch
 
@@ -152,35 +156,40 @@ def score_batch(
             same = tuple(map(id, column))
             if same not in stacked:
                 stacked[same] = torch.stack(column)
-            features[tower] = tower.encode(stacked[same])
+            features[tower] = _see(tower, stacked[same])
         images, rows = torch.tensor(list(pairs), dtype=torch.long).reshape(-1, 2).unbind(1)
         for scorer in scorers:
             seen = features[scorer.tower]
             if not scorer.needs_prompt:
                 values = scorer.score(seen, seen)
             elif len(pairs) == 0:
-                values = seen.new_zeros(0)
+                values = seen.new_zeros(0, dtype=torch.float32)
             else:
-                prompts = text[scorer.name]
-                values = scorer.score(seen[images.to(seen.device)], prompts[rows.to(prompts.device)])
-            results[scorer.name] = values.float().cpu().numpy()
+                values = _score_pairs(scorer, seen, text[scorer.name], images, rows)
+            results[scorer.name] = values.float()
     return results
 
 
-def ahead(items: Iterable[Item], work: Callable[[Item], Ready]) -> Iterator[list[Ready]]:
-    """Batches of `work(item)` in order, computed by threads one batch ahead of the consumer."""
-    with ThreadPoolExecutor(min(DECODE_THREADS, os.cpu_count() or 1)) as pool:
-        waiting: deque[list[Future[Ready]]] = deque()
-        for chunk in chunks(items, BATCH_SIZE):
-            waiting.append([pool.submit(work, item) for item in chunk])
-            if len(waiting) > 1:
-                yield [future.result() for future in waiting.popleft()]
-        while waiting:
-            yield [future.result() for future in waiting.popleft()]
+def _see(tower: ImageTower, pixels: Tensor) -> Tensor:
+    """Features of pixels (n, 3, size, size), in batches that fit the device."""
+    from pipeline_lib.scoring.batching import run
+
+    return run(tower.encode, lambda part: (pixels[part],), len(pixels))
 
 
-def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Lists of up to `size` consecutive items."""
-    iterator = iter(items)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
+def _score_pairs(scorer: Scorer, seen: Tensor, prompts: Tensor, images: Tensor, rows: Tensor) -> Tensor:
+    """Pairs in batches of their own: features are repeated per pair, and ImageReward runs a transformer on them."""
+    from pipeline_lib.scoring.batching import run
+
+    images, rows = images.to(seen.device), rows.to(prompts.device)
+    return run(scorer.score, lambda part: (seen[images[part]], prompts[rows[part]]), len(images))
+
+
+def gather(scorers: Sequence[Scorer], batches: Sequence[dict[str, Tensor]]) -> dict[str, np.ndarray]:
+    """Scorer name -> the scores of consecutive batches as one float32 array; waits for the device."""
+    import torch
+
+    return {
+        scorer.name: torch.cat([torch.zeros(0), *(batch[scorer.name].cpu() for batch in batches)]).numpy()
+        for scorer in scorers
+    }

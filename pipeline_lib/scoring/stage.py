@@ -8,21 +8,25 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
-from pipeline_lib import images
 from pipeline_lib.digest import canonical_json
 from pipeline_lib.hub import HUB
 from pipeline_lib.schemas import QUARANTINE, SCORES
-from pipeline_lib.scoring import engine
+from pipeline_lib.scoring import decode_worker, engine
 from pipeline_lib.scoring.base import ImageTower, Scorer
+from pipeline_lib.scoring.decode import shared_workers, workers_for
+from pipeline_lib.scoring.prefetch import ahead
+from pipeline_lib.scoring.prompts import features
+from pipeline_lib.scoring.questions import questions
 from pipeline_lib.store import Dataset, DatasetWriter, Shard, writer
 
 if TYPE_CHECKING:
@@ -30,6 +34,15 @@ if TYPE_CHECKING:
 
 VERSION = 1
 METADATA_KEY = b"pipeline.scorer"
+READ_ROWS = 64
+LARGE_PIXELS = 4_000_000
+
+_Image = tuple[str, bytes, int]
+"""image_uid, encoded bytes, pixels."""
+_Prepared = tuple[str, "list[Tensor] | str"]
+
+# Large images are prepared one at a time, as in ingest: its `max_pixels` bounds one image, not one per worker.
+_one_large = Lock()
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,8 @@ def score(
     mirror: str = HUB,
     progress: Callable[[int, int], None] | None = None,
     device: str = "auto",
+    precision: engine.Precision = "auto",
+    decode_workers: int | None = None,
 ) -> dict[str, Dataset]:
     """Score all pairs of an ingest dataset; finished scorers are returned at once, started ones continued.
 
@@ -57,20 +72,21 @@ def score(
         ingested: dataset of the stage "ingest" (tables "pairs" and "images").
         mirror: where weights come from.
         progress: called with (shards done, shards in all).
-        device: see `engine.load_scorers`.
+        device, precision: see `engine.runtime`.
+        decode_workers: see `decode.workers_for`.
 
     Returns:
         Scorer name -> dataset. Scorers that look at the image alone have one row per image and a null prompt_id.
     """
-    work = open_work(store, scorers, ingested, mirror, device)
+    work = open_work(store, scorers, ingested, mirror, device, precision)
     datasets = {item.scorer: done for item in work if (done := item.writer.finished()) is not None}
     missing = [item for item in work if item.scorer not in datasets]
     if missing:
-        loaded = engine.load_scorers([item.scorer for item in missing], mirror, device)
+        loaded = engine.load_scorers([item.scorer for item in missing], mirror, device, precision)
         total = len(ingested.tables("images"))
         shards: dict[str, list[Shard]] = {item.scorer: [] for item in missing}
         for index in range(total):
-            for name, written in score_shard(missing, loaded, ingested, index).items():
+            for name, written in score_shard(missing, loaded, ingested, index, decode_workers).items():
                 shards[name] += written
             if progress is not None:
                 progress(index + 1, total)
@@ -79,10 +95,15 @@ def score(
 
 
 def open_work(
-    store: str, scorers: Sequence[str], ingested: Dataset, mirror: str = HUB, device: str = "auto"
+    store: str,
+    scorers: Sequence[str],
+    ingested: Dataset,
+    mirror: str = HUB,
+    device: str = "auto",
+    precision: engine.Precision = "auto",
 ) -> list[Work]:
     """The datasets that hold these scorers' scores of `ingested`, each once. Finds and hashes weights, loads none."""
-    questions = engine.identities(dict.fromkeys(scorers), mirror, device)
+    questions = engine.identities(dict.fromkeys(scorers), mirror, device, precision)
     return [
         Work(name, identity, writer(store, f"scores-{name}", VERSION, identity, [ingested]))
         for name, identity in questions.items()
@@ -90,7 +111,11 @@ def open_work(
 
 
 def score_shard(
-    work: Sequence[Work], loaded: Sequence[Scorer], ingested: Dataset, index: int
+    work: Sequence[Work],
+    loaded: Sequence[Scorer],
+    ingested: Dataset,
+    index: int,
+    decode_workers: int | None = None,
 ) -> dict[str, list[Shard]]:
     """Score the images of image shard `index` with every scorer whose shard is not there yet.
 
@@ -98,6 +123,7 @@ def score_shard(
         work: datasets to write.
         loaded: the scorers of `work`, in any order; others are not run.
         index: position in `ingested.tables("images")`.
+        decode_workers: processes that decode, shared by all calls in this process; see `decode.workers_for`.
 
     Returns:
         Scorer name -> its score shard and its quarantine shard.
@@ -112,7 +138,8 @@ def score_shard(
     if not todo:
         return shards
     by_name = {scorer.name: scorer for scorer in loaded}
-    results = _score_images([by_name[item.scorer] for item in todo], ingested, ingested.tables("images")[index])
+    shard = ingested.tables("images")[index]
+    results = _score_images([by_name[item.scorer] for item in todo], ingested, shard, decode_workers)
     for item in todo:
         result = results[item.scorer]
         metadata = {METADATA_KEY: canonical_json(item.identity).encode()}
@@ -136,39 +163,60 @@ class _Result:
         self.quarantine.append({"locator": locator, "reason": reason, "detail": detail})
 
 
-def _score_images(scorers: Sequence[Scorer], ingested: Dataset, shard: Shard) -> dict[str, _Result]:
+def _score_images(
+    scorers: Sequence[Scorer], ingested: Dataset, shard: Shard, decode_workers: int | None
+) -> dict[str, _Result]:
     """Scorer name -> rows for the images of one shard, in the shard's order, prompts of an image by id."""
-    asked = _asked(ingested, shard)
-    prompts = dict(sorted(zip(asked["prompt_id"], asked["prompt"], strict=True)))
-    row = {prompt_id: index for index, prompt_id in enumerate(prompts)}
-    wanted: dict[str, list[str]] = {}
-    for image_uid, prompt_id in zip(asked["image_uid"], asked["prompt_id"], strict=True):
-        wanted.setdefault(image_uid, []).append(prompt_id)
-    text = engine.encode_prompts(scorers, list(prompts.values()))
     towers = engine.distinct_towers(scorers)
     results = {scorer.name: _Result() for scorer in scorers}
-
-    def prepare(image: tuple[str, bytes]) -> tuple[str, list[Tensor] | str]:
-        return image[0], _prepare(image[1], towers)
-
-    for batch in engine.ahead(_images(ingested, shard), prepare):
-        readable: list[tuple[str, list[Tensor]]] = []
-        for uid, prepared in batch:
-            if isinstance(prepared, str):
-                for result in results.values():
-                    result.reject(uid, "unreadable_image", prepared)
-            else:
-                readable.append((uid, prepared))
-        if not readable:
-            continue
-        by_pair = [(uid, prompt_id) for uid, _ in readable for prompt_id in wanted.get(uid, [])]
-        place = {uid: index for index, (uid, _) in enumerate(readable)}
-        pairs = [(place[uid], row[prompt_id]) for uid, prompt_id in by_pair]
-        by_image = [(uid, None) for uid, _ in readable]
-        values = engine.score_batch(scorers, [prepared for _, prepared in readable], pairs, text)
-        for scorer in scorers:
-            _collect(results[scorer.name], by_pair if scorer.needs_prompt else by_image, values[scorer.name])
+    sizes = pl.from_arrow(ingested.read(shard, ["image_uid", "width", "height"]))
+    assert isinstance(sizes, pl.DataFrame)
+    pixels = int(sizes.select((pl.col("width") * pl.col("height")).sum()).item())
+    prepare, threads = _preparation(towers, workers_for(pixels, decode_workers))
+    batches = ahead(_images(ingested, shard), prepare, lambda: engine.rows_at_once(scorers), threads)
+    with closing(batches):  # from here on images are decoded, while prompts are encoded
+        asked = questions(ingested)
+        wanted = asked.of(sizes.select("image_uid"))
+        positions = sorted({position for found in wanted.values() for position in found})
+        row = {position: index for index, position in enumerate(positions)}
+        text = features(scorers, asked, positions)
+        by_pair: list[tuple[str, str | None]] = []
+        by_image: list[tuple[str, str | None]] = []
+        values: list[dict[str, Tensor]] = []
+        for batch in batches:
+            readable: list[list[Tensor]] = []
+            pairs: list[tuple[int, int]] = []
+            for uid, prepared in batch:
+                if isinstance(prepared, str):
+                    for result in results.values():
+                        result.reject(uid, "unreadable_image", prepared)
+                    continue
+                found = wanted.get(uid, [])
+                pairs += [(len(readable), row[position]) for position in found]
+                by_pair += [(uid, asked.prompt_ids[position]) for position in found]
+                by_image.append((uid, None))
+                readable.append(prepared)
+            if readable:
+                values.append(engine.score_batch(scorers, readable, pairs, text))
+    scores = engine.gather(scorers, values)
+    for scorer in scorers:
+        _collect(results[scorer.name], by_pair if scorer.needs_prompt else by_image, scores[scorer.name])
     return results
+
+
+def _preparation(towers: Sequence[ImageTower], workers: int) -> tuple[Callable[[_Image], _Prepared], int]:
+    """How one image of a shard becomes pixels for each tower or what is wrong with it, and in how many threads."""
+    recipes = [tower.preprocess for tower in towers]
+    decode = shared_workers(workers).prepare if workers else decode_worker.prepare
+
+    def prepare(image: _Image) -> _Prepared:
+        uid, content, pixels = image
+        with _one_large if pixels > LARGE_PIXELS else nullcontext():
+            prepared = decode(content, recipes)
+        return uid, prepared if isinstance(prepared, str) else engine.tensors(prepared)
+
+    # Twice as many threads as processes: while one takes an answer, another has handed over the next image.
+    return prepare, 2 * workers or engine.decode_threads()
 
 
 def _collect(result: _Result, keys: Sequence[tuple[str, str | None]], values: np.ndarray) -> None:
@@ -180,26 +228,10 @@ def _collect(result: _Result, keys: Sequence[tuple[str, str | None]], values: np
             result.reject(where, "non_finite_score", str(value))
 
 
-def _prepare(content: bytes, towers: Sequence[ImageTower]) -> list[Tensor] | str:
-    """Pixels for each tower, or what is wrong with the image."""
-    try:
-        image = images.decode(content)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return f"{type(error).__name__}: {error}"
-    return engine.prepare(image, towers)
-
-
-def _asked(ingested: Dataset, shard: Shard) -> pl.DataFrame:
-    """Distinct (image_uid, prompt_id, prompt) of the pairs whose image lies in the shard, sorted."""
-    uids = pl.from_arrow(ingested.read(shard, ["image_uid"]))
-    pairs = ingested.scan("pairs")
-    sides = [pairs.select(pl.col(side).alias("image_uid"), "prompt_id", "prompt") for side in ("image_0", "image_1")]
-    mine = pl.concat(sides).join(pl.LazyFrame(uids), on="image_uid", how="semi")
-    return mine.unique(["image_uid", "prompt_id"], keep="any").sort("image_uid", "prompt_id").collect()
-
-
-def _images(ingested: Dataset, shard: Shard) -> Iterator[tuple[str, bytes]]:
-    """(image_uid, bytes) of one shard, a batch in memory at a time."""
+def _images(ingested: Dataset, shard: Shard) -> Iterator[_Image]:
+    """The images of one shard, a batch in memory at a time."""
+    columns = ["image_uid", "bytes", "width", "height"]
     with ingested.open(shard.path) as file:
-        for batch in pq.ParquetFile(file).iter_batches(engine.BATCH_SIZE, columns=["image_uid", "bytes"]):
-            yield from zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True)
+        for batch in pq.ParquetFile(file).iter_batches(READ_ROWS, columns=columns):
+            for row in batch.to_pylist():
+                yield row["image_uid"], row["bytes"], row["width"] * row["height"]
