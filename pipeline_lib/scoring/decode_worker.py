@@ -7,28 +7,26 @@ from __future__ import annotations
 
 import os
 import pickle
-import re
 import signal
 import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipeline_lib import images
+from pipeline_lib.errors import UnreadableImageError
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from pipeline_lib.scoring.preprocess import Pixels, Preprocess
 
-_ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of an object, in messages; the quarantine must be the same in every run
-
 
 def prepare(content: bytes, recipes: Sequence[Preprocess]) -> list[Pixels] | str:
     """Encoded image -> its pixels by each recipe, or what is wrong with it."""
     try:
         image = images.decode(content)
-    except Exception as error:  # Pillow's decoders raise nearly any type on damaged input
-        return _ADDRESS.sub("", f"{type(error).__name__}: {error}")
+    except UnreadableImageError as error:
+        return error.problem
     return pixels_of(image, recipes)
 
 
@@ -38,7 +36,7 @@ def pixels_of(image: Image.Image, recipes: Sequence[Preprocess]) -> list[Pixels]
     for recipe in recipes:
         key = recipe.key(*image.size)
         if key not in made:
-            made[key] = recipe(image).numpy()
+            made[key] = recipe.pixels(image)
     return [made[recipe.key(*image.size)] for recipe in recipes]
 
 

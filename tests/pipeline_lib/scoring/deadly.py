@@ -1,28 +1,33 @@
-"""A recipe that kills, in a module that worker processes can import without torch."""
+"""A recipe that kills; worker processes import it."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import numpy as np
 from PIL import Image
 
+from pipeline_lib.scoring.preprocess import Pixels, Preprocess
+
 
 @dataclass(frozen=True)
-class Deadly:
+class Deadly(Preprocess):
     """Ends its process with exit code 7 as long as the file `fuse` is there, which it removes if `once`."""
 
     fuse: str
     once: bool
 
+    @property
+    def name(self) -> str:
+        return "deadly"
+
     def key(self, width: int, height: int) -> tuple[object, ...]:
         return (self,)
 
-    def __call__(self, image: Image.Image) -> SimpleNamespace:
+    def pixels(self, image: Image.Image) -> Pixels:
         if os.path.exists(self.fuse):
             if self.once:
                 os.remove(self.fuse)
             os._exit(7)
-        return SimpleNamespace(numpy=lambda: np.full(3, image.width))
+        return np.full(3, image.width, np.float32)
