@@ -39,9 +39,7 @@ def test_a_worker_prepares_as_this_process_does() -> None:
     assert isinstance(first, list) and first[0] is first[1] is not first[2], "recipes that agree share the array"
     broken = workers.prepare(contents[0][:60], RECIPES)
     assert isinstance(broken, str) and broken == prepare(contents[0][:60], RECIPES)
-    assert (
-        workers.prepare(b"text", RECIPES) == "UnidentifiedImageError: cannot identify image file <_io.BytesIO object>"
-    )
+    assert "cannot identify" in str(workers.prepare(b"text", RECIPES))
     assert isinstance(workers.prepare(contents[0], RECIPES), list)
     workers.close()
 
