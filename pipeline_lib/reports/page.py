@@ -7,8 +7,9 @@ from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
+from pipeline_lib.errors import UnreadableImageError
 from pipeline_lib.reports import words
-from pipeline_lib.reports.pictures import picture
+from pipeline_lib.reports.pictures import Picture, picture
 
 
 def render(package: str, template: str, **content: Any) -> str:
@@ -38,6 +39,14 @@ def _environment(package: str) -> Environment:
         "signed": words.signed,
         "p_value": words.p_value,
         "label": words.label,
-        "picture": picture,
+        "picture": _picture,
     }
     return environment
+
+
+def _picture(content: bytes) -> Picture | None:
+    """None for damaged bytes: a page about many pictures does not fail for one."""
+    try:
+        return picture(content)
+    except UnreadableImageError:
+        return None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from pipeline_lib.errors import UnreadableImageError
 from pipeline_lib.images import FORMATS, decode
 
 THUMBNAIL = 320
@@ -32,10 +33,15 @@ def picture(content: bytes, longest: int = THUMBNAIL) -> Picture:
     """JPEG, PNG or WebP bytes as a data URI: as they are when small, else scaled down to `longest` and JPEG.
 
     Raises:
-        OSError, ValueError, SyntaxError, Image.DecompressionBombError: the bytes are not a readable image.
+        UnreadableImageError: the bytes are not an image, or one that has to be scaled down cannot be decoded.
     """
-    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-        size, kind = image.size, str(image.format).lower()
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            size, kind = image.size, str(image.format).lower()
+    except Exception as error:  # Pillow raises nearly any type on damaged input
+        raise UnreadableImageError(
+            f"The first bytes are no header of an image: {error}.", "Give a whole JPEG, PNG or WebP."
+        ) from error
     pixelated = max(size) < PIXELATED_BELOW
     if max(size) > longest or len(content) > BYTES:
         small = decode(content)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -142,6 +143,8 @@ def read_scores(file: str) -> ScoreFile:
         )
     except pl.exceptions.PolarsError as error:
         raise SchemaError(f"{where}: {error}.", REMEDY) from error
+    if rows.is_empty():
+        raise SourceError(f"{where} holds no rows.", REMEDY)
     if "scorer" in table.columns and rows["scorer"].null_count():
         raise SchemaError(
             f"{where}: {rows['scorer'].null_count()} rows have no scorer.", "Name the scorer in each row."
@@ -167,7 +170,7 @@ def _json(content: bytes, where: str) -> pl.DataFrame:
             records = json.loads(text)
         else:
             records = [json.loads(line) for line in text.splitlines() if line.strip()]
-    except ValueError as error:  # of decoding and of JSON
+    except (ValueError, RecursionError) as error:  # of decoding and of JSON
         raise SourceError(f"{where} is neither Parquet nor JSON: {error}.", REMEDY) from error
     if not all(isinstance(record, dict) for record in records):
         raise SchemaError(f"{where} holds values that are not records.", REMEDY)
@@ -179,10 +182,17 @@ def _json(content: bytes, where: str) -> pl.DataFrame:
     )
 
 
-def _value(value: Any, name: str) -> Any:
-    if name == "score":
-        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-    return None if value is None else str(value)
+def _value(value: Any, name: str) -> float | str | None:
+    if value is None or name != "score":
+        return (
+            None if value is None else str(value).encode(errors="replace").decode()
+        )  # JSON can spell lone surrogates
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return math.inf
 
 
 def _prompt_ids(prompts: pl.Series) -> pl.Series:

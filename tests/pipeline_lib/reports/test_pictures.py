@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline_lib.errors import UnreadableImageError
 from pipeline_lib.reports import picture
 
 
@@ -46,5 +47,6 @@ def test_pictures_of_many_bytes_are_encoded_again() -> None:
 
 
 def test_bytes_that_are_no_picture_raise() -> None:
-    with pytest.raises(OSError):
-        picture(b"GIF89a")
+    for content in (b"", b"GIF89a", encoded(1024, 512)[:5000]):
+        with pytest.raises(UnreadableImageError):
+            picture(content)

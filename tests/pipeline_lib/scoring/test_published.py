@@ -96,6 +96,15 @@ def test_rows_are_refused_with_their_reason_and_counted(tmp_path: Path) -> None:
     assert done.counts == {"scored": 3, "missing": 1, "repeated": 1, **counted}
 
 
+def test_odd_values_in_json_are_refused_row_by_row(tmp_path: Path) -> None:
+    store = str(tmp_path)
+    pairs = ingested(store, [1.0, 0.0])
+    odd = [given("0-a", "p0", 10**400), given("0-b", "p0", True), given("1-a", "p1", "0.5"), given("\ud800", "p1", 1)]
+    (done,) = import_scores(store, pairs, write(tmp_path / "x", [GOOD[3], *odd], "json")).values()
+    reasons = {"non_finite_score": 3, "unknown_image": 1}
+    assert done.counts == {"scored": 1, "missing": 3, "repeated": 0, **reasons}
+
+
 def test_scores_of_images_alone_and_by_prompt_id(tmp_path: Path) -> None:
     store = str(tmp_path)
     pairs = ingested(store, [1.0])
@@ -142,6 +151,9 @@ def test_files_that_cannot_be_imported(tmp_path: Path) -> None:
         import_scores(store, pairs, write(tmp_path / "e", [given("9-a", "p0", 1.0)]))
     with pytest.raises(SchemaError, match="1 rows have no scorer"):
         import_scores(store, pairs, write(tmp_path / "f", [*GOOD, given("0-a", "p0", 1.5) | {"scorer": None}]))
+    pl.DataFrame(GOOD).head(0).write_parquet(tmp_path / "h")
+    with pytest.raises(SourceError, match="holds no rows"):
+        import_scores(store, pairs, str(tmp_path / "h"))
     with pytest.raises(SchemaError):
         import_scores(store, pairs, write(tmp_path / "g", [{"image_uid": "0-a", "score": [1.0]}]), ["x"])
 
