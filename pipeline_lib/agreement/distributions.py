@@ -15,8 +15,10 @@ def distribution(scores: Dataset) -> dict[str, Any]:
     """{count, mean, deviation, low, median, high, edges, bins} of the finite scores of a dataset.
 
     `bins[i]` of them lie between `edges[i]` and `edges[i + 1]`, of equal width from the lowest to the highest score.
-    Only `count`, 0, where there are none.
+    Only `count`, 0, where there are none (a dataset may hold preferences between images instead).
     """
+    if not scores.tables():
+        return {"count": 0}
     column = scores.scan().select("score").collect()["score"].to_numpy().astype(np.float64)
     values = column[np.isfinite(column)]
     if not len(values):

@@ -18,6 +18,7 @@ from PIL import Image
 from pipeline_lib import schemas
 from pipeline_lib.agreement import agreement
 from pipeline_lib.agreement.disputes import SHOWN
+from pipeline_lib.agreement.distributions import distribution
 from pipeline_lib.config import IngestConfig
 from pipeline_lib.errors import ConfigError
 from pipeline_lib.ingest import ingest
@@ -124,6 +125,17 @@ def test_columns_carry_the_backbone_where_it_is_recorded(tmp_path: Path) -> None
     twice = agreement(store, pairs, {"clip": named, "other": recorded("scores-other", "clip_l14_openai")})
     assert {"clip", "other"} <= set(twice.scan().collect().columns), "two scorers do not share a column"
     assert "clip_l14_openai" in read_page(agreement(store, pairs, {"clip": named}))[1].text
+
+
+def test_distribution_of_finite_scores(tmp_path: Path) -> None:
+    store = str(tmp_path)
+    found = distribution(scores(store, "x", {(str(i), None): float(i) for i in range(81)} | {("n", None): np.nan}))
+    assert (found["count"], found["mean"], found["median"], found["low"], found["high"]) == (81, 40, 40, 0, 80)
+    assert found["bins"] == [2] * 39 + [3] and found["edges"] == list(range(0, 81, 2))
+    same = distribution(scores(store, "y", {("a", None): 1.0, ("b", None): 1.0}))
+    assert same["edges"][0] < 1 < same["edges"][-1] and sum(same["bins"]) == 2
+    assert distribution(scores(store, "z", {("a", None): np.nan})) == {"count": 0}
+    assert distribution(writer(store, "scores-p", 1, {}).commit([])) == {"count": 0}
 
 
 def test_a_scorer_alone_and_pairs_without_pictures(tmp_path: Path) -> None:
