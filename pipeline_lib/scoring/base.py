@@ -108,6 +108,13 @@ LocateScorer = Callable[[str], Located]
 """Finds a scorer's files on the hub or in a mirror; raises HubError."""
 
 
+def no_prompts(prompts: Sequence[str]) -> Tensor:
+    """`Scorer.encode_prompts` of scorers that look at the image alone: rows of width zero."""
+    import torch
+
+    return torch.empty(len(prompts), 0)
+
+
 def files_in(folder: Path, patterns: Sequence[str]) -> dict[str, Path]:
     """The files of `folder` that match any of the glob patterns, by name, sorted."""
     return {path.name: path for path in sorted({p for pattern in patterns for p in folder.glob(pattern)})}

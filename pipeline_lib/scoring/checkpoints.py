@@ -7,10 +7,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile, is_zipfile
 
 import torch
 from torch import Tensor, nn
 
+from pipeline_lib.digest import file_sha256
 from pipeline_lib.errors import CheckpointError, HubError, PipelineError
 from pipeline_lib.hub import HUB, snapshot
 
@@ -35,6 +37,31 @@ def snapshot_with_one_of(repo: str, revision: str, layouts: Sequence[str], other
     raise HubError(f"{repo} ({folder}) lacks {' and '.join(layouts)}.", "Copy one of them there.")
 
 
+def github_file(repo: str, revision: str, file: str, sha256: str, mirror: str) -> Path:
+    """A file that is not on the model hub, from GitHub at a fixed commit into torch's cache, or from a mirror.
+
+    Args:
+        sha256: of the official file; what the network or the cache holds must match, a mirror may have another.
+
+    Raises:
+        HubError: the mirror lacks it, or it cannot be downloaded.
+    """
+    if mirror != HUB:
+        return snapshot(repo, None, [file], mirror) / file
+    url = f"https://github.com/{repo}/raw/{revision}/{file.replace('+', '%2B')}"
+    target = Path(torch.hub.get_dir()) / "checkpoints" / file
+    if not target.exists() or file_sha256(target) != sha256:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(target), hash_prefix=sha256, progress=False)
+        except (OSError, RuntimeError) as error:
+            raise HubError(
+                f"Cannot download {url}: {error}.",
+                f"Check the network, or put the file at {target}, or use a mirror directory with {repo}/{file}.",
+            ) from error
+    return target
+
+
 @contextmanager
 def reading(path: Path, what: str) -> Iterator[None]:
     """Inside, whatever a library raises over a damaged file becomes a CheckpointError that names it.
@@ -55,7 +82,10 @@ def reading(path: Path, what: str) -> Iterator[None]:
 def read_torch(path: Path) -> Any:
     """The content of a `.pt` or `.pth` file of tensors and plain containers; raises CheckpointError."""
     with reading(path, "a checkpoint of plain tensors"):
-        return torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if is_zipfile(path) and (damaged := ZipFile(path).testzip()):  # torch does not look at the checksums
+            raise CheckpointError(f"{path} is damaged: the checksum of its part {damaged} is wrong.", REMEDY)
+        return content
 
 
 def state_dict(content: Any, path: Path) -> dict[str, Tensor]:
@@ -74,13 +104,19 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def load_strict(module: nn.Module, state: Mapping[str, Tensor], path: Path, harmless: Collection[str] = ()) -> None:
-    """Put the tensors of `state` into `module` as they are; `harmless` keys may be in the file and are not used.
+def load_strict(
+    module: nn.Module, state: Mapping[str, Tensor], path: Path, prefix: str = "", harmless: Collection[str] = ()
+) -> None:
+    """Put the tensors of `state` into `module` as they are.
+
+    Args:
+        prefix: what the file's names have before the module's.
+        harmless: names that the file may have and the module does not use.
 
     Raises:
-        CheckpointError: a key is missing, unexpected or of another shape; the message lists them.
+        CheckpointError: a key is missing, unexpected or of another shape; the message lists them as in the file.
     """
-    own = module.state_dict()
+    own = {prefix + name: tensor for name, tensor in module.state_dict().items()}
     used = {name: tensor for name, tensor in state.items() if name not in harmless}
     misshapen = [
         f"{name} is {tuple(used[name].shape)}, expected {tuple(own[name].shape)}"
@@ -88,7 +124,7 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], path: Path, harm
         if name in used and used[name].shape != own[name].shape
     ]
     check_keys(path, missing=own.keys() - used.keys(), unexpected=used.keys() - own.keys(), misshapen=misshapen)
-    module.load_state_dict(used, assign=True)
+    module.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in used.items()}, assign=True)
 
 
 def check_keys(

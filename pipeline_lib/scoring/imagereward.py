@@ -28,6 +28,7 @@ BERT = ("google-bert/bert-base-uncased", "86b5e0934494bd15c9632b12f734a8a67f7235
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 MEAN, STD = 0.16717362830052426, 1.0333394966054072
 MAX_TOKENS = 35
+BLIP = "blip."
 MED_FIELDS = (
     "hidden_size",
     "intermediate_size",
@@ -38,11 +39,11 @@ MED_FIELDS = (
     "vocab_size",
 )
 UNUSED = (
-    "text_encoder.embeddings.position_ids",  # 0, 1, 2, ...
-    "vision_proj.weight",  # BLIP's contrastive head
-    "vision_proj.bias",
-    "text_proj.weight",
-    "text_proj.bias",
+    "blip.text_encoder.embeddings.position_ids",  # 0, 1, 2, ...
+    "blip.vision_proj.weight",  # BLIP's contrastive head
+    "blip.vision_proj.bias",
+    "blip.text_proj.weight",
+    "blip.text_proj.bias",
 )
 
 
@@ -61,8 +62,11 @@ def _load(folder: Path, bert: Path, runtime: Runtime) -> Scorer:
     state = state_dict(read_torch(folder / WEIGHTS), folder / WEIGHTS)
     blip, image_size = build_blip(state, folder)
     blip.to(runtime.device, runtime.dtype).eval().requires_grad_(False)
-    head = {name.removeprefix("mlp."): tensor for name, tensor in state.items() if not name.startswith("blip.")}
-    weight, bias = (tensor.to(runtime.device) for tensor in linear_head(head, folder / WEIGHTS))
+    head = {name: tensor for name, tensor in state.items() if not name.startswith(BLIP)}
+    weight, bias = (tensor.to(runtime.device) for tensor in linear_head(head, folder / WEIGHTS, "mlp."))
+    width = blip.text_encoder.embeddings["word_embeddings"].embedding_dim
+    wrong = [] if len(weight) == width else [f"mlp.layers.0.weight reads {len(weight)} of {width} features"]
+    check_keys(folder / WEIGHTS, misshapen=wrong)
     tokenizer = _tokenizer(bert)
     padding = tokenizer.pad_token_id
 
@@ -98,29 +102,30 @@ def build_blip(state: Mapping[str, Tensor], folder: Path) -> tuple[Blip, int]:
     weights = folder / WEIGHTS
     med = read_json(folder / CONFIG)
     check_keys(folder / CONFIG, missing=[name for name in MED_FIELDS if name not in med])
-    own = {name.removeprefix("blip."): tensor for name, tensor in state.items() if name.startswith("blip.")}
+    own = {name: tensor for name, tensor in state.items() if name.startswith(BLIP)}
     shape = _vision_shape(own, weights)
     with reading(folder / CONFIG, "the configuration of a BERT"), torch.device("meta"):
         blip = Blip(shape, med)
-    load_strict(blip, own, weights, harmless=UNUSED)
+    load_strict(blip, own, weights, prefix=BLIP, harmless=UNUSED)
     return blip, shape.image_size
 
 
 def _vision_shape(state: Mapping[str, Any], path: Path) -> VisionShape:
     from pipeline_lib.scoring.blip import HEAD_WIDTH, VisionShape
 
-    names = {
-        key: f"visual_encoder.{key}" for key in ("patch_embed.proj.weight", "pos_embed", "blocks.0.mlp.fc1.weight")
-    }
-    check_keys(path, missing=[f"blip.{name}" for name in names.values() if name not in state])
-    patch, positions, hidden = (tuple(state[name].shape) for name in names.values())
-    blocks = {name.split(".")[2] for name in state if name.startswith("visual_encoder.blocks.")}
+    tower = f"{BLIP}visual_encoder."
+    names = [tower + name for name in ("patch_embed.proj.weight", "pos_embed", "blocks.0.mlp.fc1.weight")]
+    check_keys(path, missing=[name for name in names if name not in state])
+    patch, positions, hidden = (tuple(state[name].shape) for name in names)
+    blocks = {name.split(".")[3] for name in state if name.startswith(f"{tower}blocks.")}
     side = round((positions[1] - 1) ** 0.5) if len(positions) == 3 else 0
     wrong = []
     if len(patch) != 4 or patch[0] % HEAD_WIDTH:
-        wrong.append(f"patch_embed.proj.weight {patch} (the width must be a multiple of {HEAD_WIDTH})")
+        wrong.append(f"{names[0]} {patch} (the width must be a multiple of {HEAD_WIDTH})")
     if side < 1 or side**2 != positions[1] - 1:
-        wrong.append(f"pos_embed {positions} (one class token and a square of patches)")
+        wrong.append(f"{names[1]} {positions} (one class token and a square of patches)")
+    if len(hidden) != 2:
+        wrong.append(f"{names[2]} {hidden} (a matrix)")
     check_keys(path, misshapen=wrong)
     return VisionShape(patch[0], patch[2], positions[1], len(blocks), hidden[0])
 

@@ -1,4 +1,4 @@
-"""What every scorer promises. A new scorer joins by its name in NAMES and its tiny checkpoint in conftest.py."""
+"""The contract of the scorers that come with the project, and what they promise together."""
 
 from __future__ import annotations
 
@@ -7,81 +7,68 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
+from pipeline_lib.scoring import aesthetic, clip, hpsv2, imagereward, pickscore
 from pipeline_lib.scoring.base import Scorer
 from pipeline_lib.scoring.engine import distinct_towers, load_scorers, prepare, score_images
 from tests.pipeline_lib.scoring.conftest import NAMES
+from tests.pipeline_lib.scoring.contract import ScorerContract
 
-every_scorer = pytest.mark.parametrize("name", NAMES)
-
-
-@every_scorer
-def test_scores_are_finite_float32_in_order(
-    name: str, scorers: dict[str, Scorer], pictures: list[Image.Image], prompts: list[str]
-) -> None:
-    values = score_images([scorers[name]], pictures, prompts)[name]
-    assert values.dtype == np.float32
-    assert values.shape == (len(pictures),)
-    assert np.isfinite(values).all()
-    assert np.ptp(values) > 1e-3, "random weights must tell these images apart"
-    back = score_images([scorers[name]], pictures[::-1], prompts[::-1])[name]
-    np.testing.assert_allclose(back[::-1], values, atol=1e-5)
+L14 = f"{clip.L14[0]}/{clip.LAYOUTS[0]}"
 
 
-@every_scorer
-def test_score_does_not_depend_on_the_batch(
-    name: str, scorers: dict[str, Scorer], pictures: list[Image.Image], prompts: list[str]
-) -> None:
-    together = score_images([scorers[name]], pictures * 8, prompts * 8)[name].reshape(8, -1)
-    alone = [score_images([scorers[name]], [i], [p])[name][0] for i, p in zip(pictures, prompts, strict=True)]
-    np.testing.assert_allclose(together, np.tile(alone, (8, 1)), rtol=1e-5, atol=1e-5)
+class TestClip(ScorerContract):
+    name = "clip"
+    weights = (L14,)
+    harmless = clip.UNUSED
 
 
-@every_scorer
-def test_score_does_not_depend_on_the_other_scorers(
-    name: str, scorers: dict[str, Scorer], pictures: list[Image.Image], prompts: list[str]
-) -> None:
-    together = score_images(list(scorers.values()), pictures, prompts)[name]
-    np.testing.assert_array_equal(together, score_images([scorers[name]], pictures, prompts)[name])
+class TestClipH14(ScorerContract):
+    name = "clip-h14"
+    weights = (f"{clip.H14[0]}/{clip.LAYOUTS[0]}",)
+    harmless = clip.UNUSED
 
 
-@every_scorer
-def test_prompt_matters_exactly_where_it_should(
-    name: str, scorers: dict[str, Scorer], pictures: list[Image.Image]
-) -> None:
-    scorer = scorers[name]
-    one = score_images([scorer], pictures, ["a red circle"] * len(pictures))[name]
-    other = score_images([scorer], pictures, ["blue squares"] * len(pictures))[name]
-    if scorer.needs_prompt:
-        assert np.abs(one - other).min() > 0
-    else:
-        np.testing.assert_array_equal(one, other)
+class TestPickScore(ScorerContract):
+    name = "pickscore"
+    weights = (f"{pickscore.REPO}/{clip.LAYOUTS[0]}",)
+    harmless = clip.UNUSED
 
 
-@every_scorer
-@pytest.mark.parametrize("mode", ["RGBA", "L", "P", "CMYK", "1"])
-def test_any_mode_scores_as_its_rgb_version(name: str, mode: str, scorers: dict[str, Scorer]) -> None:
-    rng = np.random.default_rng(0)
-    image = Image.fromarray(rng.integers(0, 256, (40, 36, 3), dtype=np.uint8)).convert(mode)
-    values = score_images([scorers[name]], [image, image.convert("RGB")], ["a", "a"])[name]
-    assert np.isfinite(values).all()
-    assert values[0] == pytest.approx(values[1], abs=1e-5)
+class TestHpsV21(ScorerContract):
+    name = "hpsv2"
+    weights = (f"{hpsv2.REPO}/{hpsv2.FILE_V21}",)
+    optional = (hpsv2.CONFIG, "bpe_simple_vocab.txt.gz")
 
 
-@every_scorer
-def test_no_images_no_scores(name: str, scorers: dict[str, Scorer]) -> None:
-    assert score_images([scorers[name]], [], [])[name].shape == (0,)
+class TestHpsV20Antialias(ScorerContract):
+    name = "hpsv2.0-antialias"
+    weights = (f"{hpsv2.REPO}/{hpsv2.FILE_V20}",)
+    optional = (hpsv2.CONFIG, "bpe_simple_vocab.txt.gz")
+
+
+class TestAesthetic(ScorerContract):
+    name = "aesthetic"
+    weights = (f"{aesthetic.REPO}/{aesthetic.FILE}", L14)
+
+
+class TestImageReward(ScorerContract):
+    name = "imagereward"
+    weights = (f"{imagereward.REPO}/{imagereward.WEIGHTS}",)
+    harmless = imagereward.UNUSED
 
 
 def test_other_versions_load_and_differ(
     mirror: Path, scorers: dict[str, Scorer], pictures: list[Image.Image], prompts: list[str]
 ) -> None:
-    variants = load_scorers(["hpsv2.0", "clip-h14"], str(mirror), "cpu")
+    variants = load_scorers(["hpsv2.0", "hpsv2-antialias", "clip-h14"], str(mirror), "cpu")
     values = score_images([*variants, scorers["hpsv2"], scorers["clip"]], pictures, prompts)
     assert np.abs(values["hpsv2.0"] - values["hpsv2"]).max() > 1e-3
+    assert np.abs(values["hpsv2-antialias"] - values["hpsv2"]).max() > 1e-4
     assert np.abs(values["clip-h14"] - values["clip"]).max() > 1e-3
+    fits = [image.size for image in pictures].index((32, 32))
+    assert values["hpsv2-antialias"][fits] == values["hpsv2"][fits], "it is not resized"
 
 
 def test_clip_and_aesthetic_share_one_tower(scorers: dict[str, Scorer]) -> None:

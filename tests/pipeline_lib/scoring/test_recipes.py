@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from torch.nn import functional
 
 from pipeline_lib.scoring.aesthetic import FILE, read_head
 from pipeline_lib.scoring.base import Scorer
 from pipeline_lib.scoring.engine import score_images
+from pipeline_lib.scoring.heads import linear_head
 from pipeline_lib.scoring.preprocess import CLIP_MEAN, CLIP_STD
 from tests.pipeline_lib.scoring.conftest import HPS_CONFIG, MED, head_state
 
@@ -171,6 +174,36 @@ def test_aesthetic_is_the_layered_head_on_the_unit_embedding(
         expected.append(hidden.item())
     found = score_images([scorers["aesthetic"]], pictures, prompts)["aesthetic"]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def layered(head: dict[str, torch.Tensor], features: torch.Tensor) -> torch.Tensor:
+    """Layer by layer in fp32, as the originals compute it."""
+    for index in (0, 2, 4, 6, 7):
+        features = functional.linear(features, head[f"layers.{index}.weight"], head[f"layers.{index}.bias"])
+    return features[:, 0]
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), width=st.integers(1, 800), unit=st.booleans())
+def test_folded_heads_are_the_layered_ones(seed: int, width: int, unit: bool) -> None:
+    """On unit vectors (aesthetic) and on features of any length (ImageReward)."""
+    head = head_state(width, seed)
+    features = torch.randn(64, width, generator=torch.Generator().manual_seed(seed))
+    features = functional.normalize(features, dim=-1) if unit else features
+    weight, bias = linear_head(head, Path("head.pth"))
+    torch.testing.assert_close(features @ weight + bias, layered(head, features), rtol=1e-5, atol=1e-5)
+
+
+def test_the_real_folded_head_is_the_layered_one() -> None:
+    folder = DATA / "aesthetic"
+    if not folder.is_dir():
+        pytest.skip(f"no real aesthetic head at {folder} (set PREFERENCE_DATA)")
+    weight, bias = read_head(folder / FILE)
+    unit = functional.normalize(torch.randn(1000, 768, generator=torch.Generator().manual_seed(0)), dim=-1)
+    expected = layered(torch.load(folder / FILE, map_location="cpu", weights_only=True), unit)
+    torch.testing.assert_close(unit @ weight + bias, expected, rtol=0, atol=1e-5)
+    assert weight.norm().item() == pytest.approx(17.9956, abs=1e-3)
+    assert bias.item() == pytest.approx(5.23665, abs=1e-4)
 
 
 @pytest.mark.parametrize(
