@@ -15,7 +15,9 @@ from flows.label import label
 from flows.register import register
 from flows.score import score
 from flows.train import TRAINING_FLOWS
-from pipeline_lib.presets import MethodName, PresetName
+from pipeline_lib.labels.recipe import check_recipe
+from pipeline_lib.presets import MethodName, PresetName, alignment
+from pipeline_lib.scoring import SCORERS
 
 STAGES_ARTIFACT = "stages"
 
@@ -43,7 +45,7 @@ def align(
     Args:
         preset: Base model, data and hyper-parameters; empty fields below take its values.
         method: dpo, balanced, dedpo or adaptive.
-        recipe: Label recipe, a name or a list of steps; empty for the method's own.
+        recipe: Label recipe: a name, YAML text, or a list of steps; empty for the method's own.
         steps: Optimizer steps.
         learning_rate: Peak learning rate.
         beta: DPO strength in the official convention (logit = 0.5 * beta * ell).
@@ -60,6 +62,7 @@ def align(
     Returns:
         URI of the registered model version.
     """
+    check_recipe(recipe or alignment(preset, method).labels, (), SCORERS.names())
     stages: list[dict[str, Any]] = []
     started = time.time()
 

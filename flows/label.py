@@ -8,8 +8,9 @@ from prefect import flow
 
 from flows.ingest import ingest
 from flows.score import score
-from pipeline_lib.labels.recipe import required_scorers
+from pipeline_lib.labels.recipe import check_recipe
 from pipeline_lib.presets import MethodName, PresetName, alignment
+from pipeline_lib.scoring import SCORERS
 from tasks.label import label as label_task
 from tasks.outcome import Outcome
 from tasks.settings import store_url
@@ -33,7 +34,7 @@ def label(
     Args:
         preset: Settings to start from; empty fields below take its values.
         method: Method whose default recipe is used when `recipe` is empty.
-        recipe: Name of a recipe (human, balanced, dedpo25, ...) or its list of steps.
+        recipe: Name of a recipe (human, balanced, dedpo25, ...), YAML text, or a list of steps.
         source: Source of pairs, when `pairs` is empty.
         split: Split to read, when `pairs` is empty.
         limit: At most this many source rows, when `pairs` is empty.
@@ -43,8 +44,8 @@ def label(
         store: Dataset store; empty for the machine's default.
     """
     recipe = recipe or alignment(preset, method).labels
+    needed = check_recipe(recipe, scores or {}, SCORERS.names())
     pairs = pairs or ingest(preset, source, split, limit, store=store).uri
-    needed = required_scorers(recipe)
     found = {name: uri for name, uri in (scores or {}).items() if name in needed}
     if missing := [name for name in needed if name not in found]:
         outcomes = score(preset, scorers=missing, weights=weights, pairs=pairs, store=store)

@@ -11,8 +11,10 @@ from flows.encode import encode
 from flows.ingest import ingest
 from flows.label import label
 from pipeline_lib.config import override
+from pipeline_lib.labels.recipe import check_recipe
 from pipeline_lib.presets import MethodName, PresetName, alignment
 from pipeline_lib.presets import preset as find_preset
+from pipeline_lib.scoring import SCORERS
 from tasks.outcome import Outcome
 from tasks.settings import store_url
 from tasks.train import train as train_task
@@ -53,7 +55,7 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
 
         Args:
             preset: Base model, data and hyper-parameters; empty fields below take its values.
-            recipe: Label recipe, a name or a list of steps.
+            recipe: Label recipe: a name, YAML text, or a list of steps.
             steps: Optimizer steps.
             learning_rate: Peak learning rate.
             beta: DPO strength in the official convention (logit = 0.5 * beta * ell).
@@ -69,6 +71,7 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
             encoded: URI of an encode dataset; empty runs encode.
             store: Dataset store; empty for the machine's default.
         """
+        check_recipe(recipe or alignment(preset, method).labels, scores or {}, SCORERS.names())
         config = override(
             alignment(preset, method).train,
             steps=steps,

@@ -57,6 +57,13 @@ SCORES = pa.schema(
     ]
 )
 
+PREFERENCES = pa.schema(
+    [
+        pa.field("pair_id", pa.string(), nullable=False),
+        pa.field("probability", pa.float32(), nullable=False),  # that image_0 wins, by a scorer that judges pairs
+    ]
+)
+
 LABELS = pa.schema(
     [
         pa.field("pair_id", pa.string(), nullable=False),
@@ -67,7 +74,7 @@ LABELS = pa.schema(
         pa.field("is_human", pa.bool_(), nullable=False),  # the target is a human label
         pa.field("human", pa.float32()),  # the human label, where known to the recipe
         pa.field("g_hat", pa.float32()),  # the synthetic annotator's probability that image_0 wins
-        pa.field("vote_sum", pa.int32()),
+        pa.field("vote_sum", pa.float32()),  # of the voters' weights, + for image_0
         pa.field("flipped", pa.bool_(), nullable=False),  # ground truth of injected noise; for diagnostics only
         pa.field("weight", pa.float32(), nullable=False),
         pa.field("source", pa.string(), nullable=False),  # human, vote, g_hat, ...

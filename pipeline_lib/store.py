@@ -22,7 +22,6 @@ from typing import IO, Any
 import fsspec
 import polars as pl
 import pyarrow as pa
-import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
@@ -77,8 +76,12 @@ class Dataset:
                 f"{self.uri} has no table {table!r}.", f"It holds: {', '.join(s.path for s in self.shards)}."
             )
         fs, root = url_to_fs(self.uri)
-        source = pads.dataset([f"{root}/{s.path}" for s in shards], filesystem=fs, format="parquet")
-        return pl.scan_pyarrow_dataset(source)
+        paths = [f"{root}/{s.path}" for s in shards]
+        if isinstance(fs, LocalFileSystem):
+            return pl.scan_parquet(paths, glob=False)  # several times faster than through Arrow
+        import pyarrow.dataset as pads  # slow to import: it loads pandas
+
+        return pl.scan_pyarrow_dataset(pads.dataset(paths, filesystem=fs, format="parquet"))
 
     def read(self, shard: Shard, columns: list[str] | None = None) -> pa.Table:
         """One shard as an Arrow table, with the metadata it was written with."""

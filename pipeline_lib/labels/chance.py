@@ -14,14 +14,13 @@ def keys(ids: pl.Series, seed: int, purpose: str) -> np.ndarray:
 
     `purpose` makes the choices of different steps independent under the same seed.
     """
-    raw = np.asarray(ids.to_list(), dtype=np.bytes_)
-    columns = raw.view(np.uint8).reshape(len(raw), -1) if len(raw) else np.zeros((0, 0), np.uint8)
+    columns = _bytes(ids)
     state = _OFFSET
     with np.errstate(over="ignore"):
         for byte in f"{purpose}:{seed}:".encode():
             state = (state ^ np.uint64(byte)) * _PRIME
-        hashed = np.full(len(columns), state)
-        for column in columns.T:
+        hashed = np.full(len(ids), state)
+        for column in columns:
             hashed = np.where(column, (hashed ^ column) * _PRIME, hashed)  # zeros only pad shorter ids
         hashed += np.uint64(0x9E3779B97F4A7C15)
         hashed = (hashed ^ (hashed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -35,7 +34,38 @@ def share(ids: pl.Series, among: np.ndarray, fraction: float, seed: int, purpose
     Of two fractions under one seed the smaller subset is part of the larger.
     """
     candidates = np.flatnonzero(among)
-    order = np.argsort(keys(ids, seed, purpose)[candidates], kind="stable")
+    count = round(fraction * len(candidates))
+    order = np.argsort(keys(ids.gather(candidates), seed, purpose), kind="stable")
     chosen = np.zeros(len(among), bool)
-    chosen[candidates[order[: round(fraction * len(candidates))]]] = True
+    chosen[candidates[order[:count]]] = True
     return chosen
+
+
+def stratified_share(
+    ids: pl.Series, among: np.ndarray, strata: pl.Series, fraction: float, seed: int, purpose: str
+) -> np.ndarray:
+    """Like `share`, and spread over the strata: of the n rows of a stratum, fraction * n within one.
+
+    Rows are put into one line, stratum after stratum, in random order within each; every 1/fraction-th is taken.
+    """
+    candidates = np.flatnonzero(among)
+    n, ours = len(candidates), ids.gather(candidates)
+    count = round(fraction * n)
+    line = np.lexsort((keys(ours, seed, purpose), keys(strata.gather(candidates), seed, f"{purpose}-strata")))
+    place = np.arange(n)
+    taken = (place + 1) * count // max(n, 1) > place * count // max(n, 1)
+    chosen = np.zeros(len(among), bool)
+    chosen[candidates[line[taken]]] = True
+    return chosen
+
+
+def _bytes(ids: pl.Series) -> np.ndarray:
+    """The ids' UTF-8 bytes, one row per position, uint8 [longest, ids]; zeros after an id's end."""
+    lengths = ids.str.len_bytes().to_numpy()
+    longest = int(lengths.max()) if len(ids) else 0
+    flat = np.frombuffer(ids.str.join("").item().encode(), np.uint8) if len(ids) else np.zeros(0, np.uint8)
+    if len(ids) and (lengths == longest).all():
+        return np.ascontiguousarray(flat.reshape(len(ids), longest).T)
+    padded = np.zeros((len(ids), longest), np.uint8)
+    padded[np.arange(longest) < lengths[:, None]] = flat
+    return np.ascontiguousarray(padded.T)

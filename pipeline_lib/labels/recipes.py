@@ -1,34 +1,53 @@
-"""Named label recipes: what the methods of the papers use, and what they are compared with."""
+"""Recipes as people give them: by the name of a file in deploy/presets/labels, as YAML text, or as a list of steps."""
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
 
+import yaml
+
+from pipeline_lib.errors import LabelError
+from pipeline_lib.labels.parse import parse
+from pipeline_lib.labels.steps import Step
 from pipeline_lib.registry import unknown_name
 
-_DECIDED: dict[str, Any] = {"filter": ["ties", "unlabelled"]}
-_HUMAN: list[dict[str, Any]] = [_DECIDED, {"single": "human"}]
-_QUARTER: list[dict[str, Any]] = [_DECIDED, {"reveal": 0.25, "seed": 7}, {"pseudo_label": "clip"}]
+Recipe: TypeAlias = str | Sequence[Any]
+"""A name, YAML text, or a list of steps."""
 
-RECIPES: dict[str, list[dict[str, Any]]] = {
-    # The human label of every pair that has one; ties are dropped, as in the official Diffusion-DPO code.
-    "human": _HUMAN,
-    # BalancedDPO, K = 4. Human ties and unlabelled pairs stay: the scorers can decide them.
-    "balanced": [{"vote": ["hpsv2", "clip", "pickscore", "aesthetic"], "ties": "human"}],
-    # The voting baseline of the Adaptive-DPO paper: five voters, the human one of them.
-    "voting5": [_DECIDED, {"vote": ["human", "pickscore", "imagereward", "aesthetic", "hpsv2"], "ties": "human"}],
-    # DeDPO: a quarter of the human labels, a calibrated scorer for the rest; and its naive counterpart.
-    "dedpo25": [*_QUARTER, {"dedpo": {}}],
-    "naive25": [*_QUARTER, {"mix": {}}],
-    # Human labels with injected noise. The same seed flips a growing set: flip10 is part of flip20.
-    "flip10": [*_HUMAN, {"flip": 0.1, "seed": 7}],
-    "flip20": [*_HUMAN, {"flip": 0.2, "seed": 7}],
-    "flip30": [*_HUMAN, {"flip": 0.3, "seed": 7}],
-}
+FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "presets" / "labels"
+"""One YAML file per named recipe, where people edit them: in a checkout and, installed, beside this package."""
+_NAME = re.compile(r"[\w.-]+")
 
 
-def named(name: str) -> list[dict[str, Any]]:
-    """A recipe by name; raises UnknownNameError with suggestions."""
-    if name not in RECIPES:
-        raise unknown_name("label recipe", name, sorted(RECIPES))
-    return RECIPES[name]
+def names() -> list[str]:
+    """The named recipes, sorted."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def steps_of(recipe: Recipe) -> list[Step]:
+    """The steps of a recipe.
+
+    Raises:
+        UnknownNameError: no recipe has that name; lists those that are.
+        LabelError: the YAML cannot be read, or the recipe makes no sense; names the step and the remedy.
+    """
+    if not isinstance(recipe, str):
+        return parse(recipe)
+    if not _NAME.fullmatch(recipe.strip()):
+        return parse(_read(recipe, "the recipe"))
+    name = recipe.strip()
+    if name not in names():
+        raise unknown_name("label recipe", name, names())
+    return parse(_read((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"), f"recipe {name!r}"))
+
+
+def _read(text: str, what: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise LabelError(
+            f"{what[0].upper()}{what[1:]} is not YAML: {error}.", "Write a list of steps, such as [{single: human}]."
+        ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -11,21 +12,37 @@ from pipeline_lib.errors import LabelError
 from pipeline_lib.store import Dataset
 
 COLUMNS = ("pair_id", "prompt_id", "image_0", "image_1", "label_0")
+PREFERENCES = "preferences"
+"""Table of a score dataset that judges pairs, not images (schemas.PREFERENCES)."""
+CERTAIN = 1e-7
+"""Probabilities of pairs are kept this far from 0 and 1, so that their log-odds are finite."""
 
 
-def pair_table(pairs: Dataset, scores: Mapping[str, Dataset]) -> pl.DataFrame:
+def pair_table(pairs: Dataset, scores: Mapping[str, Dataset], columns: Sequence[str] = ()) -> pl.DataFrame:
     """Pairs in order, with `human` (the human label or null) and `d_<scorer>`: score(image_0) - score(image_1).
 
     A scorer that looks at prompts is joined on (image, prompt), one that does not (prompt_id all null) on the image.
-    A difference is null where either image has no score, or one that is not finite.
+    A difference is null where either image has no score, or one that is not finite. For a scorer of pairs it is the
+    log-odds that image_0 wins.
+
+    Args:
+        pairs: a finished ingest.
+        scores: score datasets by scorer.
+        columns: further columns of the pairs.
 
     Raises:
         LabelError: a score table is empty or has two scores for one image and prompt.
     """
-    frame = pairs.scan("pairs").select(COLUMNS).rename({"label_0": "human"}).collect()
-    for scorer, dataset in scores.items():
-        frame = _with_difference(frame, scorer, dataset)
-    return frame
+    frame = pairs.scan("pairs").select(*COLUMNS, *columns).rename({"label_0": "human"}).collect()
+    sides = _Sides(
+        pl.concat([frame.select(pl.col(f"image_{side}").alias("image_uid"), "prompt_id") for side in (0, 1)])
+    )
+    return frame.with_columns(
+        (
+            _log_odds(frame, scorer, dataset) if dataset.tables(PREFERENCES) else sides.difference(scorer, dataset)
+        ).alias(f"d_{scorer}")
+        for scorer, dataset in scores.items()
+    )
 
 
 def scored(frame: pl.DataFrame, scorers: Sequence[str]) -> tuple[pl.DataFrame, dict[str, int]]:
@@ -41,7 +58,7 @@ def scored(frame: pl.DataFrame, scorers: Sequence[str]) -> tuple[pl.DataFrame, d
 def scale(frame: pl.DataFrame, scorer: str) -> float:
     """Root mean square of a scorer's differences, by which it is standardised: unlike the standard deviation it does
     not change when a pair's images are swapped. 1 when all differences are zero."""
-    values = frame[f"d_{scorer}"].to_numpy()
+    values = frame[f"d_{scorer}"].drop_nulls().to_numpy()
     return float(np.sqrt(np.mean(np.square(values)))) or 1.0 if len(values) else 1.0
 
 
@@ -50,32 +67,73 @@ def standardised(frame: pl.DataFrame, scorer: str) -> pl.Expr:
     return pl.col(f"d_{scorer}") / scale(frame, scorer)
 
 
-def vote_of(annotator: str) -> pl.Expr:
-    """+1 where the annotator prefers image_0, -1 for image_1, 0 where it abstains (equal, tied, or no label); int8."""
+def vote_of(annotator: str, epsilon: float = 0.0) -> pl.Expr:
+    """+1 where the annotator prefers image_0, -1 for image_1, 0 where it abstains; int8.
+
+    It abstains on a tie, where it says nothing, and where a scorer's difference is at most `epsilon` in size.
+    """
     value = pl.col("human") - 0.5 if annotator == "human" else pl.col(f"d_{annotator}")
-    return value.sign().fill_null(0).cast(pl.Int8)
+    close = pl.col(f"d_{annotator}").abs() <= epsilon if epsilon else pl.lit(False)
+    return pl.when(close).then(0).otherwise(value.sign()).fill_null(0).cast(pl.Int8)
 
 
-def _with_difference(frame: pl.DataFrame, scorer: str, dataset: Dataset) -> pl.DataFrame:
-    table = dataset.scan().select("image_uid", "prompt_id", "score").collect()
-    if not len(table):
-        raise LabelError(f"{dataset.uri} holds no scores of {scorer}.", "Run the score stage again for these pairs.")
-    by_prompt = table["prompt_id"].null_count() < len(table)
-    value = pl.when(pl.col("score").is_finite()).then(pl.col("score").cast(pl.Float64))
-    extra = ["prompt_id"] if by_prompt else []
-    table = table.select("image_uid", *extra, value.alias("score"))
-    for side in (0, 1):
-        try:
-            frame = frame.join(
-                table.rename({"image_uid": f"image_{side}", "score": f"_score_{side}"}),
-                on=[f"image_{side}", *extra],
-                how="left",
-                validate="m:1",
-                maintain_order="left",
+@dataclass
+class _Sides:
+    """Images and prompts of both sides of all pairs, and where score tables have them.
+
+    Tables of one score run list the same images in the same order, so what was found for one serves the next: strings
+    are joined once, not once per scorer.
+    """
+
+    sides: pl.DataFrame
+    """image_uid and prompt_id; image_0 of all pairs, then image_1."""
+    found: dict[int, tuple[pl.DataFrame, pl.Series]] = field(default_factory=dict)
+    """Number of key columns -> keys of the last such table, and the row of each side in it (null: none)."""
+
+    def difference(self, scorer: str, dataset: Dataset) -> pl.Series:
+        """Score of image_0 minus that of image_1, float64 [pairs]."""
+        table = dataset.scan().select("image_uid", "prompt_id", "score").collect()
+        if not len(table):
+            raise LabelError(
+                f"{dataset.uri} holds no scores of {scorer}.", "Run the score stage again for these pairs."
             )
+        by_prompt = table["prompt_id"].null_count() < len(table)
+        rows = self._rows(table.select("image_uid", "prompt_id") if by_prompt else table.select("image_uid"), dataset)
+        finite = pl.when(pl.col("score").is_finite()).then(pl.col("score").cast(pl.Float64))
+        score = table.select(finite)["score"].gather(rows)
+        half = len(score) // 2
+        return score.head(half) - score.tail(half)
+
+    def _rows(self, keys: pl.DataFrame, dataset: Dataset) -> pl.Series:
+        last, rows = self.found.get(keys.width, (None, None))
+        if rows is None or last is None or not last.equals(keys):
+            rows = self._joined(keys, dataset)
+            self.found[keys.width] = (keys, rows)
+        return rows
+
+    def _joined(self, keys: pl.DataFrame, dataset: Dataset) -> pl.Series:
+        """Joined by 64-bit hashes, several times faster than by strings, and compared afterwards; where the hashes do
+        not tell keys apart, joined by the strings."""
+        hashed = pl.struct(keys.columns).hash().alias("hash")
+        rows = self.sides.select(hashed).join(
+            keys.select(hashed).with_row_index("row"), on="hash", how="left", maintain_order="left"
+        )["row"]
+        if len(rows) == len(self.sides) and all(
+            (keys[name].gather(rows) == self.sides[name]).all() for name in keys.columns
+        ):
+            return rows
+        try:
+            return self.sides.join(
+                keys.with_row_index("row"), on=keys.columns, how="left", validate="m:1", maintain_order="left"
+            )["row"]
         except pl.exceptions.ComputeError as error:
             raise LabelError(
                 f"{dataset.uri} scores an image twice: {error}.", "Run the score stage again for these pairs."
             ) from error
-    difference = (pl.col("_score_0") - pl.col("_score_1")).alias(f"d_{scorer}")
-    return frame.with_columns(difference).drop("_score_0", "_score_1")
+
+
+def _log_odds(frame: pl.DataFrame, scorer: str, dataset: Dataset) -> pl.Series:
+    table = dataset.scan(PREFERENCES).select("pair_id", "probability")
+    joined = frame.lazy().select("pair_id").join(table, on="pair_id", how="left", maintain_order="left")
+    p = pl.col("probability").cast(pl.Float64).clip(CERTAIN, 1 - CERTAIN)
+    return joined.select((p / (1 - p)).log().alias(scorer)).collect()[scorer]

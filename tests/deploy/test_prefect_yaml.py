@@ -9,6 +9,7 @@ from prefect import Flow
 from prefect.flows import load_flow_from_entrypoint
 
 from deploy.stack import ROOT, WORK_POOL
+from pipeline_lib.labels import recipes
 
 CONFIGURATION: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "prefect.yaml").read_text())
 DEPLOYMENTS: list[dict[str, Any]] = CONFIGURATION["deployments"]
@@ -34,7 +35,9 @@ def test_names_are_unique_and_the_promised_ones_are_there() -> None:
     per_preset = {
         f"{flow}/{preset}" for flow in (*TRAINING, "evaluate", "align") for preset in ("shapes", "sd15", "sdxl")
     }
-    assert stages | per_preset <= set(names)
+    labels = {f"label/{recipe}" for recipe in recipes.names()}
+    assert len(labels) > 10
+    assert stages | per_preset | labels <= set(names)
 
 
 def test_pull_step_does_not_name_the_deploying_machine() -> None:

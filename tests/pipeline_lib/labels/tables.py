@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from pipeline_lib import schemas
 from pipeline_lib.digest import text_id
-from pipeline_lib.labels.recipe import apply, required_scorers, steps_of
+from pipeline_lib.labels.recipe import apply
+from pipeline_lib.labels.recipes import steps_of
 from pipeline_lib.store import Dataset, writer
 
 
@@ -34,7 +35,7 @@ def frame(
 
 def label(table: pl.DataFrame, recipe: Any) -> tuple[pl.DataFrame, dict[str, int]]:
     """(labels with the table's row number as `i`, counts)."""
-    labels, counts = apply(table, steps_of(recipe), required_scorers(recipe))
+    labels, counts = apply(table, steps_of(recipe))
     rows = table.select("pair_id").with_row_index("i")
     return labels.join(rows, on="pair_id", maintain_order="left"), dict(counts)
 

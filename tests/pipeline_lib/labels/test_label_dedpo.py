@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline_lib.errors import LabelError
+from pipeline_lib.labels.calibration import cross_fitted, platt_slope, sigmoid
 from pipeline_lib.labels.chance import keys, share
-from pipeline_lib.labels.dedpo import cross_fitted, platt_slope, sigmoid
 from tests.pipeline_lib.labels.tables import frame, label, random_frame
 
 REVEAL = {"reveal": 0.25, "seed": 7}

@@ -10,9 +10,10 @@ import pytest
 
 from pipeline_lib import schemas
 from pipeline_lib.errors import LabelError, PipelineError, UnknownNameError
-from pipeline_lib.labels.recipe import build_labels, required_scorers, steps_of
-from pipeline_lib.labels.recipes import RECIPES
-from pipeline_lib.labels.steps import Flip, Vote
+from pipeline_lib.labels.flips import Flip
+from pipeline_lib.labels.recipe import build_labels, required_scorers
+from pipeline_lib.labels.recipes import names, steps_of
+from pipeline_lib.labels.votes import Vote
 from pipeline_lib.store import Dataset
 from tests.pipeline_lib.labels.tables import ingested, scores
 
@@ -30,7 +31,7 @@ def test_step_may_be_written_in_several_ways(written: dict[str, Any]) -> None:
 
 
 def test_plain_form_parses_to_the_same_steps() -> None:
-    for recipe in RECIPES.values():
+    for recipe in names():
         steps = steps_of(recipe)
         assert steps_of([step.plain() for step in steps]) == steps
     assert steps_of([{"single": "human"}, {"flip": 1}])[1] == Flip(rate=1.0, seed=0)
@@ -65,10 +66,10 @@ def test_required_scorers(recipe: Any, scorers: list[str]) -> None:
         ([{"dedpo": 3}], r"Step 1 \(dedpo\)"),
         ([{"vote": []}], "no voters"),
         ([{"vote": ["clip", "clip"]}], "named twice"),
-        ([{"vote": ["clip"], "ties": "prior:"}], "ties='prior:'"),
+        ([{"vote": ["clip"], "ties": "prior:"}], "Unknown tie rule 'prior:'"),
         ([{"vote": ["human"], "ties": "margin"}], "needs a scorer"),
-        ([{"vote": ["clip", 3]}], "not a list of names"),
-        ([{"filter": ["tie"]}, {"single": "human"}], "drop='tie' is none of"),
+        ([{"vote": ["clip", 3.5]}], "not a list of names"),
+        ([{"filter": ["tie"]}, {"single": "human"}], "Did you mean 'ties'"),
         ([{"reveal": 0}, {"single": "human"}], "not in"),
         ([{"single": "human"}, {"flip": 1.5}], "rate=1.5"),
         ([{"single": "human"}, {"flip": "0.1"}], "not a number"),
@@ -80,7 +81,7 @@ def test_required_scorers(recipe: Any, scorers: list[str]) -> None:
         ([{"single": "human"}, {"reveal": 0.5}], "after the target is set"),
         ([{"pseudo_label": "human"}, "dedpo"], "their own synthetic annotator"),
         ([{"pseudo_label": "clip", "folds": 1}, "dedpo"], "folds=1"),
-        ([{"pseudo_label": "clip", "calibrate": "isotonc"}, "dedpo"], "calibrate='isotonc'"),
+        ([{"pseudo_label": "clip", "calibrate": "isotonc"}, "dedpo"], "Did you mean 'isotonic'"),
         ([{"aggregate": ["human", "clip"]}], "no score to aggregate"),
     ],
 )
