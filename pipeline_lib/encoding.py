@@ -21,7 +21,7 @@ from PIL import Image
 from pipeline_lib import schemas
 from pipeline_lib.config import BaseModel, EncodeConfig
 from pipeline_lib.digest import text_id
-from pipeline_lib.errors import CheckpointError, SourceError
+from pipeline_lib.errors import CheckpointError, SourceError, UnreadableImageError
 from pipeline_lib.images import decode
 from pipeline_lib.models import FAMILIES
 from pipeline_lib.models.components import encoder_digest, load_text_pipeline, load_vae
@@ -190,10 +190,8 @@ def _square(encoded: bytes, side: int, uid: str) -> tuple[np.ndarray, tuple[int,
     """uint8 [side, side, 3], with (original height, original width, crop top, crop left in the resized image)."""
     try:
         image = decode(encoded)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise SourceError(
-            f"Image {uid} cannot be decoded: {error}.", "Ingest again; it quarantines such rows."
-        ) from error
+    except UnreadableImageError as error:
+        raise SourceError(f"Image {uid}: {error.problem}", "Ingest again; it quarantines such rows.") from error
     width, height = image.size
     scale = side / min(width, height)
     resized = (max(side, round(width * scale)), max(side, round(height * scale)))

@@ -13,16 +13,13 @@ torch is imported where it computes: HPSv2's resize. Processes that only crop st
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline_lib.scoring.resample import resize_crop
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 VERSION = 2
 """Of the recipes below, resample.py and images.py together."""
@@ -56,12 +53,6 @@ class Preprocess(Protocol):
     def pixels(self, image: Image.Image) -> Pixels:
         """float32 (3, size, size), contiguous."""
         ...
-
-    def __call__(self, image: Image.Image) -> Tensor:
-        """`pixels` as a tensor."""
-        import torch
-
-        return torch.from_numpy(self.pixels(image))
 
 
 @dataclass(frozen=True)

@@ -27,60 +27,76 @@ def blocks() -> dict[str, str]:
     return dict(found)
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A copy of what the contract needs, with the walk-through applied."""
-    shutil.copytree(
-        ROOT / "pipeline_lib", tmp_path / "pipeline_lib", ignore=shutil.ignore_patterns("assets", "__pycache__")
-    )
+STRICT = "load_strict(linear, state_dict(read_torch(head), head), head)"
+CARELESS = "linear.load_state_dict(__import__('torch').load(head), strict=False)"
+
+
+def apply(project: Path, path: str, code: str) -> None:
+    """Write a new file, or add a line to the registry."""
+    target = project / path
+    if path == REGISTRY:
+        start, end = target.read_text().rsplit("    },\n", 1)
+        code = f"{start}{code}    }},\n{end}"
+    else:
+        assert not target.exists()
+    target.write_text(code)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what the contract needs with the walk-through applied; and once more, reading its file carelessly."""
+    project = tmp_path_factory.mktemp("project")
+    ignored = shutil.ignore_patterns("assets", "__pycache__")
+    shutil.copytree(ROOT / "pipeline_lib", project / "pipeline_lib", ignore=ignored)
     scoring = "tests/pipeline_lib/scoring"
-    (tmp_path / scoring).mkdir(parents=True)
+    (project / scoring).mkdir(parents=True)
     for name in ("pyproject.toml", *(f"{scoring}/{file}" for file in ("conftest.py", "contract.py"))):
-        shutil.copy(ROOT / name, tmp_path / name)
+        shutil.copy(ROOT / name, project / name)
     for folder in ("tests", "tests/pipeline_lib", scoring):
-        (tmp_path / folder / "__init__.py").touch()
+        (project / folder / "__init__.py").touch()
     for path, code in blocks().items():
-        if path == REGISTRY:
-            registry = (tmp_path / path).read_text()
-            start, end = registry.rsplit("    },\n", 1)
-            code = f"{start}{code}    }},\n{end}"
-        else:
-            assert not (tmp_path / path).exists()
-        (tmp_path / path).write_text(code)
-    return tmp_path
+        apply(project, path, code)
+        other = code.replace("aesthetic_v1", "careless").replace("aesthetic-v1", "careless").replace(STRICT, CARELESS)
+        apply(project, path.replace("aesthetic_v1", "careless"), other.replace("TestAestheticV1", "TestCareless"))
+    return project
 
 
-def run_contract(project: Path, only: str = "") -> dict[str, bool]:
-    """Test name -> passed, of the walk-through's test file in a process of its own; `only` selects as pytest's -k."""
+@pytest.fixture(scope="module")
+def results(project: Path) -> dict[str, dict[str, bool]]:
+    """Test class -> test -> whether it passed, of a pytest in a process of its own."""
     environment = {**os.environ, "PYTHONPATH": str(project), "HF_HUB_OFFLINE": "1"}
-    command = ["-q", "-p", "no:cacheprovider", "--junit-xml=results.xml", "-k", only, "tests/pipeline_lib/scoring"]
+    command = ["-q", "-p", "no:cacheprovider", "--junit-xml=results.xml", "tests/pipeline_lib/scoring"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *command], cwd=project, env=environment, capture_output=True, text=True
     )
     assert (project / "results.xml").exists(), done.stdout + done.stderr
-    cases = ElementTree.parse(project / "results.xml").iter("testcase")
-    return {str(case.get("name")): case.find("failure") is None and case.find("error") is None for case in cases}
+    found: dict[str, dict[str, bool]] = {}
+    for case in ElementTree.parse(project / "results.xml").iter("testcase"):
+        tests = found.setdefault(str(case.get("classname")).rpartition(".")[2], {})
+        tests[str(case.get("name"))] = case.find("failure") is None and case.find("error") is None
+    return found
 
 
-def test_the_walk_through_passes_the_contract(project: Path) -> None:
-    results = run_contract(project)
+def failures(results: dict[str, bool]) -> set[str]:
     assert len(results) >= 20
-    assert all(results.values()), [name for name, passed in results.items() if not passed]
-    files = [str(project / path) for path in blocks()]
-    for check in (["format", "--check"], ["check"]):
-        done = subprocess.run([sys.executable, "-m", "ruff", *check, *files], capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout
+    return {name for name, passed in results.items() if not passed}
 
 
-def test_the_contract_notices_a_scorer_that_reads_carelessly(project: Path) -> None:
-    strict = "load_strict(linear, state_dict(read_torch(head), head), head)"
-    careless = "import torch\n        linear.load_state_dict(torch.load(head), strict=False)"
-    code = (project / SCORER).read_text()
-    assert strict in code
-    (project / SCORER).write_text(code.replace(strict, careless))
-    failed = {name for name, passed in run_contract(project, "refused or named or harmless").items() if not passed}
-    assert failed == {
+def test_the_walk_through_passes_the_contract(results: dict[str, dict[str, bool]]) -> None:
+    assert failures(results["TestAestheticV1"]) == set()
+
+
+def test_the_contract_notices_a_scorer_that_reads_carelessly(results: dict[str, dict[str, bool]]) -> None:
+    assert STRICT in blocks()[SCORER]
+    assert failures(results["TestCareless"]) == {
         "test_missing_unexpected_renamed_and_misshapen_keys_are_named",
         "test_damaged_weights_are_refused",
         "test_a_file_of_other_things_is_refused",
     }
+
+
+def test_the_walk_through_is_in_the_projects_style(project: Path) -> None:
+    files = [str(project / path) for path in blocks()]
+    for check in (["format", "--check"], ["check"]):
+        done = subprocess.run([sys.executable, "-m", "ruff", *check, *files], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
