@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import time
+from itertools import islice
+from queue import SimpleQueue
+
 from prefect import flow
+from prefect.futures import PrefectFuture
 
 from flows.ingest import ingest
+from pipeline_lib.config import require
 from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
+from pipeline_lib.scoring import resident
+from pipeline_lib.store import Shard
 from tasks.outcome import Outcome
-from tasks.score import score as score_task
+from tasks.progress import reporter
+from tasks.runners import RunnerName, a_gpu_for_each_task, task_runner
+from tasks.score import finish_scores, plan_scores, score_shard
 from tasks.settings import store_url
 
 
@@ -20,6 +30,9 @@ def score(
     limit: int | None = None,
     scorers: list[str] | None = None,
     weights: str | None = None,
+    runner: RunnerName = "thread",
+    address: str | None = None,
+    max_workers: int | None = None,
     pairs: str | None = None,
     store: str | None = None,
 ) -> dict[str, Outcome]:
@@ -32,9 +45,50 @@ def score(
         limit: At most this many source rows, when `pairs` is empty.
         scorers: Reward models to run: clip, pickscore, hpsv2, aesthetic, imagereward.
         weights: Where checkpoints come from: "hub", or a directory laid out like the hub.
+        runner: thread scores in this process; ray on the workers of a Ray cluster, a GPU each where there are GPUs.
+        address: Ray cluster: host:port or auto on one of its nodes, ray://host:10001 from outside; empty starts one
+            on this machine.
+        max_workers: Shards of images scored at a time; empty for one per GPU (thread), or all that the cluster has
+            room for (ray).
         pairs: URI of an ingest dataset; empty runs ingest.
         store: Dataset store; empty for the machine's default.
     """
+    require(max_workers is None or max_workers > 0, f"max_workers is {max_workers}.", "Give at least 1, or nothing.")
     chosen = find_preset(preset)
+    where = task_runner(runner, address)
     pairs = pairs or ingest(preset, source, split, limit, store=store).uri
-    return score_task(store_url(store), pairs, scorers or list(chosen.scorers), weights or chosen.weights)
+    names, mirror = scorers or list(chosen.scorers), weights or chosen.weights
+    return score_shards.with_options(task_runner=where)(store_url(store), names, pairs, mirror, runner, max_workers)
+
+
+@flow(name="score-shards")
+def score_shards(
+    store: str, scorers: list[str], pairs: str, weights: str, runner: RunnerName, max_workers: int | None
+) -> dict[str, Outcome]:
+    """The part of `score` that its task runner executes: a flow of its own, because a flow has one task runner."""
+    started = time.time()
+    shards: dict[str, list[Shard]] = {name: [] for name in scorers}
+    finished: SimpleQueue[PrefectFuture[dict[str, list[Shard]]]] = SimpleQueue()
+    with a_gpu_for_each_task(runner):
+        work, missing, total = plan_scores.submit(store, scorers, pairs, weights).result()
+
+        def submit(index: int) -> None:
+            score_shard.submit(missing, pairs, weights, index).add_done_callback(finished.put)
+
+        if missing:
+            report = reporter("score", "shards")
+            waiting = iter(range(total))
+            try:
+                for index in islice(
+                    waiting, max_workers or (len(resident.devices()) if runner == "thread" else total)
+                ):
+                    submit(index)
+                for done in range(1, total + 1):
+                    for name, written in finished.get().result().items():
+                        shards[name] += written
+                    report(done, total)
+                    for index in islice(waiting, 1):
+                        submit(index)
+            finally:
+                resident.release()
+    return finish_scores(work, shards, started)

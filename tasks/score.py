@@ -1,21 +1,55 @@
-"""Score stage: every unique image by every reward model."""
+"""Score stage: every unique image by every reward model, one task run per shard of images."""
 
 from __future__ import annotations
 
+import os
+import socket
 import time
+from collections.abc import Mapping, Sequence
 
 from prefect import task
+from prefect.logging import get_run_logger
+from prefect.logging.handlers import APILogHandler
 
 from pipeline_lib import scoring
-from pipeline_lib.store import open_dataset
+from pipeline_lib.scoring import resident
+from pipeline_lib.scoring.stage import Work
+from pipeline_lib.store import Shard, open_dataset
 from tasks.outcome import Outcome, finish
-from tasks.progress import reporter
 from tasks.settings import IO_TASK
 
 
-@task(name="score", **IO_TASK)
-def score(store: str, pairs: str, scorers: list[str], weights: str) -> dict[str, Outcome]:
-    """Score in one pass over the images with all `scorers` that lack a dataset; one outcome per scorer."""
-    started = time.time()
-    datasets = scoring.score(store, scorers, open_dataset(pairs), weights, reporter("score", "shards"))
-    return {name: finish(f"score-{name}", dataset, started) for name, dataset in datasets.items()}
+@task(name="score-plan", **IO_TASK)
+def plan_scores(store: str, scorers: list[str], pairs: str, weights: str) -> tuple[list[Work], list[Work], int]:
+    """The scorers' datasets, those of them that are unfinished, and the number of image shards.
+
+    It runs where the shards will be scored: the precision, and with it the dataset, depends on the device.
+    """
+    ingested = open_dataset(pairs)
+    work = scoring.open_work(store, scorers, ingested, weights)
+    missing = [item for item in work if item.writer.finished() is None]
+    return work, missing, len(ingested.tables("images"))
+
+
+@task(name="score-shard", task_run_name="score-shard-{index}", **IO_TASK)
+def score_shard(work: list[Work], pairs: str, weights: str, index: int) -> dict[str, list[Shard]]:
+    """Score one shard of images; scorer -> files written, or found where an earlier run has left them."""
+    started = time.monotonic()
+    with resident.device_slot() as device:
+        loaded = resident.resident_scorers(work, weights, device)
+        written = scoring.score_shard(work, loaded, open_dataset(pairs), index)
+    where = f"{socket.gethostname()}, process {os.getpid()}, {device}"
+    get_run_logger().info("shard %d: %.1f s on %s", index, time.monotonic() - started, where)
+    # A Ray worker is ended together with its cluster, and what it has not sent by then is lost.
+    APILogHandler().flush()
+    return written
+
+
+@task(name="score-finish", **IO_TASK)
+def finish_scores(work: list[Work], shards: Mapping[str, Sequence[Shard]], started: float) -> dict[str, Outcome]:
+    """Commit the datasets that are not there yet; one outcome per scorer."""
+    outcomes = {}
+    for item in work:
+        dataset = item.writer.finished() or item.writer.commit(shards[item.scorer])
+        outcomes[item.scorer] = finish(f"score-{item.scorer}", dataset, started)
+    return outcomes

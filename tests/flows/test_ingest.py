@@ -122,7 +122,10 @@ def test_run_that_finds_itself_overtaken_takes_the_others_dataset(tmp_path: Path
 
 def test_deployment_of_pickapic_reads_the_pinned_mirror() -> None:
     text = (Path(__file__).resolve().parents[2] / "deploy" / "prefect.yaml").read_text()
-    (deployment,) = [d for d in yaml.safe_load(text)["deployments"] if d["name"] == "pickapic-v2"]
+    deployments = yaml.safe_load(text)["deployments"]
+    (deployment,) = [
+        d for d in deployments if d["entrypoint"] == "flows/ingest.py:ingest" and d["name"] == "pickapic-v2"
+    ]
     assert deployment["parameters"]["source"] == PICKAPIC_V2
 
 
