@@ -1,0 +1,87 @@
+"""Resident scorers: one load per set and device, one set per device, the least busy device first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline_lib.errors import ConfigError
+from pipeline_lib.scoring import engine, open_work, resident
+from pipeline_lib.scoring.base import Scorer
+from pipeline_lib.scoring.stage import Work
+from tests.pipeline_lib.scoring.test_stage import ingest
+
+
+@pytest.fixture
+def work(tmp_path: Path, mirror: Path) -> list[Work]:
+    return open_work(str(tmp_path), ["clip", "aesthetic"], ingest(tmp_path), str(mirror), "cpu")
+
+
+@pytest.fixture(autouse=True)
+def loads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, ...]]]:
+    """Every load: the scorers' names and the device."""
+    seen: list[tuple[str, ...]] = []
+    original = engine.load_scorers
+
+    def load(names: list[str], mirror: str, device: str) -> list[Scorer]:
+        time.sleep(0.05)
+        seen.append((*names, device))
+        return original(names, mirror, "cpu")
+
+    monkeypatch.setattr(engine, "load_scorers", load)
+    yield seen
+    resident.release()
+
+
+def test_threads_share_one_load(work: list[Work], mirror: Path, loads: list[Any]) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        sets = list(pool.map(lambda _: resident.resident_scorers(work, str(mirror), "cpu"), range(16)))
+    assert loads == [("clip", "aesthetic", "cpu")]
+    assert all(scorers is sets[0] for scorers in sets)
+
+
+def test_another_set_takes_the_place_of_the_last(work: list[Work], mirror: Path, loads: list[Any]) -> None:
+    first = resident.resident_scorers(work, str(mirror), "cpu")
+    assert [s.name for s in resident.resident_scorers(work[:1], str(mirror), "cpu")] == ["clip"]
+    assert [scorers for _, scorers in resident._resident.values()] != [first]
+    assert len(resident._resident) == 1
+    assert resident.resident_scorers(work, str(mirror), "cpu") is not first
+    assert len(loads) == 3
+    resident.release()
+    assert not resident._resident
+
+
+def test_other_weights_than_the_runs_are_refused(work: list[Work], mirror: Path, loads: list[Any]) -> None:
+    clip, aesthetic = work
+    other = replace(aesthetic, identity={**aesthetic.identity, "weights": "0" * 16})
+    with pytest.raises(ConfigError, match=r"not those of the run: aesthetic\.") as caught:
+        resident.resident_scorers([clip, other], str(mirror), "cpu")
+    assert "same weights" in caught.value.remedy
+    assert not loads and not resident._resident
+
+
+def test_a_thread_takes_the_device_with_the_fewest_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resident, "devices", lambda: ["cuda:0", "cuda:1"])
+    with resident.device_slot() as first, resident.device_slot() as second:
+        assert (first, second) == ("cuda:0", "cuda:1")
+        with resident.device_slot() as third:
+            assert third == "cuda:0"
+    with pytest.raises(KeyError), resident.device_slot() as alone:
+        assert alone == "cuda:0"
+        raise KeyError
+    with resident.device_slot() as again:
+        assert again == "cuda:0", "a device is free again after an error"
+
+
+def test_devices_are_the_visible_gpus_or_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    for count, expected in ((0, ["cpu"]), (2, ["cuda:0", "cuda:1"])):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda count=count: count)
+        assert resident.devices() == expected
