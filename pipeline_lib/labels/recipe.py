@@ -11,6 +11,7 @@ from pipeline_lib import schemas
 from pipeline_lib.errors import LabelError
 from pipeline_lib.labels.parse import at_step, check_scorers
 from pipeline_lib.labels.recipes import Recipe, steps_of
+from pipeline_lib.labels.report import write_report
 from pipeline_lib.labels.steps import Step
 from pipeline_lib.labels.table import pair_table, scored
 from pipeline_lib.store import Dataset, writer
@@ -49,7 +50,8 @@ def build_labels(
     scores: Mapping[str, Dataset],
     progress: Progress | None = None,
 ) -> Dataset:
-    """The label dataset of a recipe (schema LABELS plus int8 `vote_<voter>`), in the order of the pairs.
+    """The label dataset of a recipe (schema LABELS plus int8 `vote_<voter>`), in the order of the pairs, with its
+    report (`report.html`, `report.json`).
 
     Counts in the manifest: `pairs` read; `dropped:<n>.<step>:<reason>` for each step (n = 0: a scorer the recipe needs
     gave one of the pair's images no finite score); `kept`, and of those `human`, `flipped` and `tied`; for DeDPO
@@ -72,8 +74,10 @@ def build_labels(
     if done := w.finished():
         return done
     columns = dict.fromkeys(column for step in steps for column in step.columns())
-    labels, counts = apply(pair_table(pairs, used, list(columns)), steps, progress)
-    shards = []
+    frame = pair_table(pairs, used, list(columns)).with_row_index("row")
+    labels, counts = apply(frame, steps, progress)
+    frame, labels = frame[labels["row"]], labels.drop("row")
+    shards = write_report(w, steps, counts, pairs, frame, labels)
     for i, start in enumerate(range(0, len(labels), SHARD_ROWS)):
         path = f"part-{i:05d}.parquet"
         part = labels.slice(start, SHARD_ROWS).to_arrow()
@@ -84,7 +88,7 @@ def build_labels(
 def apply(
     frame: pl.DataFrame, steps: Sequence[Step], progress: Progress | None = None
 ) -> tuple[pl.DataFrame, Counter[str]]:
-    """(label columns, counts) of steps over a table of `table.pair_table`.
+    """(label columns, counts) of steps over a table of `table.pair_table`; a column `row` of it stays.
 
     Raises:
         LabelError: nothing is left after a step, or a step cannot work on these pairs.
@@ -127,5 +131,6 @@ def apply(
     )
     if any(step.name == "dedpo" for step in steps):
         counts.update(n_l=counts["human"], n_u=counts["kept"] - counts["human"])
-    extra = [name for name in frame.columns if name.startswith("vote_") and name != "vote_sum"]
-    return frame.select(*schemas.LABELS.names, *extra), counts
+    votes = [name for name in frame.columns if name.startswith("vote_") and name != "vote_sum"]
+    row = [name for name in frame.columns if name == "row"]
+    return frame.select(*schemas.LABELS.names, *votes, *row), counts

@@ -6,10 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pipeline_lib.config import IngestConfig
 from pipeline_lib.registry import Registry
 from pipeline_lib.sources.files import Source, SourceFile
+
+if TYPE_CHECKING:
+    import polars as pl
 
 Opener = Callable[[IngestConfig], Source]
 
@@ -23,7 +27,10 @@ SOURCES: Registry[Opener] = Registry(
     },
 )
 
-__all__ = ["SOURCES", "Source", "SourceFile", "open_source"]
+TRUTHS: Registry[Callable[[], pl.DataFrame]] = Registry("truth", {"shapes": "pipeline_lib.sources.builtin:truth"})
+"""Schemes of sources that know how good their images are -> table of image_uid, prompt_id, utility (float32)."""
+
+__all__ = ["SOURCES", "Source", "SourceFile", "known_truth", "open_source"]
 
 
 def open_source(config: IngestConfig) -> Source:
@@ -34,5 +41,14 @@ def open_source(config: IngestConfig) -> Source:
         HubError: the hub cannot be reached, or the repository or revision does not exist.
         UnknownNameError: a URL scheme without an opener.
     """
-    scheme = config.source.partition("://")[0] if "://" in config.source else "file"
-    return SOURCES.get(scheme)(config)
+    return SOURCES.get(_scheme(config.source))(config)
+
+
+def known_truth(url: str) -> pl.DataFrame | None:
+    """How good every image of a source truly is for its prompt, where the source knows: a table of `TRUTHS`."""
+    scheme = _scheme(url)
+    return TRUTHS.get(scheme)() if scheme in TRUTHS.targets else None
+
+
+def _scheme(url: str) -> str:
+    return url.partition("://")[0] if "://" in url else "file"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import polars as pl
+
 from pipeline_lib.config import IngestConfig
 from pipeline_lib.digest import file_sha256
 from pipeline_lib.errors import SourceError
@@ -24,3 +26,18 @@ def open_builtin(config: IngestConfig) -> Source:
         for path in sorted(root.rglob("*.parquet"))
     ]
     return split_source(URL, config.split, files)
+
+
+def truth() -> pl.DataFrame:
+    """image_uid, prompt_id and true utility of every image of the built-in pairs."""
+    from pipeline_lib.ingest import normalise_prompt, prompt_id
+    from pipeline_lib.shapes import assets_dir
+
+    table = pl.read_parquet(assets_dir() / "truth.parquet", columns=["image_uid", "prompt", "true_utility"])
+    prompts = table["prompt"].unique(maintain_order=True)
+    ids = [prompt_id(normalise_prompt(prompt)) for prompt in prompts]
+    return table.select(
+        "image_uid",
+        pl.col("prompt").replace_strict(prompts, ids).alias("prompt_id"),
+        pl.col("true_utility").alias("utility"),
+    )

@@ -18,7 +18,7 @@ from pipeline_lib.models.aligned import LORA_WEIGHTS, UNET, write_base
 from pipeline_lib.models.components import load_unet
 
 DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-_ADAPTER = "default"
+ADAPTER = "default"
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def build_policy(base: BaseModel, config: TrainConfig) -> Policy:
             if parameter.ndim > 1:  # norms and biases stay in fp32: autocast does not convert them everywhere
                 parameter.data = parameter.data.to(DTYPES[config.mixed_precision])
         torch.manual_seed(config.seed)
-        unet.add_adapter(_lora_config(base, config), adapter_name=_ADAPTER)
+        unet.add_adapter(_lora_config(base, config), adapter_name=ADAPTER)
     if config.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
     trainable = {name: parameter for name, parameter in unet.named_parameters() if parameter.requires_grad}
@@ -72,7 +72,7 @@ def save_policy(policy: Policy, base: BaseModel, config: TrainConfig, out: Path)
 
 def _save_lora(policy: Policy, base: BaseModel, config: TrainConfig, out: Path) -> None:
     weights: dict[str, Tensor] = {
-        f"unet.{name.replace(f'.{_ADAPTER}.', '.')}": parameter.detach().cpu().contiguous()
+        f"unet.{name.replace(f'.{ADAPTER}.', '.')}": parameter.detach().cpu().contiguous()
         for name, parameter in policy.trainable.items()
     }
     settings = {"r": config.lora_rank, "lora_alpha": config.lora_alpha, "target_modules": _targets(base)}

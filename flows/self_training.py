@@ -1,0 +1,46 @@
+"""`self-training`: what trained models prefer, as scores that label recipes read."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from flows.encode import encode
+from flows.ingest import ingest
+from pipeline_lib.presets import PresetName
+from pipeline_lib.training.implicit import JudgeConfig
+from tasks.label import self_training as self_training_task
+from tasks.outcome import Outcome
+from tasks.settings import store_url
+
+
+@flow(name="self-training")
+def self_training(
+    models: list[str],
+    preset: PresetName = "shapes",
+    timesteps: int = 8,
+    seed: int = 0,
+    source: str | None = None,
+    split: str | None = None,
+    limit: int | None = None,
+    pairs: str | None = None,
+    encoded: str | None = None,
+    store: str | None = None,
+) -> Outcome:
+    """Judge pairs by the implicit preference of trained models; give the result to `label` as a score.
+
+    Args:
+        models: URIs of model datasets: one, trained on revealed labels, or one for each fold held out.
+        preset: Settings to start from; empty fields below take its values.
+        timesteps: Timesteps the preference is averaged over.
+        seed: Seed of the noise, which is fixed for each pair and timestep.
+        source: Source of pairs, when `pairs` is empty.
+        split: Split to read, when `pairs` is empty.
+        limit: At most this many source rows, when `pairs` is empty.
+        pairs: URI of an ingest dataset; empty runs ingest.
+        encoded: URI of an encode dataset of the pairs; empty runs encode.
+        store: Dataset store; empty for the machine's default.
+    """
+    config = JudgeConfig(timesteps=timesteps, seed=seed)
+    pairs = pairs or ingest(preset, source, split, limit, store=store).uri
+    encoded = encoded or encode(preset, pairs=pairs, store=store).uri
+    return self_training_task(store_url(store), models, encoded, pairs, config)

@@ -1,0 +1,236 @@
+"""Self-training: what a trained model prefers, as a score dataset that label recipes read (DeDPO, arXiv 2602.06195).
+
+The implicit probability that image 0 wins is sigmoid(z), z = 0.5 * beta * ell_01 as in losses.py, averaged over fixed
+timesteps. Noise is fixed too, one tensor per pair and timestep for both images, and latents are the posterior means:
+the same model and pairs give the same bytes.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from pipeline_lib.config import BaseModel, TrainConfig, require
+from pipeline_lib.errors import CheckpointError, LabelError
+from pipeline_lib.labels.steps import SELF_TRAINING
+from pipeline_lib.labels.table import PREFERENCES
+from pipeline_lib.models import FAMILIES
+from pipeline_lib.models.aligned import LORA_WEIGHTS, UNET, read_base
+from pipeline_lib.models.components import load_schedule, unet_from
+from pipeline_lib.schemas import PREFERENCES as SCHEMA
+from pipeline_lib.store import Dataset, Shard, open_dataset, writer
+from pipeline_lib.training import reference
+from pipeline_lib.training.batches import generator
+from pipeline_lib.training.losses import pixel_error, preference
+from pipeline_lib.training.policy import ADAPTER, Policy, build_policy
+from pipeline_lib.training.reference import Weights
+from pipeline_lib.training.tables import Tables, open_tables
+
+STAGE = f"scores-{SELF_TRAINING}"
+VERSION = 1
+SHARD_ROWS = 4096
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeConfig:
+    """How pairs are judged. `timesteps` are spread evenly over the schedule; `batch_size` is in pairs."""
+
+    timesteps: int = 8
+    seed: int = 0
+    batch_size: int = 32
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Trained models over one base: values for the trainable parameters of one policy.
+
+    Attributes:
+        base: the base's values, None for adapters off.
+        trained: each model's values.
+        betas: the beta each was trained with.
+    """
+
+    model: BaseModel
+    policy: Policy
+    base: Weights | None
+    trained: Sequence[Weights]
+    betas: Sequence[float]
+
+
+def judge_pairs(
+    store: str,
+    models: Sequence[Dataset],
+    encoded: Dataset,
+    pairs: Dataset,
+    config: JudgeConfig | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
+    """A score dataset of SELF_TRAINING: table "preferences" (schemas.PREFERENCES), in the order of the pairs.
+
+    A model judges the pairs whose human label it was not trained on, so no label corrects itself: one model trained on
+    the revealed labels judges the others; several, each trained with one fold held out (step `split`), together judge
+    all. Where several may judge a pair, it gets their mean.
+
+    Args:
+        store: root of the dataset store.
+        models: datasets of the stage "model", trained from one base; their label datasets lie in the same store as
+            they do.
+        encoded: the encode stage's dataset of `pairs` by that base.
+        pairs: a finished ingest.
+        progress: called with (pairs done, pairs in all).
+
+    Raises:
+        ConfigError, CheckpointError: no model, a bad setting, models of several bases, or one that cannot be loaded.
+        LabelError: no pair is left to judge, or one was not encoded.
+    """
+    config = config or JudgeConfig()
+    require(len(models) > 0, "There is no model to judge with.", "Give one or more datasets of the stage model.")
+    require(config.timesteps > 0, f"timesteps is {config.timesteps}.", "Judge at 1 timestep or more.")
+    require(config.batch_size > 0, f"batch_size is {config.batch_size}.", "Give 1 or more.")
+    question = {"scorer": SELF_TRAINING, **asdict(config)}
+    w = writer(store, STAGE, VERSION, question, [*models, encoded, pairs])
+    if done := w.finished():
+        return done
+    frame = pairs.scan("pairs").select("pair_id", "prompt_id", "image_0", "image_1").collect()
+    allowed = np.stack([~frame["pair_id"].is_in(seen_pairs(model).implode()).to_numpy() for model in models])
+    judged = np.array(allowed.any(axis=0))
+    asked, allowed = frame.filter(judged), allowed[:, judged]
+    if asked.is_empty():
+        raise LabelError(
+            f"Every one of the {len(frame)} pairs has a human label that the models were trained on.",
+            "Train on revealed labels only (step reveal), or hold folds out (step split).",
+        )
+    judges: Judges | None = None
+    shards: list[Shard] = []
+    with tempfile.TemporaryDirectory() as cache:
+        for i, start in enumerate(range(0, len(asked), SHARD_ROWS)):
+            path = f"{PREFERENCES}/part-{i:05d}.parquet"
+            part = asked.slice(start, SHARD_ROWS)
+            shard = w.existing(path)
+            if shard is None:
+                judges = judges or load_judges(models)
+                may = allowed[:, start : start + len(part)]
+                tables = open_tables(encoded, _unlabelled(part), Path(cache))
+                probability = implicit_probability(judges, tables, config).mean(axis=0, where=may)
+                table = part.select("pair_id").with_columns(pl.Series("probability", probability, pl.Float32))
+                shard = w.write_table(path, table.to_arrow().cast(SCHEMA), {"judged": len(part)})
+            shards.append(shard)
+            if progress:
+                progress(start + len(part), len(asked))
+    return w.commit(shards, {"pairs": len(frame), "seen": len(frame) - len(asked)})
+
+
+def seen_pairs(model: Dataset) -> pl.Series:
+    """The ids of the pairs whose human label a model was trained on; raises DatasetUnfinishedError."""
+    root = model.uri.removesuffix(f"/{model.path()}")
+    labels = next(source["uri"] for source in model.inputs if source["uri"].startswith("labels/"))
+    known = open_dataset(f"{root}/{labels}").scan().filter(pl.col("human").is_not_null())
+    return known.select("pair_id").collect()["pair_id"]
+
+
+def load_judges(models: Sequence[Dataset]) -> Judges:
+    """Trained models, on the CPU or the first GPU.
+
+    Raises:
+        ConfigError: they have several bases or shapes.
+        CheckpointError: files of another model.
+    """
+    folders = [model.local("model") for model in models]
+    bases = [read_base(folder) for folder in folders]
+    configs = [_train_config(model) for model in models]
+    require(
+        len({(base.family, base.repo, c.adapter, c.lora_rank) for base, c in zip(bases, configs, strict=True)}) == 1,
+        "The models have several bases or adapters.",
+        "Judge with models of one training recipe, each with a fold held out.",
+    )
+    policy = build_policy(bases[0], configs[0])
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    policy.unet.to(device)
+    base = reference.initial_reference(policy)
+    trained = [_weights(policy, folder, device) for folder in folders]
+    return Judges(bases[0], policy, base, trained, [config.beta for config in configs])
+
+
+@torch.no_grad()
+def implicit_probability(judges: Judges, tables: Tables, config: JudgeConfig) -> np.ndarray:
+    """Mean over timesteps of sigmoid(z) by every model for every pair of `tables`, float64 [models, pairs]."""
+    family = FAMILIES.get(judges.model.family)
+    device = next(iter(judges.policy.trainable.values())).device
+    schedule = load_schedule(judges.model).to(device)
+    steps = ((np.arange(config.timesteps) + 0.5) * schedule.timesteps / config.timesteps).astype(np.int64)
+    out = np.zeros((len(judges.trained), len(tables)))
+    for start in range(0, len(tables), config.batch_size):
+        rows = np.arange(start, min(start + config.batch_size, len(tables)))
+        moments = tables.moments[tables.images[rows].T.reshape(-1), 0].astype(np.float32)
+        clean = _tensor(moments * np.float32(tables.scaling_factor), device)
+        text = _tensor(tables.embeddings[tables.prompts[rows]].astype(np.float32), device).repeat(2, 1, 1)
+        pooled: Tensor | None = None
+        if tables.pooled is not None:
+            pooled = _tensor(tables.pooled[tables.prompts[rows]].astype(np.float32), device).repeat(2, 1)
+        conditioning = family.conditioning(text, pooled, tables.resolution)
+        for place, step in enumerate(steps.tolist()):
+            noise = [_noise(config.seed, int(tables.keys[row]), place, clean.shape[1:]) for row in rows]
+            timesteps = torch.full((2 * len(rows),), step, device=device)
+            noisy, target = schedule.noisy_and_target(
+                clean, _tensor(np.stack(noise), device).repeat(2, 1, 1, 1), timesteps
+            )
+            base, *trained = (
+                pixel_error(reference.predict(judges.policy, weights, (noisy, timesteps), conditioning), target).view(
+                    2, -1
+                )
+                for weights in (judges.base, *judges.trained)
+            )
+            for k, (errors, beta) in enumerate(zip(trained, judges.betas, strict=True)):
+                z = 0.5 * beta * preference(errors, base).double()
+                out[k, rows] += torch.sigmoid(z).cpu().numpy() / len(steps)
+    return out
+
+
+def _train_config(model: Dataset) -> TrainConfig:
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in model.config["train"].items()}
+    return replace(TrainConfig(**values), gradient_checkpointing=False, mixed_precision="no")
+
+
+def _weights(policy: Policy, folder: Path, device: torch.device) -> Weights:
+    """A trained model's values for the policy's trainable parameters; raises CheckpointError."""
+    if policy.lora:
+        found = {name.removeprefix("unet."): value for name, value in load_file(folder / LORA_WEIGHTS).items()}
+        names = {name: name.replace(f".{ADAPTER}.", ".") for name in policy.trainable}
+    else:
+        found = unet_from(folder / UNET, torch.float32).state_dict()
+        names = {name: name for name in policy.trainable}
+    for name, parameter in policy.trainable.items():
+        value = found.get(names[name])
+        if value is None or value.shape != parameter.shape:
+            raise CheckpointError(f"{folder} has no weights that fit {name}.", "Train the model again.")
+    return {name: found[names[name]].float().to(device) for name in policy.trainable}
+
+
+def _noise(seed: int, key: int, place: int, shape: Any) -> np.ndarray:
+    return generator(seed, key, place).standard_normal(tuple(shape), np.float32)
+
+
+def _unlabelled(frame: pl.DataFrame) -> pl.DataFrame:
+    """Pairs with the label columns that tables carry, none of which judging reads."""
+    return frame.with_columns(
+        pl.lit(0.5).alias("target"),
+        pl.lit(False).alias("is_human"),
+        pl.lit(None, pl.Float32).alias("human"),
+        pl.lit(None, pl.Float32).alias("g_hat"),
+        pl.lit(1.0).alias("weight"),
+    )
+
+
+def _tensor(array: np.ndarray, device: torch.device) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array)).to(device)

@@ -1,0 +1,176 @@
+"""Self-training: a model trained on revealed labels judges the other pairs, and a recipe reads that."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+
+from pipeline_lib.config import EncodeConfig, TrainConfig
+from pipeline_lib.encoding import encode
+from pipeline_lib.errors import ConfigError, LabelError
+from pipeline_lib.ingest import ingest
+from pipeline_lib.labels.recipe import build_labels
+from pipeline_lib.models.components import folder, load_schedule
+from pipeline_lib.presets import preset
+from pipeline_lib.store import Dataset
+from pipeline_lib.training import job
+from pipeline_lib.training.batches import generator
+from pipeline_lib.training.implicit import JudgeConfig, judge_pairs, seen_pairs
+from pipeline_lib.training.spec import TrainSpec
+from pipeline_lib.training.tables import open_tables
+from pipeline_lib.training.trainer import train
+
+SHAPES = preset("shapes")
+DECIDED = {"filter": ["ties", "unlabelled"]}
+HALF = [DECIDED, {"reveal": 0.5, "seed": 1}]
+TRAIN = TrainConfig(
+    method="diffusion-dpo", adapter="full", beta=500.0, steps=4, batch_size=8, learning_rate=1e-4, lora_rank=2
+)
+JUDGE = JudgeConfig(timesteps=2, seed=5, batch_size=16)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def pairs(store: str) -> Dataset:
+    return ingest(store, replace(SHAPES.ingest, limit=60))
+
+
+@pytest.fixture(scope="module")
+def encoded(store: str, pairs: Dataset) -> Dataset:
+    return encode(store, SHAPES.base, EncodeConfig(resolution=32, batch_size=64), pairs)
+
+
+def trained(
+    store: str, pairs: Dataset, encoded: Dataset, recipe: list[object], config: TrainConfig = TRAIN
+) -> Dataset:
+    """What the train stage leaves, without its process."""
+    labels = build_labels(store, recipe, pairs, {})
+    w = job.model_writer(store, SHAPES.base, config, encoded, labels)
+    run_dir = Path(store, "scratch", w.key)
+    train(TrainSpec(model=SHAPES.base, train=config, encoded=encoded.uri, labels=labels.uri, run_dir=str(run_dir)))
+    return w.commit(w.write_folder("model", run_dir / "model"))
+
+
+@pytest.fixture(scope="module")
+def model(store: str, pairs: Dataset, encoded: Dataset) -> Dataset:
+    """Trained on the revealed half."""
+    return trained(store, pairs, encoded, [*HALF, {"filter": "unlabelled"}, {"single": "human"}])
+
+
+@pytest.fixture(scope="module")
+def judged(store: str, model: Dataset, encoded: Dataset, pairs: Dataset) -> Dataset:
+    return judge_pairs(store, [model], encoded, pairs, JUDGE)
+
+
+def test_only_pairs_are_judged_whose_label_the_model_has_not_seen(
+    pairs: Dataset, model: Dataset, judged: Dataset
+) -> None:
+    found = judged.scan("preferences").collect()
+    seen = set(seen_pairs(model))
+    everything = pairs.scan("pairs").select("pair_id").collect()["pair_id"].to_list()
+    assert seen and found["pair_id"].to_list() == [pair for pair in everything if pair not in seen]
+    assert judged.counts == {"judged": len(found), "pairs": len(everything), "seen": len(seen)}
+    assert found["probability"].is_between(0, 1).all() and found["probability"].n_unique() > len(found) / 2
+
+
+def test_probability_is_the_mean_sigmoid_written_out(
+    tmp_path: Path, model: Dataset, judged: Dataset, encoded: Dataset, pairs: Dataset
+) -> None:
+    """One pair, with diffusers' UNets of base and trained model and errors by hand."""
+    found = judged.scan("preferences").collect()
+    pair_id, probability = found.row(3)
+    labels = pairs.scan("pairs").filter(pl.col("pair_id") == pair_id).collect()
+    frame = labels.select("pair_id", "prompt_id", "image_0", "image_1").with_columns(
+        target=pl.lit(1.0), is_human=pl.lit(True), human=pl.lit(1.0), g_hat=pl.lit(0.5), weight=pl.lit(1.0)
+    )
+    tables = open_tables(encoded, frame, tmp_path)
+    base = UNet2DConditionModel.from_pretrained(folder(SHAPES.base, ["unet"]) / "unet").eval()
+    policy = UNet2DConditionModel.from_pretrained(model.local("model/unet")).eval()
+    schedule = load_schedule(SHAPES.base)
+    clean = torch.from_numpy(tables.moments[tables.images[0], 0].astype(np.float32)) * tables.scaling_factor
+    text = torch.from_numpy(tables.embeddings[tables.prompts[[0]]].astype(np.float32))
+    total = 0.0
+    for place, step in enumerate((250, 750)):
+        noise = torch.from_numpy(generator(5, int(tables.keys[0]), place).standard_normal(clean.shape[1:], np.float32))
+        alpha = schedule.alphas_cumprod[step]
+        wanted = alpha.sqrt() * noise - (1 - alpha).sqrt() * clean if schedule.prediction_type != "epsilon" else noise
+        errors = []
+        for unet in (policy, base):
+            with torch.no_grad():
+                noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
+                predicted = [unet(noisy[[k]], step, text)[0][0] for k in (0, 1)]
+            target = [wanted if wanted.ndim == 3 else wanted[k] for k in (0, 1)]
+            errors.append([((target[k] - predicted[k]) ** 2).mean().item() for k in (0, 1)])
+        (p0, p1), (r0, r1) = errors
+        z = -0.5 * 500.0 * ((p0 - p1) - (r0 - r1))
+        total += 1 / (1 + np.exp(-z))
+    assert probability == pytest.approx(total / 2, abs=2e-4)
+    assert abs(probability - 0.5) > 1e-3
+
+
+def test_mix_reads_it_and_dedpo_refuses_a_model_that_saw_the_labels(
+    store: str, pairs: Dataset, judged: Dataset
+) -> None:
+    scores = {"self-training": judged}
+    labels = build_labels(store, [*HALF, {"pseudo_label": "self-training"}, "mix"], pairs, scores)
+    table = labels.scan().collect()
+    rest = table.filter(~pl.col("is_human"))
+    found = dict(judged.scan("preferences").collect().iter_rows())
+    assert [found[pair] for pair in rest["pair_id"]] == pytest.approx(rest["g_hat"].to_list(), abs=1e-6)
+    assert ((rest["g_hat"] > 0.5) == (rest["target"] == 1)).all()
+    assert table.filter("is_human")["g_hat"].null_count() == table["is_human"].sum() > 0
+    with pytest.raises(LabelError, match=r"(?s)Step 4 \(dedpo\).*have no g_hat.*step split"):
+        build_labels(store, [*HALF, {"pseudo_label": "self-training"}, "dedpo"], pairs, scores)
+
+
+def test_a_model_per_fold_judges_every_pair_by_models_that_have_not_seen_it(
+    store: str, pairs: Dataset, encoded: Dataset
+) -> None:
+    """Cross-fitted self-training, by LoRA, end to end: reveal, split, train twice, judge, dedpo."""
+    adapter = replace(TRAIN, adapter="lora", steps=2)
+    models = [
+        trained(
+            store,
+            pairs,
+            encoded,
+            [*HALF, {"filter": "unlabelled"}, {"split": k, "folds": 2}, {"single": "human"}],
+            adapter,
+        )
+        for k in (0, 1)
+    ]
+    both = judge_pairs(store, models, encoded, pairs, JUDGE)
+    assert both.counts["seen"] == 0
+    alone = [judge_pairs(store, [m], encoded, pairs, JUDGE).scan("preferences").collect() for m in models]
+    by_model = [dict(table.iter_rows()) for table in alone]
+    for pair, probability in both.scan("preferences").collect().iter_rows():
+        allowed = [found[pair] for found in by_model if pair in found]
+        assert probability == pytest.approx(np.mean(allowed), abs=1e-6)
+    assert not set(seen_pairs(models[0])) & set(seen_pairs(models[1]))
+    labels = build_labels(store, [*HALF, {"pseudo_label": "self-training"}, "dedpo"], pairs, {"self-training": both})
+    assert labels.scan().select(pl.col("g_hat").null_count()).collect().item() == 0
+    assert labels.counts["n_l"] + labels.counts["n_u"] == labels.counts["kept"]
+
+
+def test_same_question_same_bytes(
+    tmp_path: Path, model: Dataset, judged: Dataset, encoded: Dataset, pairs: Dataset
+) -> None:
+    assert judge_pairs(str(tmp_path), [model], encoded, pairs, JUDGE).digest == judged.digest
+    other = judge_pairs(str(tmp_path), [model], encoded, pairs, replace(JUDGE, seed=6))
+    assert other.uri != judged.uri and other.digest != judged.digest
+
+
+def test_nothing_to_judge_is_an_error(store: str, pairs: Dataset, encoded: Dataset, model: Dataset) -> None:
+    with pytest.raises(ConfigError, match="no model"):
+        judge_pairs(store, [], encoded, pairs)
+    with pytest.raises(ConfigError, match="timesteps is 0"):
+        judge_pairs(store, [model], encoded, pairs, JudgeConfig(timesteps=0))
