@@ -8,8 +8,8 @@ from flows.encode import encode
 from flows.ingest import ingest
 from pipeline_lib.presets import PresetName
 from pipeline_lib.training.implicit import JudgeConfig
-from tasks.label import self_training as self_training_task
 from tasks.outcome import Outcome
+from tasks.self_training import self_training as self_training_task
 from tasks.settings import store_url
 
 

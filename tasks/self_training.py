@@ -1,0 +1,23 @@
+"""Self-training: a trained model as a further scorer of pairs."""
+
+from __future__ import annotations
+
+import time
+
+from prefect import task
+
+from pipeline_lib.store import open_dataset
+from pipeline_lib.training.implicit import JudgeConfig, judge_pairs
+from tasks.outcome import Outcome, finish
+from tasks.progress import reporter
+from tasks.settings import IO_TASK
+
+
+@task(name="self-training", **IO_TASK)
+def self_training(store: str, models: list[str], encoded: str, pairs: str, config: JudgeConfig) -> Outcome:
+    """Judge pairs by trained models; the result is the score dataset of "self-training" that recipes read."""
+    started = time.time()
+    opened = [open_dataset(uri) for uri in models]
+    progress = reporter("self-training", "pairs")
+    dataset = judge_pairs(store, opened, open_dataset(encoded), open_dataset(pairs), config, progress)
+    return finish("self-training", dataset, started)
