@@ -6,6 +6,7 @@ from prefect import flow
 
 from flows.encode import encode
 from flows.ingest import ingest
+from pipeline_lib.config import require
 from pipeline_lib.presets import PresetName
 from pipeline_lib.training.implicit import JudgeConfig
 from tasks.outcome import Outcome
@@ -15,7 +16,7 @@ from tasks.settings import store_url
 
 @flow(name="self-training")
 def self_training(
-    models: list[str],
+    models: list[str] | None = None,
     preset: PresetName = "shapes",
     timesteps: int = 8,
     seed: int = 0,
@@ -40,7 +41,8 @@ def self_training(
         encoded: URI of an encode dataset of the pairs; empty runs encode.
         store: Dataset store; empty for the machine's default.
     """
+    require(bool(models), "There is no model to judge with.", "Give URIs of datasets of the stage model in `models`.")
     config = JudgeConfig(timesteps=timesteps, seed=seed)
     pairs = pairs or ingest(preset, source, split, limit, store=store).uri
     encoded = encoded or encode(preset, pairs=pairs, store=store).uri
-    return self_training_task(store_url(store), models, encoded, pairs, config)
+    return self_training_task(store_url(store), models or [], encoded, pairs, config)
