@@ -165,7 +165,7 @@ def score_batch(
             elif len(pairs) == 0:
                 values = seen.new_zeros(0, dtype=torch.float32)
             else:
-                values = _score_pairs(scorer, seen, text[scorer.name], images, rows)
+                values = score_pairs(scorer, seen, text[scorer.name], images, rows)
             results[scorer.name] = values.float()
     return results
 
@@ -177,7 +177,7 @@ def _see(tower: ImageTower, pixels: Tensor) -> Tensor:
     return run(tower.encode, lambda part: (pixels[part],), len(pixels))
 
 
-def _score_pairs(scorer: Scorer, seen: Tensor, prompts: Tensor, images: Tensor, rows: Tensor) -> Tensor:
+def score_pairs(scorer: Scorer, seen: Tensor, prompts: Tensor, images: Tensor, rows: Tensor) -> Tensor:
     """Pairs in batches of their own: features are repeated per pair, and ImageReward runs a transformer on them."""
     from pipeline_lib.scoring.batching import run
 
