@@ -1,6 +1,6 @@
 """Speed of the scoring engine beside the official loops: five scorers, the same weights, the same pairs.
 
-    python -m tests.bench.score [--images 60] [--repeats 3] [--pixels DIR]
+    python -m tests.bench.score [--images 50] [--repeats 3] [--pixels DIR]
 
 On a CPU with the published architectures reduced (widths by 8, depths by 4, images and tokens as they are), which
 keeps the scorers' shares of the work; one torch thread on either side. `ratio`: time of the official loops
@@ -295,7 +295,7 @@ def compare(architecture: str, images: int, repeats: int, pixels: Path, device: 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--images", type=int, default=60)
+    parser.add_argument("--images", type=int, default=50)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--pixels", type=Path, default=PHOTOS, help="folder of Pick-a-Pic Parquet files with pictures")
     parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
