@@ -15,6 +15,7 @@ from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
 from pipeline_lib.scoring import resident
 from pipeline_lib.store import Shard
+from tasks.agreement import agreement
 from tasks.outcome import Outcome
 from tasks.progress import reporter
 from tasks.runners import RunnerName, a_gpu_for_each_task, task_runner
@@ -36,7 +37,7 @@ def score(
     pairs: str | None = None,
     store: str | None = None,
 ) -> dict[str, Outcome]:
-    """Score images with reward models; each scorer's table is a dataset of its own.
+    """Score images with reward models; each scorer's table is a dataset of its own. Several scorers are then compared.
 
     Args:
         preset: Settings to start from; empty fields below take its values.
@@ -58,7 +59,11 @@ def score(
     where = task_runner(runner, address)
     pairs = pairs or ingest(preset, source, split, limit, store=store).uri
     names, mirror = scorers or list(chosen.scorers), weights or chosen.weights
-    return score_shards.with_options(task_runner=where)(store_url(store), names, pairs, mirror, runner, max_workers)
+    root = store_url(store)
+    outcomes = score_shards.with_options(task_runner=where)(root, names, pairs, mirror, runner, max_workers)
+    if len(outcomes) > 1:
+        agreement(root, pairs, {name: outcome.uri for name, outcome in outcomes.items()})
+    return outcomes
 
 
 @flow(name="score-shards")

@@ -14,6 +14,7 @@ from prefect.testing.utilities import prefect_test_harness
 
 from flows.agreement import agreement
 from flows.import_scores import import_scores
+from flows.score import score
 from pipeline_lib.store import open_dataset
 from tests.pipeline_lib.source_files import row, write_source
 
@@ -61,3 +62,16 @@ def test_imported_scores_are_compared(tmp_path: Path) -> None:
     assert (other["accuracy"], other["pairs"], other["missing"]) == ("0.0%", 4, 0)
     assert f"file://{done.uri}/report.html" in artifact("agreement-report").data
     assert agreement(source=source, scores=scores, store=store).status == "skipped"
+
+
+def test_the_score_flow_ends_with_a_comparison(tmp_path: Path) -> None:
+    store = str(tmp_path)
+    outcomes = score(scorers=["clip", "aesthetic"], limit=30, store=store)
+    page = artifact("agreement-report").data
+    (done,) = (tmp_path / "agreement").iterdir()
+    assert f"file://{done}/report.html" in page
+    dataset = open_dataset(str(done))
+    assert {source["digest"] for source in dataset.inputs} >= {outcome.digest for outcome in outcomes.values()}
+    assert {"clip_l14_openai", "aesthetic"} <= set(dataset.scan().collect().columns)
+    score(scorers=["clip"], limit=30, store=store)
+    assert len(list((tmp_path / "agreement").iterdir())) == 1, "a scorer alone has nobody to be compared with"
