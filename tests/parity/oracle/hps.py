@@ -1,0 +1,49 @@
+"""HPSv2, versions 2.1 and 2.0: the hpsv2 package.
+
+The package first loads LAION's ViT-H/14 and then replaces all of it by HPSv2's weights; the file that it asks the hub
+for is HPSv2's checkpoint under LAION's name. Patched: torchvision's resize, to be called with antialias=False, because
+without the argument it does what the versions of HPSv2's time did not.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import hpsv2
+import numpy as np
+import torch
+from hpsv2 import img_score
+from hpsv2.src.open_clip import factory, transform
+from PIL import Image
+from weights import fill, publish
+
+VERSIONS = {"hpsv2": "v2.1", "hpsv2.0": "v2.0"}
+FILES = {"hpsv2": "HPS_v2.1_compressed.pt", "hpsv2.0": "HPS_v2_compressed.pt"}
+
+
+def write(model: str, mirror: Path) -> None:
+    with torch.device("meta"):
+        shapes = factory.CLIP(**factory.get_model_config("ViT-H-14")).state_dict()
+    state = {name: tensor.half() for name, tensor in fill(shapes, seed=21 if model == "hpsv2" else 20).items()}
+    path = publish(mirror, "xswu/HPSv2") / FILES[model]
+    torch.save({"state_dict": state}, path)
+    laion = publish(mirror, "cache/laion", "laion/CLIP-ViT-H-14-laion2B-s32B-b79K")
+    (laion / "open_clip_pytorch_model.bin").symlink_to(path)
+
+
+def score(model: str, mirror: Path, cases: list[dict[str, str]]) -> dict[str, Any]:
+    """As the package runs with this torchvision ("-antialias"), and as with the torchvision of its time."""
+    resize, result = transform.F.resize, {}
+    for name, chosen in ((model, partial(resize, antialias=False)), (f"{model}-antialias", resize)):
+        with mock.patch.object(transform.F, "resize", chosen):
+            scores = []
+            for prompt, same in groupby(cases, lambda case: case["prompt"]):
+                scores += hpsv2.score([case["image"] for case in same], prompt, hps_version=VERSIONS[model])
+            prepare = img_score.model_dict["preprocess_val"]
+            pixels = np.stack([prepare(Image.open(case["image"])).numpy() for case in cases])
+        result |= {f"{name}/scores": np.array(scores), f"{name}/pixels": pixels}
+    return result
