@@ -20,7 +20,7 @@ STAMP := .venv/.setup-$(subst $(comma),-,$(EXTRAS))
 # One thread per process: oversubscribed cores cost small models a factor of ten and more.
 TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1
 
-.PHONY: help setup demo up down status logs deploy check format test test-slow clean
+.PHONY: help setup demo up down status logs deploy check format test test-slow parity clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -71,6 +71,9 @@ test: setup check  ## checks, then the tests (no network)
 
 test-slow: setup  ## the tests that take minutes
 	$(TEST_ENV) $(PY) -m pytest -q -m slow
+
+parity: setup  ## the reward models beside the official packages, at full size (minutes; builds an environment the first time)
+	@$(PY) -m tests.parity
 
 clean: setup  ## stop the stack and remove .state
 	@$(PY) -m deploy.stack down

@@ -3,8 +3,8 @@
     python -m tests.parity [scorer ...]
 
 Full architectures, random weights, fp32 on CPU. For each checkpoint the oracle (tests/parity/oracle, in an environment
-of its own) writes the files as their authors publish them and scores with the authors' code; then our process loads the
-same files by the production path. One checkpoint at a time is on disk and in memory (up to 4 GB and 9 GB).
+of its own) writes the files as their authors publish them and scores with the authors' code; then our process loads
+the same files by the production path. One checkpoint at a time is on disk and in memory (up to 4 GB and 9 GB).
 """
 
 from __future__ import annotations

@@ -26,8 +26,6 @@ SIZES = [
     (100, 80),
     (227, 224),
     (224, 227),
-    (1023, 767),
-    (512, 512),
 ]
 UNUSUAL = {
     2: "Un café à Zürich,  naïve   STYLE: it's the 1920s' best!! (8k, f/1.4) #art @home 50% off… «déjà vu»",

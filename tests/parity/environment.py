@@ -38,8 +38,10 @@ def environment() -> Path:
         shutil.rmtree(FOLDER, ignore_errors=True)
         venv.create(FOLDER, with_pip=True)
         pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, *_lines("torch", "setuptools", "wheel")], check=True)
-        subprocess.run([*pip, "--no-deps", "--no-build-isolation", "--requirement", REQUIREMENTS], check=True)
+        subprocess.run([*pip, *_lines("torch")], check=True)
+        pip.append("--no-deps")
+        subprocess.run([*pip, *_lines("setuptools", "wheel")], check=True)
+        subprocess.run([*pip, "--no-build-isolation", "--requirement", REQUIREMENTS], check=True)
         _mend(next(FOLDER.glob("lib/python*/site-packages")))
         stamp.write_text(recipe)
     return python

@@ -36,9 +36,12 @@ def write(model: str, mirror: Path) -> None:
 
 
 def score(model: str, mirror: Path, cases: list[dict[str, str]]) -> dict[str, Any]:
-    """As the package runs with this torchvision ("-antialias"), and as with the torchvision of its time."""
+    """Without antialiasing, and, for version 2.1, as the package runs with this torchvision ("hpsv2-antialias")."""
     resize, result = transform.F.resize, {}
-    for name, chosen in ((model, partial(resize, antialias=False)), (f"{model}-antialias", resize)):
+    variants = {model: partial(resize, antialias=False)}
+    if model == "hpsv2":
+        variants["hpsv2-antialias"] = resize
+    for name, chosen in variants.items():
         with mock.patch.object(transform.F, "resize", chosen):
             scores = []
             for prompt, same in groupby(cases, lambda case: case["prompt"]):

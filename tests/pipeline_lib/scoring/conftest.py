@@ -55,7 +55,8 @@ def write_clip_tokenizer(folder: Path) -> None:
     CLIPTokenizer(vocab={token: i for i, token in enumerate(tokens)}, merges=[]).save_pretrained(folder)
 
 
-def write_clip(folder: Path, seed: int, activation: str) -> None:
+def write_clip(folder: Path, seed: int, activation: str, width: int = 24) -> None:
+    """A CLIPModel whose embeddings have `width` features."""
     from transformers import CLIPConfig, CLIPModel
 
     shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -67,9 +68,9 @@ def write_clip(folder: Path, seed: int, activation: str) -> None:
             "image_size": SIDE,
             "patch_size": 8,
             "hidden_act": activation,
-            "projection_dim": 24,
+            "projection_dim": width,
         },
-        projection_dim=24,
+        projection_dim=width,
     )
     torch.manual_seed(seed)
     model = CLIPModel(config)

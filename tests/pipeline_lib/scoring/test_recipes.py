@@ -11,14 +11,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
-from pipeline_lib.scoring.aesthetic import FILE, read_head
+from pipeline_lib.scoring.aesthetic import FILE, REPO, read_head
 from pipeline_lib.scoring.base import Scorer
-from pipeline_lib.scoring.engine import score_images
+from pipeline_lib.scoring.clip import L14
+from pipeline_lib.scoring.engine import load_scorers, score_images
 from pipeline_lib.scoring.heads import linear_head
 from pipeline_lib.scoring.preprocess import CLIP_MEAN, CLIP_STD
-from tests.pipeline_lib.scoring.conftest import HPS_CONFIG, MED, head_state
+from tests.pipeline_lib.scoring.conftest import HPS_CONFIG, MED, head_state, picture, write_clip, write_processor
 
 DATA = Path(os.environ.get("PREFERENCE_DATA", Path(__file__).resolve().parents[4] / "shared/data"))
 REWARD_MEAN, REWARD_STD = 0.16717362830052426, 1.0333394966054072
@@ -209,11 +211,24 @@ def test_the_real_folded_head_is_the_layered_one() -> None:
 @pytest.mark.parametrize(
     ("name", "published"), [("fantasy", 7.067), ("aivazovsky", 6.782), ("gloomcore", 5.183), ("cloudcore", 5.392)]
 )
-def test_real_aesthetic_head(name: str, published: float) -> None:
+def test_the_scorer_gives_real_embeddings_their_published_scores(name: str, published: float, tmp_path: Path) -> None:
+    """The production path with the real head, behind a small CLIP that sees the real embedding in every image."""
     folder = DATA / "aesthetic"
     if not folder.is_dir():
         pytest.skip(f"no real aesthetic head at {folder} (set PREFERENCE_DATA)")
-    weight, bias = read_head(folder / FILE)
-    embedding = torch.load(folder / f"{name}.pt", weights_only=True).float()
-    unit = embedding / embedding.norm(dim=-1, keepdim=True)
-    assert (unit @ weight + bias).item() == pytest.approx(published, abs=1e-3)
+    embedding = torch.load(folder / f"{name}.pt", weights_only=True).float()[0]
+    assert embedding.norm().item() != pytest.approx(1, abs=1e-3)  # so the scorer has to normalise
+    clip, head = tmp_path / L14[0], tmp_path / REPO / FILE
+    write_clip(clip, 1, "quick_gelu", width=len(embedding))
+    write_processor(clip)
+    weights = load_file(clip / "model.safetensors")
+    weights["vision_model.post_layernorm.weight"].zero_()
+    weights["vision_model.post_layernorm.bias"] = torch.eye(32)[0]
+    weights["visual_projection.weight"] = torch.zeros(len(embedding), 32)
+    weights["visual_projection.weight"][:, 0] = embedding
+    save_file(weights, clip / "model.safetensors", metadata={"format": "pt"})
+    head.parent.mkdir(parents=True)
+    head.symlink_to((folder / FILE).resolve())
+    scorers = load_scorers(["aesthetic"], str(tmp_path), "cpu")
+    scores = score_images(scorers, [picture(64, 48, 0), picture(33, 90, 1)], ["", "a"])["aesthetic"]
+    np.testing.assert_allclose(scores, published, rtol=0, atol=1e-3)
