@@ -55,7 +55,8 @@ class Result:
     """What a comparison found.
 
     Attributes:
-        images: how many.
+        images: how many of which the pixels were compared.
+        asked: how many were scored.
         pixels: largest difference of the tensors that the models see.
         scores: largest difference of a score relative to the original's.
         low, high: range of the original's scores.
@@ -63,6 +64,7 @@ class Result:
 
     row: Row
     images: int
+    asked: int
     pixels: float
     scores: float
     low: float
@@ -101,8 +103,7 @@ def compare(scorers: Sequence[str] = (), work: Path | None = None) -> list[Resul
 def _compare(checkpoint: str, rows: Sequence[Row], python: Path, folder: Path) -> list[Result]:
     """Everything that is compared on one checkpoint."""
     start = time.monotonic()
-    write_cases(folder / "cases")
-    mirror, cases = folder / "mirror", folder / "cases/cases.json"
+    mirror, cases = folder / "mirror", write_cases(folder / "cases")
     mirror.mkdir()
     names = [row.scorer for row in rows]
     _run([python, "tests/parity/oracle", checkpoint, mirror, cases, folder / "oracle.npz"], mirror)
@@ -127,7 +128,7 @@ def _run(command: Sequence[str | Path], mirror: Path) -> None:
 
 
 def result(row: Row, ours: Mapping[str, np.ndarray], original: Mapping[str, np.ndarray]) -> Result:
-    """Compare the arrays "<scorer>/pixels" (n, 3, h, w) and "<scorer>/scores" (n,) of the two sides."""
+    """Compare the arrays "<scorer>/pixels" (images, 3, h, w) and "<scorer>/scores" (asked,) of the two sides."""
     (own_pixels, own_scores), (pixels, scores) = (
         (side[f"{row.scorer}/pixels"], side[f"{row.scorer}/scores"]) for side in (ours, original)
     )
@@ -137,6 +138,7 @@ def result(row: Row, ours: Mapping[str, np.ndarray], original: Mapping[str, np.n
         )
     return Result(
         row,
+        len(pixels),
         len(scores),
         float(np.abs(own_pixels - pixels).max()),
         float((np.abs(own_scores - scores) / np.abs(scores)).max()),
@@ -147,15 +149,16 @@ def result(row: Row, ours: Mapping[str, np.ndarray], original: Mapping[str, np.n
 
 def table(results: Sequence[Result]) -> str:
     """One line per comparison, in columns."""
-    head = ("scorer", "model", "beside", "images", "scores", "pixels differ", "scores differ", "verdict")
+    head = ("scorer", "model", "beside", "images", "pixels differ", "scored", "range", "scores differ", "verdict")
     lines = [
         (
             result.row.scorer,
             result.row.model,
             result.row.original,
             str(result.images),
-            f"{result.low:.3f} … {result.high:.3f}",
             f"{result.pixels:.1e}",
+            str(result.asked),
+            f"{result.low:.3f} … {result.high:.3f}",
             f"{result.scores:.1e}",
             "agrees" if result.agrees else "DIFFERS",
         )

@@ -2,7 +2,7 @@
 
     python -m tests.parity.ours <mirror> <cases.json> <result.npz> <scorer> ...
 
-Writes "<scorer>/pixels" (n, 3, 224, 224) and "<scorer>/scores" (n,).
+Writes "<scorer>/pixels" (images, 3, 224, 224) and "<scorer>/scores" (asked,).
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ from pipeline_lib.scoring import load_scorers, score_images
 def main() -> None:
     mirror, file, result, *names = sys.argv[1:]
     cases = json.loads(Path(file).read_text())
-    images = [decode(Path(case["image"]).read_bytes()) for case in cases]
+    images = {path: decode(Path(path).read_bytes()) for path in cases["images"]}
     scorers = load_scorers(names, mirror, "cpu")
-    scores = score_images(scorers, images, [case["prompt"] for case in cases])
+    asked = cases["asked"]
+    scores = score_images(scorers, [images[case["image"]] for case in asked], [case["prompt"] for case in asked])
     arrays = {f"{name}/scores": values for name, values in scores.items()}
     for scorer in scorers:
-        arrays[f"{scorer.name}/pixels"] = np.stack([scorer.tower.preprocess.pixels(image) for image in images])
+        arrays[f"{scorer.name}/pixels"] = np.stack(
+            [scorer.tower.preprocess.pixels(image) for image in images.values()]
+        )
     np.savez(result, **arrays)
 
 

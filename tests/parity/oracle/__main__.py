@@ -2,7 +2,7 @@
 
     <oracle python> tests/parity/oracle <checkpoint> <mirror> <cases.json> <result.npz>
 
-Writes "<scorer>/pixels" (n, 3, 224, 224) and "<scorer>/scores" (n,) for every scorer that has this checkpoint.
+Writes "<scorer>/pixels" (images, 3, 224, 224) and "<scorer>/scores" (asked,) for every scorer with this checkpoint.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def main() -> None:
 
     module = importlib.import_module(MODULES[model])
     module.write(model, Path(mirror))
-    np.savez(result, **module.score(model, Path(mirror), json.loads(Path(cases).read_text())))
+    content = json.loads(Path(cases).read_text())
+    np.savez(result, **module.score(model, Path(mirror), content["images"], content["asked"]))
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def write(model: str, mirror: Path) -> None:
     (laion / "open_clip_pytorch_model.bin").symlink_to(path)
 
 
-def score(model: str, mirror: Path, cases: list[dict[str, str]]) -> dict[str, Any]:
+def score(model: str, mirror: Path, images: list[str], asked: list[dict[str, str]]) -> dict[str, Any]:
     """Without antialiasing, and, for version 2.1, as the package runs with this torchvision ("hpsv2-antialias")."""
     resize, result = transform.F.resize, {}
     variants = {model: partial(resize, antialias=False)}
@@ -44,9 +44,9 @@ def score(model: str, mirror: Path, cases: list[dict[str, str]]) -> dict[str, An
     for name, chosen in variants.items():
         with mock.patch.object(transform.F, "resize", chosen):
             scores = []
-            for prompt, same in groupby(cases, lambda case: case["prompt"]):
+            for prompt, same in groupby(asked, lambda case: case["prompt"]):
                 scores += hpsv2.score([case["image"] for case in same], prompt, hps_version=VERSIONS[model])
             prepare = img_score.model_dict["preprocess_val"]
-            pixels = np.stack([prepare(Image.open(case["image"])).numpy() for case in cases])
+            pixels = np.stack([prepare(Image.open(path)).numpy() for path in images])
         result |= {f"{name}/scores": np.array(scores), f"{name}/pixels": pixels}
     return result

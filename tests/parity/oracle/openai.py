@@ -60,7 +60,7 @@ def modules(state: dict[str, torch.Tensor]) -> nn.Module:
     return root
 
 
-def score(model: str, mirror: Path, cases: list[dict[str, str]]) -> dict[str, Any]:
+def score(model: str, mirror: Path, images: list[str], asked: list[dict[str, str]]) -> dict[str, Any]:
     originals, result = mirror / "originals", {}
     with (originals / "ViT-L-14.pt").open("rb") as file:
         checksum = hashlib.file_digest(file, "sha256").hexdigest()
@@ -68,7 +68,7 @@ def score(model: str, mirror: Path, cases: list[dict[str, str]]) -> dict[str, An
         for name, published in (("clip", "CLIP"), ("aesthetic", "Aesthetic")):
             original = ImageReward.load_score(published, device="cpu", download_root=str(originals))
             with torch.no_grad():
-                scores = [original.score(case["prompt"], case["image"]) for case in cases]
-            pixels = np.stack([original.preprocess(Image.open(case["image"])).numpy() for case in cases])
+                scores = [original.score(case["prompt"], case["image"]) for case in asked]
+            pixels = np.stack([original.preprocess(Image.open(path)).numpy() for path in images])
             result |= {f"{name}/scores": np.array(scores), f"{name}/pixels": pixels}
     return result

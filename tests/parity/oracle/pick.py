@@ -31,15 +31,15 @@ def write(model: str, mirror: Path) -> None:
 
 
 @torch.no_grad()
-def score(model: str, mirror: Path, cases: list[dict[str, str]]) -> dict[str, Any]:
+def score(model: str, mirror: Path, images: list[str], asked: list[dict[str, str]]) -> dict[str, Any]:
     """exp(logit_scale) times the cosine; prompts padded and cut to 77 tokens."""
     processor, original = AutoProcessor.from_pretrained(PROCESSOR), AutoModel.from_pretrained(MODEL).eval()
-    scores, pixels = [], []
-    for case in cases:
+    scores = []
+    for case in asked:
         image = processor(images=Image.open(case["image"]), return_tensors="pt")
         text = processor(text=case["prompt"], padding=True, truncation=True, max_length=77, return_tensors="pt")
         seen, read = original.get_image_features(**image), original.get_text_features(**text)
         cosine = (seen / seen.norm(dim=-1, keepdim=True)) @ (read / read.norm(dim=-1, keepdim=True)).T
         scores.append((original.logit_scale.exp() * cosine).item())
-        pixels.append(image["pixel_values"][0].numpy())
-    return {f"{model}/scores": np.array(scores), f"{model}/pixels": np.stack(pixels)}
+    pixels = processor(images=[Image.open(path) for path in images], return_tensors="np")["pixel_values"]
+    return {f"{model}/scores": np.array(scores), f"{model}/pixels": pixels}

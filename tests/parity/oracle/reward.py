@@ -45,9 +45,9 @@ def write(model: str, mirror: Path) -> None:
     torch.save(fill(Model(med_config=str(config)).state_dict(), seed=1), folder / "ImageReward.pt")
 
 
-def score(model: str, mirror: Path, cases: list[dict[str, str]]) -> dict[str, Any]:
+def score(model: str, mirror: Path, images: list[str], asked: list[dict[str, str]]) -> dict[str, Any]:
     original = ImageReward.load("ImageReward-v1.0", device="cpu", download_root=str(mirror / "THUDM/ImageReward"))
     with torch.no_grad():
-        scores = [original.score(case["prompt"], case["image"]) for case in cases]
-    pixels = np.stack([original.preprocess(Image.open(case["image"])).numpy() for case in cases])
+        scores = [original.score(case["prompt"], case["image"]) for case in asked]
+    pixels = np.stack([original.preprocess(Image.open(path)).numpy() for path in images])
     return {f"{model}/scores": np.array(scores), f"{model}/pixels": pixels}
