@@ -83,10 +83,9 @@ def score_shards(
         if missing:
             report = reporter("score", "shards")
             waiting = iter(range(total))
+            room = len(resident.devices()) if runner == "thread" else total  # Ray keeps its own queue
             try:
-                for index in islice(
-                    waiting, max_workers or (len(resident.devices()) if runner == "thread" else total)
-                ):
+                for index in islice(waiting, max_workers or room):
                     submit(index)
                 for done in range(1, total + 1):
                     for name, written in finished.get().result().items():

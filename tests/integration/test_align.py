@@ -102,9 +102,15 @@ def test_an_unreachable_hub_fails_with_one_clear_error(deployments: Deployments)
     assert len(message) < 1500
 
 
-def test_wrong_parameters_are_refused_at_creation(deployments: Deployments) -> None:
+@pytest.mark.parametrize(
+    ("deployment", "wrong", "choice"),
+    [("align/shapes", 'method="balnced"', "balanced"), ("score/shapes", 'runner="rays"', "thread")],
+)
+def test_wrong_parameters_are_refused_at_creation(
+    deployments: Deployments, deployment: str, wrong: str, choice: str
+) -> None:
     result = subprocess.run(
-        [sys.executable, "-m", "prefect", "deployment", "run", "align/shapes", "--param", 'method="balnced"'],
+        [sys.executable, "-m", "prefect", "deployment", "run", deployment, "--param", wrong],
         env=dict(deployments.env) | {"COLUMNS": "500"},
         cwd=ROOT,
         capture_output=True,
@@ -113,7 +119,7 @@ def test_wrong_parameters_are_refused_at_creation(deployments: Deployments) -> N
     )
     assert result.returncode != 0
     said = result.stdout + result.stderr
-    assert "method" in said and "balanced" in said, said
+    assert wrong.partition("=")[0] in said and choice in said, said
 
 
 def test_real_pairs_are_ingested_scored_and_labelled(deployments: Deployments) -> None:
