@@ -13,6 +13,7 @@ Item = TypeVar("Item")
 Ready = TypeVar("Ready")
 
 DEPTH = 2
+FIRST = 4
 
 
 def ahead(
@@ -63,3 +64,15 @@ def chunks(items: Iterable[Item], size: Callable[[], int]) -> Iterator[list[Item
     iterator = iter(items)
     while chunk := list(islice(iterator, size())):
         yield chunk
+
+
+def growing(size: Callable[[], int]) -> Callable[[], int]:
+    """Sizes that double from FIRST up to `size()`: the consumer waits for the first list, and should not wait long."""
+    last = 0
+
+    def grow() -> int:
+        nonlocal last
+        last = min(max(2 * last, FIRST), size())
+        return last
+
+    return grow

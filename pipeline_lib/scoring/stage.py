@@ -24,7 +24,7 @@ from pipeline_lib.schemas import QUARANTINE, SCORES
 from pipeline_lib.scoring import decode_worker, engine
 from pipeline_lib.scoring.base import ImageTower, Scorer
 from pipeline_lib.scoring.decode import shared_workers, workers_for
-from pipeline_lib.scoring.prefetch import ahead
+from pipeline_lib.scoring.prefetch import ahead, growing
 from pipeline_lib.scoring.prompts import features
 from pipeline_lib.scoring.questions import questions
 from pipeline_lib.store import Dataset, DatasetWriter, Shard, writer
@@ -173,7 +173,8 @@ def _score_images(
     assert isinstance(sizes, pl.DataFrame)
     pixels = int(sizes.select((pl.col("width") * pl.col("height")).sum()).item())
     prepare, threads = _preparation(towers, workers_for(pixels, decode_workers))
-    batches = ahead(_images(ingested, shard), prepare, lambda: engine.rows_at_once(scorers), threads)
+    at_once = growing(lambda: engine.rows_at_once(scorers))
+    batches = ahead(_images(ingested, shard), prepare, at_once, threads)
     with closing(batches):  # from here on images are decoded, while prompts are encoded
         asked = questions(ingested)
         wanted = asked.of(sizes.select("image_uid"))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline_lib.scoring.prefetch import DEPTH, ahead
+from pipeline_lib.scoring.prefetch import DEPTH, FIRST, ahead, growing
 
 
 def test_order_and_sizes_that_change() -> None:
@@ -55,3 +55,13 @@ def test_errors_come_where_their_result_would_have_come() -> None:
     assert next(batches) == ["0"]
     with pytest.raises(OSError, match="gone"):
         next(batches)
+
+
+def test_lists_grow_to_the_size_that_holds_at_the_time() -> None:
+    at_once = 16
+    size = growing(lambda: at_once)
+    assert [size() for _ in range(4)] == [FIRST, 2 * FIRST, 16, 16]
+    at_once = 40
+    assert [size(), size()] == [32, 40]
+    at_once = 3
+    assert size() == 3
