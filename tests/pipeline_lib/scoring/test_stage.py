@@ -184,7 +184,7 @@ def test_broken_images_and_non_finite_scores_are_quarantined(
 
     def poisoned(scorers: list[Scorer], *rest: Any) -> dict[str, torch.Tensor]:
         values = {name: value.clone() for name, value in original(scorers, *rest).items()}
-        values["clip"][0], values["aesthetic"][1] = np.nan, np.inf
+        values["clip"][0], values["aesthetic"][-1] = np.nan, np.inf
         return values
 
     monkeypatch.setattr(engine, "score_batch", poisoned)
