@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
 from pipeline_lib import schemas
-from pipeline_lib.store import Dataset, writer
+from pipeline_lib.store import Dataset, open_dataset, writer
 
 SCORERS = ("clip", "pickscore", "hpsv2", "aesthetic", "imagereward")
 ROUND = 7
@@ -84,6 +85,12 @@ def make_world(store: str, count: int, seed: int = 0) -> World:
         )
         scores[name] = _scores(store, name, of_image, [count, seed])
     return World(pairs, scores)
+
+
+def open_world(store: Path) -> World:
+    """The world that `make_world` left in a store."""
+    found = {path.parent.parent.name: open_dataset(str(path.parent)) for path in store.glob("*/*/manifest.json")}
+    return World(found["ingest"], {name: found[f"scores-{name}"] for name in SCORERS})
 
 
 def _scores(store: str, name: str, table: pl.DataFrame, question: list[int]) -> Dataset:

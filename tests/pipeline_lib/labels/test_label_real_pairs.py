@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline_lib.config import IngestConfig
-from pipeline_lib.ingest import ingest, normalise_prompt
+from pipeline_lib.ingest import ingest
 from pipeline_lib.labels.recipe import build_labels, required_scorers
-from tests.pipeline_lib.labels.tables import scores
+from pipeline_lib.scoring.published import import_scores
 
 DATA = Path(os.environ.get("PREFERENCE_DATA", Path(__file__).resolve().parents[4] / "shared" / "data"))
 PUBLISHED_NAME = {"clip": "clip_h14"}
@@ -30,13 +30,8 @@ def test_published_scores_vote_as_computed_by_hand(tmp_path: Path) -> None:
     ]
     store = str(tmp_path)
     pairs = ingest(store, IngestConfig(source=str(folder)))
-    datasets = {}
-    for scorer in [*required_scorers("balanced"), "imagereward"]:
-        name = PUBLISHED_NAME.get(scorer, scorer)
-        mine = [row for row in published if row["scorer"] == name]
-        prompts = [None if scorer == "aesthetic" else normalise_prompt(row["prompt"]) for row in mine]
-        keys = [(row["image_uid"], prompt) for row, prompt in zip(mine, prompts, strict=True)]
-        datasets[scorer] = scores(store, scorer, dict(zip(keys, (row["score"] for row in mine), strict=True)))
+    imported = import_scores(store, pairs, str(folder / "published_scores.parquet"))
+    datasets = {name: imported[PUBLISHED_NAME.get(name, name)] for name in (*required_scorers("k5"), "imagereward")}
     for recipe in ("balanced", "voting5"):
         expected = {}
         for row in rows:
