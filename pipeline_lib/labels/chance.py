@@ -35,9 +35,10 @@ def share(ids: pl.Series, among: np.ndarray, fraction: float, seed: int, purpose
     """
     candidates = np.flatnonzero(among)
     count = round(fraction * len(candidates))
-    order = np.argsort(keys(ids.gather(candidates), seed, purpose), kind="stable")
     chosen = np.zeros(len(among), bool)
-    chosen[candidates[order[:count]]] = True
+    if count:
+        smallest = np.argpartition(keys(ids.gather(candidates), seed, purpose), count - 1)[:count]
+        chosen[candidates[smallest]] = True
     return chosen
 
 

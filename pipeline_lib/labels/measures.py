@@ -55,9 +55,9 @@ def measure(
     final = np.sign(target - 0.5)
     g_hat = labels["g_hat"].cast(pl.Float64).to_numpy()
     hidden = frame["human"].is_not_null().to_numpy() & labels["human"].is_null().to_numpy()
-    against = dict(known)
-    if hidden.any():
-        against[HIDDEN] = np.where(hidden, known[HUMAN], np.nan)
+    votes = {name: _signs(values) for name, values in known.items()}
+    label = _signs(final)
+    against = votes | ({HIDDEN: np.where(hidden, votes[HUMAN], np.int8(0))} if hidden.any() else {})
     soft = ~np.isin(target, (0.0, 0.5, 1.0))
     predicted = g_hat if not np.isnan(g_hat).all() else np.where(soft, target, np.nan)
     return {
@@ -72,30 +72,30 @@ def measure(
             [float(value), n]
             for value, n in labels["vote_sum"].drop_nulls().value_counts().sort("vote_sum").iter_rows()
         ],
-        "agreement": {name: _matches(final, values) for name, values in against.items()},
-        "fleiss": fleiss(known),
+        "agreement": {name: _matches(label, values) for name, values in against.items()},
+        "fleiss": fleiss(votes),
         **calibration(predicted, known[HUMAN]),
-        "truth": _against_truth(frame, {"label": final, **known, "g_hat": g_hat - 0.5}, truth),
+        "truth": _against_truth(frame, {"label": label, **votes, "g_hat": _signs(g_hat - 0.5)}, truth),
     }
 
 
-def fleiss(known: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
-    """Fleiss' kappa of annotators' preferences (NaN unknown, 0 tied) over the pairs that all of them decide.
+def fleiss(votes: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
+    """Fleiss' kappa of annotators' votes (1, -1, 0 for an abstention) over the pairs that all of them decide.
 
     None where there is only one annotator or no such pair; kappa is None where all say the same everywhere.
     """
-    votes = np.stack([np.sign(np.nan_to_num(values)) for values in known.values()])
-    decided = (votes != 0).all(axis=0)
-    n, annotators = int(decided.sum()), len(votes)
+    cast = np.stack(list(votes.values()))
+    decided = (cast != 0).all(axis=0)
+    n, annotators = int(decided.sum()), len(cast)
     if annotators < 2 or not n:
         return None
-    first = (votes[:, decided] > 0).sum(axis=0)
+    first = (cast[:, decided] > 0).sum(axis=0)
     second = annotators - first
     observed = float((first * (first - 1) + second * (second - 1)).sum() / (n * annotators * (annotators - 1)))
     share = float(first.sum() / (n * annotators))
     chance = share**2 + (1 - share) ** 2
     kappa = None if chance == 1 else (observed - chance) / (1 - chance)
-    return {"annotators": list(known), "n": n, "kappa": kappa}
+    return {"annotators": list(votes), "n": n, "kappa": kappa}
 
 
 def calibration(predicted: np.ndarray, human: np.ndarray) -> dict[str, Any]:
@@ -114,11 +114,16 @@ def calibration(predicted: np.ndarray, human: np.ndarray) -> dict[str, Any]:
     return {"calibration": bins, "brier": float(np.mean((p - won) ** 2)) if len(p) else None}
 
 
-def _matches(labels: np.ndarray, values: np.ndarray) -> dict[str, Any]:
-    """How often two signed columns have the same sign, over the rows where neither is 0 or NaN."""
-    first, second = np.sign(np.nan_to_num(labels)), np.sign(np.nan_to_num(values))
-    both = (first != 0) & (second != 0)
-    n, agree = int(both.sum()), int((first[both] == second[both]).sum())
+def _signs(values: np.ndarray) -> np.ndarray:
+    """1, -1 or 0, int8; 0 for NaN."""
+    return (values > 0).astype(np.int8) - (values < 0).astype(np.int8)
+
+
+def _matches(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
+    """How often two columns of signs are equal, over the rows where neither is 0."""
+    product = first * second
+    agree = int((product > 0).sum())
+    n = agree + int((product < 0).sum())
     low, high = wilson(agree, n)
     return {"n": n, "agree": agree, "rate": agree / n if n else None, "low": low, "high": high}
 
@@ -133,5 +138,5 @@ def _against_truth(
         keys = frame.select(pl.col(side).alias("image_uid"), "prompt_id")
         joined = keys.join(truth, on=["image_uid", "prompt_id"], how="left", maintain_order="left")
         utility.append(joined["utility"].cast(pl.Float64).to_numpy())
-    better = utility[0] - utility[1]
-    return {name: _matches(values, better) for name, values in sources.items() if not np.isnan(values).all()}
+    better = _signs(utility[0] - utility[1])
+    return {name: _matches(values, better) for name, values in sources.items() if values.any()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
 
@@ -14,7 +15,7 @@ from pipeline_lib.labels.recipes import Recipe, steps_of
 from pipeline_lib.labels.report import write_report
 from pipeline_lib.labels.steps import Step
 from pipeline_lib.labels.table import pair_table, scored
-from pipeline_lib.store import Dataset, writer
+from pipeline_lib.store import Dataset, Shard, writer
 
 VERSION = 2
 SHARD_ROWS = 1_000_000
@@ -77,11 +78,15 @@ def build_labels(
     frame = pair_table(pairs, used, list(columns)).with_row_index("row")
     labels, counts = apply(frame, steps, progress)
     frame, labels = frame[labels["row"]], labels.drop("row")
-    shards = write_report(w, steps, counts, pairs, frame, labels)
-    for i, start in enumerate(range(0, len(labels), SHARD_ROWS)):
+
+    def write(i: int) -> Shard:
         path = f"part-{i:05d}.parquet"
-        part = labels.slice(start, SHARD_ROWS).to_arrow()
-        shards.append(w.existing(path) or w.write_table(path, schemas.conform(part, schemas.LABELS, path)))
+        part = labels.slice(i * SHARD_ROWS, SHARD_ROWS).to_arrow()
+        return w.existing(path) or w.write_table(path, schemas.conform(part, schemas.LABELS, path))
+
+    with ThreadPoolExecutor(1) as pool:  # compressing the rows and counting them take about as long
+        rows = pool.map(write, range(-(-len(labels) // SHARD_ROWS)))
+        shards = [*write_report(w, steps, counts, pairs, frame, labels), *rows]
     return w.commit(shards, counts)
 
 

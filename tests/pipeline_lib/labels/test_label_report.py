@@ -109,20 +109,20 @@ def test_report_is_reproducible_and_leaves_the_rows_alone(
 
 def test_fleiss_kappa_of_the_hand() -> None:
     # three annotators, four pairs they all decide: agreement (3,0) (3,0) (2,1) (1,2), one pair with an abstention
-    known = {
-        "a": np.array([1.0, 2.0, 1.0, -1.0, 0.0]),
-        "b": np.array([0.5, 1.0, 1.0, -2.0, 1.0]),
-        "c": np.array([1.0, 1.0, -1.0, 1.0, np.nan]),
+    votes = {
+        "a": np.array([1, 1, 1, -1, 0]),
+        "b": np.array([1, 1, 1, -1, 1]),
+        "c": np.array([1, 1, -1, 1, 0]),
     }
     observed = (1 + 1 + 1 / 3 + 1 / 3) / 4
     chance = (9 / 12) ** 2 + (3 / 12) ** 2
-    assert fleiss(known) == {
+    assert fleiss(votes) == {
         "annotators": ["a", "b", "c"],
         "n": 4,
         "kappa": pytest.approx((observed - chance) / (1 - chance)),
     }
-    assert fleiss({"a": known["a"]}) is None
-    assert fleiss({"a": known["a"], "b": np.full(5, np.nan)}) is None
+    assert fleiss({"a": votes["a"]}) is None
+    assert fleiss({"a": votes["a"], "b": np.zeros(5)}) is None
 
 
 def test_calibration_bins_count_decided_people_only() -> None:
