@@ -62,7 +62,9 @@ def cross_fitted(
     out = np.empty(len(x))
     for k in range(folds):
         mine, others = fold == k, labelled & (fold != k)
-        if mine.any() and not others.any():
+        if not mine.any():
+            continue
+        if not others.any():
             raise LabelError(
                 f"no revealed human label outside fold {k + 1} of {folds} to calibrate it on.",
                 "Reveal more labels, use prompts of more kinds, or set calibrate: none.",
