@@ -1,4 +1,4 @@
-"""Bad recipes end before any work: no upstream stage runs, nothing is written."""
+"""Bad recipes end before any work: no upstream stage runs, nothing is written. A good one leaves a report."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.testing.utilities import prefect_test_harness
 
 from deploy.stack import ROOT
 from flows import align, label, train
 from pipeline_lib.errors import PipelineError
+from pipeline_lib.store import open_dataset
 
 BAD: list[tuple[Any, str]] = [
     ([{"vot": ["clip"]}], r"Step 1: Unknown label step 'vot'\. Did you mean 'vote'"),
@@ -28,7 +32,22 @@ BAD: list[tuple[Any, str]] = [
 ]
 
 
-@pytest.fixture(autouse=True)
+@pytest.mark.integration
+def test_flow_publishes_labels_and_their_report(tmp_path: Path) -> None:
+    recipe = "[{filter: [ties, unlabelled]}, {single: human}, {flip: 0.1}]"
+    with prefect_test_harness(server_startup_timeout=120):
+        outcome = label.label(recipe=recipe, limit=60, store=str(tmp_path))
+        with get_client(sync_client=True) as client:
+            key = ArtifactFilter(key=ArtifactFilterKey(any_=["label-report"]))
+            (artifact,) = client.read_artifacts(artifact_filter=key)
+    labels = open_dataset(outcome.uri)
+    assert labels.counts["flipped"] == round(0.1 * labels.counts["kept"])
+    assert {"report.html", "report.json"} <= {shard.path for shard in labels.shards}
+    assert f"{labels.counts['kept']:,} of {labels.counts['pairs']:,} pairs labelled" in str(artifact.data)
+    assert "3. flip: 10% of the labels" in str(artifact.data)
+
+
+@pytest.fixture
 def no_upstream(monkeypatch: pytest.MonkeyPatch) -> None:
     def runs(*_: Any, **__: Any) -> None:
         raise AssertionError("an upstream stage ran")
@@ -40,6 +59,7 @@ def no_upstream(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("recipe", "message"), BAD)
+@pytest.mark.usefixtures("no_upstream")
 def test_bad_recipe_ends_every_flow_before_any_work(recipe: Any, message: str, tmp_path: Path) -> None:
     store = tmp_path / "store"
     for flow in (label.label, train.train_balanced, align.align):
@@ -48,6 +68,7 @@ def test_bad_recipe_ends_every_flow_before_any_work(recipe: Any, message: str, t
     assert not store.exists()
 
 
+@pytest.mark.usefixtures("no_upstream")
 def test_scores_that_are_given_make_a_scorer_known(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="an upstream stage ran"):
         label.label.fn(recipe=[{"single": "mine"}], scores={"mine": "file"}, store=str(tmp_path))

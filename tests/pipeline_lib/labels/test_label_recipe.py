@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from pipeline_lib import schemas
 from pipeline_lib.errors import LabelError, PipelineError, UnknownNameError
 from pipeline_lib.labels.flips import Flip
+from pipeline_lib.labels.parse import STEPS
 from pipeline_lib.labels.recipe import build_labels, required_scorers
-from pipeline_lib.labels.recipes import names, steps_of
+from pipeline_lib.labels.recipes import FOLDER, names, steps_of
 from pipeline_lib.labels.votes import Vote
 from pipeline_lib.store import Dataset
 from tests.pipeline_lib.labels.tables import ingested, scores
@@ -35,6 +38,24 @@ def test_plain_form_parses_to_the_same_steps() -> None:
         steps = steps_of(recipe)
         assert steps_of([step.plain() for step in steps]) == steps
     assert steps_of([{"single": "human"}, {"flip": 1}])[1] == Flip(rate=1.0, seed=0)
+
+
+def test_readme_shows_every_step_and_recipes_that_work() -> None:
+    section = (FOLDER.parents[2] / "README.md").read_text().split("## Label recipes")[1].split("\n## ")[0]
+    (example,) = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
+    assert [step.name for step in steps_of(example)] == ["filter", "reveal", "pseudo_label", "dedpo", "weight"]
+    written = [
+        cell for row in re.findall(r"^\| (`.*?) \|", section, re.MULTILINE) for cell in re.findall("`(.*?)`", row)
+    ]
+    shown = {}
+    for cell in written:
+        step = yaml.safe_load(cell)
+        shown[step if isinstance(step, str) else next(iter(step))] = step
+    assert set(shown) == set(STEPS)
+    before, after = ["filter", "reveal", "pseudo_label"], ["flip", "weight", "balance", "subsample", "split"]
+    for name in ("single", "vote", "aggregate", "soft", "dedpo", "mix"):
+        assert len(steps_of([shown[step] for step in (*before, name, *after)])) == 9
+    assert all(name in section for name in ("human", "balanced", "voting5", "dedpo25", "naive25", "aggregate-random"))
 
 
 @pytest.mark.parametrize(
