@@ -19,7 +19,7 @@ import torch
 from hpsv2 import img_score
 from hpsv2.src.open_clip import factory, transform
 from PIL import Image
-from weights import fill, publish
+from weights import fill, point_together, publish
 
 VERSIONS = {"hpsv2": "v2.1", "hpsv2.0": "v2.0"}
 FILES = {"hpsv2": "HPS_v2.1_compressed.pt", "hpsv2.0": "HPS_v2_compressed.pt"}
@@ -28,9 +28,12 @@ FILES = {"hpsv2": "HPS_v2.1_compressed.pt", "hpsv2.0": "HPS_v2_compressed.pt"}
 def write(model: str, mirror: Path) -> None:
     with torch.device("meta"):
         shapes = factory.CLIP(**factory.get_model_config("ViT-H-14")).state_dict()
-    state = {name: tensor.half() for name, tensor in fill(shapes, seed=21 if model == "hpsv2" else 20).items()}
+    state = fill(shapes, seed=21 if model == "hpsv2" else 20)
+    point_together(
+        (state["visual.ln_post.bias"], state["visual.proj"]), (state["ln_final.bias"], state["text_projection"])
+    )
     path = publish(mirror, "xswu/HPSv2") / FILES[model]
-    torch.save({"state_dict": state}, path)
+    torch.save({"state_dict": {name: tensor.half() for name, tensor in state.items()}}, path)
     laion = publish(mirror, "cache/laion", "laion/CLIP-ViT-H-14-laion2B-s32B-b79K")
     (laion / "open_clip_pytorch_model.bin").symlink_to(path)
 

@@ -23,7 +23,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 from vocabulary import write_clip
-from weights import fill, publish
+from weights import fill, point_together, publish
 
 HEAD = "christophschuhmann/improved-aesthetic-predictor/sac+logos+ava1-l14-linearMSE.pth"
 
@@ -35,6 +35,9 @@ def write(model: str, mirror: Path) -> None:
     with torch.device("meta"):
         shapes = CLIP(768, 224, 24, 1024, 14, 77, 49408, 768, 12, 12).state_dict()
     state = fill(shapes, seed=14)
+    point_together(
+        (state["visual.ln_post.bias"], state["visual.proj"]), (state["ln_final.bias"], state["text_projection"])
+    )
     torch.jit.script(modules(state)).save(str(originals / "ViT-L-14.pt"))
     save_file(hub_names(state), hub / "model.safetensors", metadata={"format": "pt"})
     (hub / "config.json").write_text(json.dumps(clip_config(**CLIP_L14)))

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from transformers import AutoModel, AutoProcessor, CLIPConfig, CLIPModel
 from vocabulary import write_clip
-from weights import fill, publish
+from weights import fill, point_together, publish
 
 MODEL, PROCESSOR = "yuvalkirstain/PickScore_v1", "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
 
@@ -22,8 +22,13 @@ def write(model: str, mirror: Path) -> None:
     config = clip_config(**CLIP_H14)
     with torch.device("meta"):
         shapes = CLIPModel(CLIPConfig(**config)).state_dict()
+    state = fill(shapes, seed=3)
+    point_together(
+        (state["vision_model.post_layernorm.bias"], state["visual_projection.weight"].T),
+        (state["text_model.final_layer_norm.bias"], state["text_projection.weight"].T),
+    )
     folder, processor = publish(mirror, MODEL), publish(mirror, PROCESSOR)
-    save_file({**fill(shapes, seed=3), **position_ids()}, folder / "model.safetensors", metadata={"format": "pt"})
+    save_file({**state, **position_ids()}, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps(config))
     (processor / "config.json").write_text(json.dumps(config))
     (processor / "preprocessor_config.json").write_text(json.dumps(preprocessor_config()))
