@@ -129,7 +129,7 @@ def check_labels(config: TrainConfig, labels: pl.DataFrame) -> None:
     if chosen.hard_labels and undecided:
         raise LabelError(
             f"{config.method} needs a winner in every pair; {undecided} of {len(labels)} targets are ties or soft.",
-            f"{remedy} with the step filter_ties, or use diffusion-dpo, which takes probabilities.",
+            f"{remedy} with the step {{filter: ties}}, or use diffusion-dpo, which takes probabilities.",
         )
     if chosen.synthetic:
         _check_synthetic(config.method, labels, remedy)

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -182,3 +183,14 @@ def test_two_scores_for_one_image_are_refused(tmp_path: Path) -> None:
     pq.write_table(table.take([0, 0, 1]), f"{twice.uri}/part-00000.parquet")
     with pytest.raises(LabelError, match="twice"):
         build_labels(store, [{"single": "clip"}], pairs, {"clip": twice})
+
+
+def test_keys_that_hash_alike_are_still_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = str(tmp_path)
+    pairs = ingested(store, [0.0, 1.0, 0.5, 1.0])
+    clip = clip_scores(store)
+    expected = build_labels(store, [{"single": "clip"}], pairs, {"clip": clip})
+    with monkeypatch.context() as patch:
+        patch.setattr(pl.Expr, "hash", lambda self: self.is_null().cast(pl.UInt64))
+        found = build_labels(str(tmp_path / "other"), [{"single": "clip"}], pairs, {"clip": clip})
+    assert found.digest == expected.digest and found.counts["kept"] == 2

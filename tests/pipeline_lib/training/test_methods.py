@@ -60,7 +60,7 @@ def test_settings_that_cannot_do_what_they_say(changes: dict[str, Any], words: s
 @pytest.mark.parametrize(
     ("method", "columns", "words"),
     [
-        ("adaptive-dpo", {"target": [0.5, 1.0]}, r"(?s)1 of 2 .*recipe 'human'.*filter_ties"),
+        ("adaptive-dpo", {"target": [0.5, 1.0]}, r"(?s)1 of 2 .*recipe .human.*filter: ties"),
         ("dedpo", {"g_hat": [0.5, None]}, r"(?s)1 of 2 have none.*recipe 'dedpo25'"),
         ("dedpo", {"is_human": [False, False]}, r"(?s)0 pairs are human.*'dedpo25'"),
         ("dedpo", {"human": [None, None]}, r"(?s)1 without label.*'dedpo25'"),
