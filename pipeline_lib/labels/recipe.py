@@ -18,7 +18,7 @@ from pipeline_lib.labels.table import pair_table, scored
 from pipeline_lib.store import Dataset, Shard, writer
 
 VERSION = 2
-SHARD_ROWS = 1_000_000
+SHARD_ROWS = 250_000
 
 Progress = Callable[[int, int], None]
 
@@ -84,7 +84,7 @@ def build_labels(
         part = labels.slice(i * SHARD_ROWS, SHARD_ROWS).to_arrow()
         return w.existing(path) or w.write_table(path, schemas.conform(part, schemas.LABELS, path))
 
-    with ThreadPoolExecutor(1) as pool:  # compressing the rows and counting them take about as long
+    with ThreadPoolExecutor(2) as pool:  # compressing rows takes longer than labelling them
         rows = pool.map(write, range(-(-len(labels) // SHARD_ROWS)))
         shards = [*write_report(w, steps, counts, pairs, frame, labels), *rows]
     return w.commit(shards, counts)

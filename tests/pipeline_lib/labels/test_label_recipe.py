@@ -191,6 +191,6 @@ def test_keys_that_hash_alike_are_still_told_apart(tmp_path: Path, monkeypatch: 
     clip = clip_scores(store)
     expected = build_labels(store, [{"single": "clip"}], pairs, {"clip": clip})
     with monkeypatch.context() as patch:
-        patch.setattr(pl.Expr, "hash", lambda self: self.is_null().cast(pl.UInt64))
+        patch.setattr(pl.Expr, "hash", lambda self, seed=0: self.is_null().cast(pl.UInt64))
         found = build_labels(str(tmp_path / "other"), [{"single": "clip"}], pairs, {"clip": clip})
     assert found.digest == expected.digest and found.counts["kept"] == 2
