@@ -51,6 +51,8 @@ class EncodeConfig:
     """Side of the square the shorter image side is resized and centre-cropped to, in pixels."""
     batch_size: int = 32
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    flipped: bool = False
+    """Also encode every image mirrored left to right, for `TrainConfig.flip`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +64,15 @@ class TrainConfig:
     lora_rank: int = 8
     lora_alpha: int = 8
     lora_dropout: float = 0.0
+    lora_targets: tuple[str, ...] | None = None
+    """Names of the linear layers that LoRA adapts; None takes the family's attention projections."""
     beta: float = 5000.0
     steps: int = 2000
     """Optimizer steps."""
     batch_size: int = 16
-    """Pairs per process and forward pass."""
+    """Pairs per forward pass."""
     gradient_accumulation: int = 1
+    """Forward passes per optimizer step, shared out among the processes: their number changes no result."""
     learning_rate: float = 1e-5
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup_steps: int = 0
@@ -76,8 +81,19 @@ class TrainConfig:
     max_grad_norm: float = 1.0
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     gradient_checkpointing: bool = False
+    compile: bool = False
+    """Run the UNet through torch.compile."""
     prompt_dropout: float = 0.0
     """Probability that a pair (both images together) is trained with the empty prompt."""
+    flip: float = 0.0
+    """Probability that both images of a pair are mirrored; needs `EncodeConfig.flipped`."""
+    timestep_range: tuple[int, int] | None = None
+    """First and last timestep that are trained; None trains all."""
+    timestep_sampling: Literal["uniform", "stratified"] = "uniform"
+    """Stratified: consecutive pairs have timesteps spread evenly over the range, which lowers the loss's variance."""
+    fixed_draws: int = 0
+    """K > 0: a pair has K draws of timestep, noise, flip and dropout, used in turn, so that the reference's errors are
+    computed once per draw and cached; 0 draws afresh at every visit."""
     reference_refresh: int = 0
     """Optimizer steps between copies policy -> reference (BalancedDPO's T); 0 keeps the reference frozen."""
     flip_rate: float = 0.0
@@ -89,8 +105,16 @@ class TrainConfig:
     reweighting: Literal["none", "linear", "quadratic", "sqrt", "exp"] = "linear"
     margin: Literal["none", "linear", "quadratic"] = "quadratic"
     seed: int = 0
+    max_skipped_steps: int = 5
+    """A step whose loss or gradient is not finite is skipped; more than this many in a row end the run."""
     checkpoint_every: int = 200
     """Optimizer steps between checkpoints."""
+    keep_checkpoints: int = 2
+    """Newest checkpoints that are kept."""
+    milestones: tuple[int, ...] = ()
+    """Optimizer steps whose checkpoint is written and kept whatever comes after."""
+    sample_every: int = 0
+    """Optimizer steps between grids of sample images; 0 paints none."""
 
 
 @dataclass(frozen=True, kw_only=True)

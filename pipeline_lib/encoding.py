@@ -17,6 +17,7 @@ import polars as pl
 import pyarrow as pa
 import torch
 from PIL import Image
+from torch import Tensor
 
 from pipeline_lib import schemas
 from pipeline_lib.config import BaseModel, EncodeConfig
@@ -33,7 +34,7 @@ VERSION = 1
 LATENTS = "latents"
 PROMPTS = "prompts"
 SHAPE_KEY = b"pipeline.encoded"
-"""Schema metadata: JSON with `shape` of one row's arrays and, for latents, the VAE's `scaling_factor`."""
+"""Schema metadata: JSON with `shape` of one row's arrays; latents: also `scaling_factor`, `resolution`, `flipped`."""
 EMPTY_PROMPT_ID = text_id("")
 PROMPTS_PER_SHARD = 1024
 DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -105,6 +106,7 @@ def encoded_writer(store: str, model: BaseModel, config: EncodeConfig, ingested:
         "resolution": config.resolution,
         "batch_size": config.batch_size,
         "mixed_precision": config.mixed_precision,
+        **({"flipped": True} if config.flipped else {}),  # absent: the key of a store written before the option
     }
     return writer(store, STAGE, VERSION, {"model": identity, "encode": settings}, [ingested])
 
@@ -129,7 +131,12 @@ def encode_images(w: DatasetWriter, ingested: Dataset, index: int, encoder: Enco
     """Publish the latents of one shard of images."""
     config = encoder.config
     table = ingested.read(ingested.tables("images")[index])
-    means, stds, boxes = [], [], []
+    names = schemas.moment_columns(config.flipped)
+    # A shard may be empty; the VAE's configuration still says how wide its latents are.
+    side = config.resolution // 2 ** (len(encoder.vae.config.block_out_channels) - 1)
+    empty = np.zeros((0, encoder.vae.config.latent_channels, side, side), np.float32)
+    found: dict[str, list[np.ndarray]] = {name: [empty] for name in names}
+    boxes = []
     for rows in _batches(table.num_rows, config.batch_size):
         pixels = []
         for row in rows:
@@ -137,22 +144,21 @@ def encode_images(w: DatasetWriter, ingested: Dataset, index: int, encoder: Enco
             pixels.append(image)
             boxes.append(box)
         batch = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).to(encoder.device, torch.float32)
-        posterior = encoder.vae.encode((batch / 127.5 - 1).to(encoder.vae.dtype)).latent_dist
-        means.append(posterior.mean.float().cpu().numpy())
-        stds.append(posterior.std.float().cpu().numpy())
-    # A shard may be empty; the VAE's configuration still says how wide its latents are.
-    side = config.resolution // 2 ** (len(encoder.vae.config.block_out_channels) - 1)
-    empty = np.zeros((0, encoder.vae.config.latent_channels, side, side), np.float32)
-    mean, std = np.concatenate([empty, *means]), np.concatenate([empty, *stds])
-    shape = mean.shape[1:]
+        views = [batch, batch.flip(-1)] if config.flipped else [batch]
+        moments = [m for view in views for m in _moments(encoder.vae, view / 127.5 - 1)]
+        for name, values in zip(names, moments, strict=True):
+            found[name].append(values.float().cpu().numpy())
+    shape = empty.shape[1:]
     columns = {
         "image_uid": table["image_uid"],
-        "mean": _fixed(mean, "latents"),
-        "std": _fixed(std, "latents"),
+        **{name: _fixed(np.concatenate(values), "latents") for name, values in found.items()},
         **{name: pa.array([box[i] for box in boxes], pa.int32()) for i, name in enumerate(_BOX)},
     }
     meta = {"shape": shape, "scaling_factor": encoder.vae.config.scaling_factor, "resolution": config.resolution}
-    schema = schemas.latents(int(np.prod(shape))).with_metadata({SHAPE_KEY: json.dumps(meta).encode()})
+    if config.flipped:
+        meta["flipped"] = True
+    schema = schemas.latents(int(np.prod(shape)), config.flipped)
+    schema = schema.with_metadata({SHAPE_KEY: json.dumps(meta).encode()})
     return w.write_table(_path(LATENTS, index), pa.table(columns, schema=schema), {"images": table.num_rows})
 
 
@@ -181,6 +187,11 @@ def encode_prompts(w: DatasetWriter, prompts: pl.DataFrame, index: int, encoder:
     schema = schemas.prompt_embeddings(int(np.prod(embedding.shape[1:])), width)
     schema = schema.with_metadata({SHAPE_KEY: json.dumps(meta).encode()})
     return w.write_table(_path(PROMPTS, index), pa.table(columns, schema=schema), {"prompts": len(texts)})
+
+
+def _moments(vae: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    posterior = vae.encode(pixels.to(vae.dtype)).latent_dist
+    return posterior.mean, posterior.std
 
 
 _BOX = ("original_height", "original_width", "crop_top", "crop_left")

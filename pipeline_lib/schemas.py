@@ -92,14 +92,18 @@ EVALUATION = pa.schema(
 )
 
 
-def latents(size: int) -> pa.Schema:
+def moment_columns(flipped: bool = False) -> list[str]:
+    """Columns of the encode stage with VAE moments; `flipped` adds those of the mirrored image."""
+    return ["mean", "std", "mean_flipped", "std_flipped"] if flipped else ["mean", "std"]
+
+
+def latents(size: int, flipped: bool = False) -> pa.Schema:
     """Rows of the encode stage: `size` = channels x height x width of the latent; mean and std are VAE moments."""
     moments = pa.list_(pa.float16(), size)
     return pa.schema(
         [
             pa.field("image_uid", pa.string(), nullable=False),
-            pa.field("mean", moments, nullable=False),
-            pa.field("std", moments, nullable=False),
+            *(pa.field(name, moments, nullable=False) for name in moment_columns(flipped)),
             pa.field("original_height", pa.int32(), nullable=False),
             pa.field("original_width", pa.int32(), nullable=False),
             pa.field("crop_top", pa.int32(), nullable=False),

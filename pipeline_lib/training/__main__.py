@@ -1,4 +1,4 @@
-"""`python -m pipeline_lib.training spec.json`; on several GPUs `accelerate launch -m pipeline_lib.training spec.json`.
+"""`python -m pipeline_lib.training spec.json`, or `accelerate launch -m pipeline_lib.training spec.json` for several.
 
 Exit codes: 0 done; 75 (EX_TEMPFAIL) stopped by SIGTERM after a checkpoint: start me again; 2 an error a user can fix,
 its message on stderr; anything else is a crash. `<run_dir>/status.json` says the same for launchers that hide codes.
@@ -6,6 +6,7 @@ its message on stderr; anything else is a crash. `<run_dir>/status.json` says th
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -14,7 +15,8 @@ import threading
 from pathlib import Path
 
 from pipeline_lib.errors import PipelineError
-from pipeline_lib.training.spec import INTERRUPTED, USER_ERROR, read_spec
+from pipeline_lib.training.spec import INTERRUPTED, TRAINERS, USER_ERROR, read_spec
+from pipeline_lib.training.tether import follow_parent
 
 
 def main(arguments: list[str]) -> int:
@@ -22,12 +24,17 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         print("usage: python -m pipeline_lib.training spec.json", file=sys.stderr)
         return USER_ERROR
+    if "LOCAL_RANK" in os.environ:  # one of several, started by a launcher that may be killed
+        follow_parent(os.getppid())
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     try:
         spec = read_spec(Path(arguments[0]))
-        status = Path(spec.run_dir) / "status.json"
-        status.parent.mkdir(parents=True, exist_ok=True)
+        run_dir = Path(spec.run_dir)
+        run_dir.mkdir(parents=True, exist_ok=True)
+        lock = (run_dir / TRAINERS).open("a")  # until this process ends
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        status = run_dir / "status.json"
         _write(status, {"status": "running"})
         _set_threads()
         from pipeline_lib.training.trainer import train  # after _set_threads, and slow: it loads torch

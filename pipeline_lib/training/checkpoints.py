@@ -12,19 +12,20 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pipeline_lib.digest import file_sha256
 from pipeline_lib.errors import CheckpointError
 
-KEPT = 2
 _NAME = re.compile(r"step-(\d{6,})")
 _STATE = "state.json"
 
@@ -35,7 +36,7 @@ class Checkpoint:
 
     Attributes:
         step: optimizer steps done.
-        run: identity of the run (`spec.run_digest`) with the number of pairs per step.
+        run: identity of the run (`spec.run_digest`).
         tensors: groups of named tensors: "trainable", "optimizer", "reference", "annotator-0", ...
         scalars: JSON values: optimizer values that are not tensors, refreshes done, gradient scaler.
     """
@@ -46,43 +47,65 @@ class Checkpoint:
     scalars: Mapping[str, Any] = field(default_factory=dict)
 
 
-def save(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Publish a checkpoint below `folder`, keep the newest `KEPT`; raises CheckpointError (disk full, ...)."""
+@dataclass(frozen=True)
+class Kept:
+    """Which checkpoints stay: the `newest` ones, and those of the optimizer steps named in `milestones`."""
+
+    newest: int = 2
+    milestones: Sequence[int] = ()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what a full or read-only disk makes of writing `path` into a CheckpointError."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"Cannot write {path}: {error}. Earlier checkpoints are intact.",
+            "Free space or fix permissions, then start the run again; it continues from the newest checkpoint.",
+        ) from error
+
+
+def save(folder: Path, checkpoint: Checkpoint, kept: Kept = Kept()) -> Path:
+    """Publish a checkpoint below `folder`, drop those that need not stay; raises CheckpointError (disk full, ...)."""
     target = folder / f"step-{checkpoint.step:06d}"
     scratch = folder / f".{target.name}.{uuid.uuid4().hex}.tmp"
     try:
-        scratch.mkdir(parents=True)
-        for group, tensors in checkpoint.tensors.items():
-            flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-            save_file(flat, scratch / f"{group}.safetensors")
-        files = {path.name: file_sha256(path) for path in sorted(scratch.iterdir())}
-        state = {"step": checkpoint.step, "run": checkpoint.run, "scalars": dict(checkpoint.scalars), "files": files}
-        (scratch / _STATE).write_text(json.dumps(state, sort_keys=True))
-        for path in scratch.iterdir():
-            _sync(path)
-        shutil.rmtree(target, ignore_errors=True)
-        os.rename(scratch, target)
-    except OSError as error:
-        raise CheckpointError(
-            f"Cannot write checkpoint {target}: {error}. Earlier checkpoints are intact.",
-            "Free space or fix permissions, then start the run again; it continues from the newest checkpoint.",
-        ) from error
+        with writing(target):
+            scratch.mkdir(parents=True)
+            for group, tensors in checkpoint.tensors.items():
+                flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+                save_file(flat, scratch / f"{group}.safetensors")
+            files = {path.name: file_sha256(path) for path in sorted(scratch.iterdir())}
+            state = {"step": checkpoint.step, "run": checkpoint.run, "scalars": dict(checkpoint.scalars)}
+            (scratch / _STATE).write_text(json.dumps({**state, "files": files}, sort_keys=True))
+            for path in scratch.iterdir():
+                _sync(path)
+            shutil.rmtree(target, ignore_errors=True)
+            os.rename(scratch, target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    for old in _all(folder)[:-KEPT]:
-        shutil.rmtree(old)
+    for step, old in _all(folder)[: -kept.newest]:
+        if step not in kept.milestones:
+            shutil.rmtree(old)
     return target
+
+
+def newest(folder: Path) -> Path | None:
+    """Where the newest checkpoint is, without reading it."""
+    return _all(folder)[-1][1] if _all(folder) else None
 
 
 def latest(folder: Path, run: str) -> Checkpoint | None:
     """The newest intact checkpoint below `folder`, or None; raises CheckpointError when it belongs to another run."""
-    for path in reversed(_all(folder)):
+    for _, path in reversed(_all(folder)):
         checkpoint = _load(path)
         if checkpoint is None:
             continue
         if checkpoint.run != run:
             raise CheckpointError(
-                f"{path} belongs to another run: model, configuration, data or number of processes differ.",
+                f"{path} belongs to another run: model, configuration or data differ.",
                 "Give another run_dir, or delete this one to start again.",
             )
         return checkpoint
@@ -111,9 +134,9 @@ def restore_optimizer(
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def _all(folder: Path) -> list[Path]:
+def _all(folder: Path) -> list[tuple[int, Path]]:
     found = [(int(match[1]), path) for path in folder.glob("step-*") if (match := _NAME.fullmatch(path.name))]
-    return [path for _, path in sorted(found)]
+    return sorted(found)
 
 
 def _load(path: Path) -> Checkpoint | None:

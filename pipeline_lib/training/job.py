@@ -1,8 +1,8 @@
 """A training job: the trainer in a process of its own, its metrics followed live, its result published as a dataset.
 
-The process boundary gives GPU memory back for certain, survives nothing it should not (it dies with its parent), and
-lets SIGTERM mean "checkpoint and stop": the trainer exits with `INTERRUPTED`, and the next job of the same question
-continues from that checkpoint.
+The process boundary gives GPU memory back for certain, and lets SIGTERM mean "checkpoint and stop": the trainer ends
+as interrupted, and the next job of the same question continues from that checkpoint. It is sent SIGTERM when this
+process dies, however that happens, and no other trainer starts in its run folder before it has let go of it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,13 +26,14 @@ from pipeline_lib.config import BaseModel, TrainConfig
 from pipeline_lib.errors import TrainingError
 from pipeline_lib.models.identity import base_identity
 from pipeline_lib.store import Dataset, DatasetWriter, writer
-from pipeline_lib.training.spec import INTERRUPTED, USER_ERROR, TrainSpec, write_spec
+from pipeline_lib.training.launch import environment, launcher, process_count, visible_gpus
+from pipeline_lib.training.spec import INTERRUPTED, SAMPLES, TRAINERS, USER_ERROR, TrainSpec, write_spec
 
 VERSION = 1
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 60.0
 MAX_RESTARTS = 20
-TIMING_FIELDS = ("seconds", "pairs_per_second")
+TIMING_FIELDS = ("seconds", "pairs_per_second", "memory_mb")
 """Left out of the published metrics: the same job must give the same bytes."""
 
 logger = logging.getLogger(__name__)
@@ -53,17 +54,21 @@ def train(
     labels: Dataset,
     scratch: Path,
     on_metrics: Callable[[Mapping[str, Any]], None] = lambda record: None,
-    command: Sequence[str] = (sys.executable, "-m", "pipeline_lib.training"),
+    on_sample: Callable[[Path], None] = lambda image: None,
+    processes: int | None = None,
+    command: Sequence[str] | None = None,
 ) -> Dataset:
     """Train, or continue training, and publish the result.
 
     Args:
         scratch: local folder for checkpoints; the job uses `<scratch>/<key>` and removes it when done.
         on_metrics: called with every record the trainer logs (`step`, `loss`, ...).
-        command: how the trainer is started; the specification's path is appended.
+        on_sample: called with every grid of sample images, `step-<step>.png`.
+        processes: trainer processes; None starts one per GPU, as far as they can share a step's forward passes.
+        command: starts something else as the trainer; the specification's path is appended.
 
     Returns:
-        A dataset with `model/` (LoRA or UNet files and `base.json`) and `metrics.jsonl`.
+        A dataset with `model/` (LoRA or UNet files and `base.json`), `metrics.jsonl`, and `samples/` if there are any.
 
     Raises:
         TrainingError: the trainer failed; the message holds its own words and the log's path.
@@ -74,59 +79,110 @@ def train(
     run_dir = scratch / target.key
     run_dir.mkdir(parents=True, exist_ok=True)
     spec = TrainSpec(model=model, train=config, encoded=encoded.uri, labels=labels.uri, run_dir=str(run_dir))
-    with _exclusive(run_dir) as lock:
+    count = processes or process_count(config.gradient_accumulation, visible_gpus())
+    started = Started(command or launcher(count), environment(count), run_dir, on_metrics, on_sample)
+    with _exclusive(run_dir / "lock"):
         if done := target.finished():
             return done
         write_spec(run_dir / "spec.json", spec)
-        for _ in range(MAX_RESTARTS):
-            code = _run([*command, str(run_dir / "spec.json")], run_dir, lock, on_metrics)
-            if code != INTERRUPTED:
-                break
-            logger.info("the trainer was interrupted after a checkpoint; starting it again")
-        if code != 0:
-            raise _failure(code, run_dir)
+        _until_done(started)
         shards = target.write_folder("model", run_dir / "model")
         shards.append(target.write_bytes("metrics.jsonl", _reproducible_metrics(run_dir / "metrics.jsonl")))
+        if (run_dir / SAMPLES).is_dir():
+            shards += target.write_folder(SAMPLES, run_dir / SAMPLES)
         dataset = target.commit(shards)
         shutil.rmtree(run_dir)
     return dataset
 
 
+@dataclass(frozen=True)
+class Started:
+    """How one trainer is started, and who hears of it."""
+
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    run_dir: Path
+    on_metrics: Callable[[Mapping[str, Any]], None]
+    on_sample: Callable[[Path], None]
+
+
+def _until_done(started: Started) -> None:
+    """Start the trainer, again after each interruption that left it further than before; raises TrainingError."""
+    for _ in range(MAX_RESTARTS):
+        before = _progress(started.run_dir)
+        code = _run(started)
+        status = _status(started.run_dir).get("status")
+        if code == 0:
+            return
+        interrupted = code == INTERRUPTED or status == "interrupted"
+        killed = code != USER_ERROR and status != "failed" and _progress(started.run_dir) != before
+        if not interrupted and not killed:
+            break
+        logger.info("the trainer was interrupted after a checkpoint; starting it again")
+    raise _failure(code, started.run_dir)
+
+
+def _progress(run_dir: Path) -> list[str]:
+    return sorted(path.name for path in (run_dir / "checkpoints").glob("step-*"))
+
+
+def _status(run_dir: Path) -> dict[str, str]:
+    """What the trainer last said of itself: launchers hide exit codes."""
+    try:
+        return dict(json.loads((run_dir / "status.json").read_text()))
+    except FileNotFoundError:
+        return {}
+
+
 @contextmanager
-def _exclusive(run_dir: Path) -> Iterator[IO[str]]:
-    """Hold the run folder's lock; the trainer inherits it, so even an orphaned trainer keeps others out."""
-    with (run_dir / "lock").open("w") as lock:
+def _exclusive(path: Path) -> Iterator[None]:
+    """Hold a lock file alone; raises TrainingError when another process keeps it."""
+    with path.open("w") as lock:
         deadline = time.monotonic() + GRACE_SECONDS
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > deadline:
-                    raise TrainingError(
-                        f"Another process is training in {run_dir}.",
-                        "Wait for it to end, or stop it, and run this again: it continues from the checkpoint.",
-                    ) from error
-                time.sleep(POLL_SECONDS)
-        yield lock
+        while not _free(lock):
+            if time.monotonic() > deadline:
+                raise TrainingError(
+                    f"Another process is training in {path.parent}.",
+                    "Wait for it to end, or stop it, and run this again: it continues from the checkpoint.",
+                )
+            time.sleep(POLL_SECONDS)
+        yield
 
 
-def _run(command: Sequence[str], run_dir: Path, lock: IO[str], on_metrics: Callable[[Mapping[str, Any]], None]) -> int:
-    """Start the trainer, follow its metrics, return its exit code; on any exception here, stop its process group."""
-    metrics = run_dir / "metrics.jsonl"
+def _free(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _run(started: Started) -> int:
+    """Start the trainer, follow it, return its exit code; on any exception here, stop all it started."""
+    run_dir = started.run_dir
+    metrics, samples = run_dir / "metrics.jsonl", run_dir / SAMPLES
+    with _exclusive(run_dir / TRAINERS):  # one that lost its parent may still be writing its checkpoint
+        (run_dir / "status.json").unlink(missing_ok=True)
     position = metrics.stat().st_size if metrics.exists() else 0
+    shown = set(samples.glob("step-*.png"))
+    tether = [sys.executable, "-m", "pipeline_lib.training.tether", str(os.getpid())]
+    command = [*tether, *started.command, str(run_dir / "spec.json")]
     with (run_dir / "trainer.log").open("ab") as log:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, pass_fds=[lock.fileno()]
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=started.environment
         )
     try:
-        while process.poll() is None:
+        ended = False
+        while not ended:
             time.sleep(POLL_SECONDS)
-            position = _follow(metrics, position, on_metrics)
-        _follow(metrics, position, on_metrics)
+            ended = process.poll() is not None  # before the last look at its files
+            position = _follow(metrics, position, started.on_metrics)
+            for image in sorted(set(samples.glob("step-*.png")) - shown):
+                started.on_sample(image)
+                shown.add(image)
         return process.returncode
     finally:
-        _stop_group(process)
+        _stop_group(process, run_dir / TRAINERS)
 
 
 def _follow(metrics: Path, position: int, on_metrics: Callable[[Mapping[str, Any]], None]) -> int:
@@ -142,25 +198,29 @@ def _follow(metrics: Path, position: int, on_metrics: Callable[[Mapping[str, Any
         return file.tell()
 
 
-def _stop_group(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM (the trainer checkpoints), then SIGKILL, to everything the trainer started."""
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            logger.warning("the trainer did not stop within %.0f s of SIGTERM", GRACE_SECONDS)
-    try:
+def _stop_group(process: subprocess.Popen[bytes], trainers: Path) -> None:
+    """SIGTERM (the trainers checkpoint), then SIGKILL, to everything that was started.
+
+    A launcher ends before the trainers it started; these hold their lock until they have written what they must.
+    """
+    deadline = time.monotonic() + GRACE_SECONDS
+    with suppress(ProcessLookupError), trainers.open("w") as lock:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+        while process.poll() is None or not _free(lock):
+            if time.monotonic() > deadline:
+                logger.warning("the trainer did not stop within %.0f s of SIGTERM", GRACE_SECONDS)
+                break
+            time.sleep(min(POLL_SECONDS, 0.1))
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
     process.wait()
 
 
 def _failure(code: int, run_dir: Path) -> TrainingError:
     log = run_dir / "trainer.log"
-    if code == USER_ERROR:
-        status = json.loads((run_dir / "status.json").read_text())
+    status = _status(run_dir)
+    if code == USER_ERROR or status.get("status") == "failed":
         return TrainingError(f"{status['error']}: {status['problem']}", status["remedy"])
     how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])

@@ -45,6 +45,7 @@ class Pairs:
         human: that label, anything where there is none, [n].
         g_hat: the synthetic annotator's probability that image 0 wins, [n].
         weight: factor of the pair's loss, applied by the trainer, [n].
+        flipped: 1 where the label was inverted on purpose, [n]; for the metrics only.
         labelled_share: n_l / (n_l + n_u) over the whole dataset.
         batch_mean: mean over the pairs of all processes, for statistics that are constants in the gradient.
     """
@@ -57,12 +58,13 @@ class Pairs:
     human: Tensor
     g_hat: Tensor
     weight: Tensor
+    flipped: Tensor
     labelled_share: float = 1.0
     batch_mean: Callable[[Tensor], Tensor] = local_mean
 
 
 Loss: TypeAlias = Callable[[Pairs, TrainConfig], tuple[Tensor, dict[str, Tensor]]]
-"""Loss of each pair [n], and scalar statistics for the metrics."""
+"""Loss of each pair [n], and statistics for the metrics: scalars, or [2] for a ratio (see metrics.py)."""
 
 
 def pixel_error(prediction: Tensor, target: Tensor) -> Tensor:
@@ -153,6 +155,14 @@ def minority_metric(ells: Tensor, rho: float, batch_mean: Callable[[Tensor], Ten
     return scaled.var(0, unbiased=True) * confidence
 
 
+def auroc(score: Tensor, positive: Tensor) -> Tensor:
+    """Numerator and denominator [2] of the area under the ROC curve: how often a positive [n] scores higher."""
+    ahead = score[:, None] - score[None, :]
+    ordered = (ahead > 0).float() + 0.5 * (ahead == 0).float()
+    between = positive[:, None] * (1 - positive)[None, :]
+    return torch.stack([(ordered * between).sum(), between.sum()])
+
+
 def weight_of(u: Tensor, config: TrainConfig) -> Tensor:
     """Adaptive-DPO's W in (0, 1]: 1 / (1 + k1 f(u)) with f = u, u^2, sqrt(u), or exp: 1 / (1 + exp(k1 u))."""
     if config.reweighting == "none":
@@ -186,7 +196,10 @@ def _adaptive(pairs: Pairs, config: TrainConfig, scale: float) -> tuple[Tensor, 
         stats = {
             "u_mean": u.mean(),
             "u_std": u.std(unbiased=False),
+            "u_p90": u.float().quantile(0.9),
+            "u_auroc": auroc(u, pairs.flipped),
             "weight_mean": weight.mean(),
+            "weight_p10": weight.float().quantile(0.1),
             "gamma": gamma.mean(),
         }
     return scale * ell, weight, gamma, stats

@@ -82,11 +82,15 @@ def method(name: str) -> Method:
 def check_config(config: TrainConfig) -> Method:
     """The method of a configuration; raises ConfigError for settings that cannot do what they say."""
     chosen = method(config.method)
-    for name in ("steps", "batch_size", "gradient_accumulation", "lora_rank", "checkpoint_every"):
+    positive = ("steps", "batch_size", "gradient_accumulation", "lora_rank", "checkpoint_every", "keep_checkpoints")
+    for name in positive:
         require(getattr(config, name) >= 1, f"{name} is {getattr(config, name)}.", f"Set {name} to 1 or more.")
     for name in ("beta", "learning_rate", "max_grad_norm", "lora_alpha"):
         require(getattr(config, name) > 0, f"{name} is {getattr(config, name)}.", f"Set {name} above 0.")
     require(0 <= config.prompt_dropout < 1, f"prompt_dropout is {config.prompt_dropout}.", "Set it in [0, 1).")
+    require(0 <= config.flip <= 1, f"flip is {config.flip}.", "Set it in [0, 1].")
+    for name in ("max_skipped_steps", "sample_every", "fixed_draws"):
+        require(getattr(config, name) >= 0, f"{name} is {getattr(config, name)}.", f"Set {name} to 0 or more.")
     require(0 <= config.warmup_steps <= config.steps, f"warmup_steps is {config.warmup_steps}.", "Set it in 0..steps.")
     refreshes = config.reference_refresh > 0
     require(
@@ -104,6 +108,7 @@ def check_config(config: TrainConfig) -> Method:
         f"flip_rate is {config.flip_rate}, method {config.method}.",
         "Set it in (0, 0.5) for robust-dpo and conservative-dpo, and to 0 for every other method.",
     )
+    _check_draws(config, chosen)
     decays = config.ema_decays
     require(
         not chosen.annotators or (len(decays) > 0 and all(0 <= decay < 1 for decay in decays)),
@@ -111,6 +116,19 @@ def check_config(config: TrainConfig) -> Method:
         "Give at least one decay in [0, 1): the stability of the metric is a variance over models.",
     )
     return chosen
+
+
+def _check_draws(config: TrainConfig, chosen: Method) -> None:
+    require(
+        config.fixed_draws == 0 or chosen.reference == "frozen",
+        f"fixed_draws is {config.fixed_draws}, but {config.method} has no frozen reference with errors to keep.",
+        "Set fixed_draws to 0, or use a method with a frozen reference.",
+    )
+    require(
+        config.fixed_draws == 0 or config.timestep_sampling == "uniform",
+        "Fixed draws recur in another order at every visit, so they cannot be stratified.",
+        "Set fixed_draws to 0 or timestep_sampling to 'uniform'.",
+    )
 
 
 def check_labels(config: TrainConfig, labels: pl.DataFrame) -> None:

@@ -75,7 +75,7 @@ def _save_lora(policy: Policy, base: BaseModel, config: TrainConfig, out: Path) 
         f"unet.{name.replace(f'.{ADAPTER}.', '.')}": parameter.detach().cpu().contiguous()
         for name, parameter in policy.trainable.items()
     }
-    settings = {"r": config.lora_rank, "lora_alpha": config.lora_alpha, "target_modules": _targets(base)}
+    settings = {"r": config.lora_rank, "lora_alpha": config.lora_alpha, "target_modules": _targets(base, config)}
     adapter = json.dumps({f"unet.{name}": value for name, value in settings.items()}, indent=2, sort_keys=True)
     # One entry only: safetensors writes several in random order, and the same run must give the same bytes.
     save_file(weights, out / LORA_WEIGHTS, metadata={"lora_adapter_metadata": adapter})
@@ -89,9 +89,9 @@ def _lora_config(base: BaseModel, config: TrainConfig) -> Any:
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
         init_lora_weights="gaussian",
-        target_modules=_targets(base),
+        target_modules=_targets(base, config),
     )
 
 
-def _targets(base: BaseModel) -> list[str]:
-    return list(FAMILIES.get(base.family).lora_targets)
+def _targets(base: BaseModel, config: TrainConfig) -> list[str]:
+    return list(config.lora_targets or FAMILIES.get(base.family).lora_targets)

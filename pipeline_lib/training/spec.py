@@ -13,12 +13,18 @@ from pipeline_lib.errors import ConfigError
 from pipeline_lib.registry import unknown_name
 
 T = TypeVar("T")
+_NOT_OF_THE_RESULT = ("checkpoint_every", "keep_checkpoints", "milestones", "max_skipped_steps", "sample_every")
 
 # Exit codes of the training process.
 USER_ERROR = 2
 """A typed error; the message on stderr ends with what to do."""
 INTERRUPTED = 75
 """Stopped by SIGTERM after a checkpoint (EX_TEMPFAIL): start it again."""
+
+# Files of a run folder that more than one module knows.
+SAMPLES = "samples"
+TRAINERS = "trainers"
+"""Locked (shared) by every training process for as long as it lives."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +69,8 @@ def read_spec(path: Path) -> TrainSpec:
 
 
 def run_digest(spec: TrainSpec, encoded_digest: str, labels_digest: str) -> str:
-    """Identity of a run: everything that decides its result. How often it checkpoints and where it writes do not."""
-    train = {name: value for name, value in asdict(spec.train).items() if name != "checkpoint_every"}
+    """Identity of a run: everything that decides its result. When it checkpoints and where it writes do not."""
+    train = {name: value for name, value in asdict(spec.train).items() if name not in _NOT_OF_THE_RESULT}
     return digest([asdict(spec.model), train, encoded_digest, labels_digest])
 
 

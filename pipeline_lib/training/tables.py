@@ -19,12 +19,24 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from pipeline_lib import schemas
 from pipeline_lib.digest import digest
 from pipeline_lib.encoding import EMPTY_PROMPT_ID, LATENTS, PROMPTS, SHAPE_KEY
 from pipeline_lib.errors import LabelError, SchemaError
 from pipeline_lib.store import Dataset
 
-LABEL_COLUMNS = ("pair_id", "prompt_id", "image_0", "image_1", "target", "is_human", "human", "g_hat", "weight")
+LABEL_COLUMNS = (
+    "pair_id",
+    "prompt_id",
+    "image_0",
+    "image_1",
+    "target",
+    "is_human",
+    "human",
+    "g_hat",
+    "weight",
+    "flipped",
+)
 
 
 @dataclass(frozen=True)
@@ -35,8 +47,8 @@ class Tables:
         keys: a 64-bit hash of each pair id, uint64 [pairs]; the identity from which a pair's noise is drawn.
         images: rows of images 0 and 1 in `moments`, int64 [pairs, 2].
         prompts: row of the prompt in `embeddings`, int64 [pairs].
-        labels: target, is_human, human, g_hat, weight as fp32 [5, pairs]; 0 where there is none.
-        moments: VAE mean and std, fp16 [images, 2, C, H, W].
+        labels: target, is_human, human, g_hat, weight, flipped as fp32 [6, pairs]; 0 where there is none.
+        moments: VAE mean and std, fp16 [images, 2, C, H, W], or [images, 4, C, H, W] with those of the mirrored image.
         embeddings: text embeddings, fp16 [prompts, tokens, width].
         pooled: pooled text, fp16 [prompts, width], or None.
         empty_prompt: row of the empty prompt.
@@ -57,6 +69,11 @@ class Tables:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    @property
+    def flippable(self) -> bool:
+        """The images were also encoded mirrored."""
+        return self.moments.shape[1] == 4
 
     @property
     def labelled_share(self) -> float:
@@ -95,6 +112,7 @@ def open_tables(encoded: Dataset, labels: pl.DataFrame, cache: Path) -> Tables:
         pl.when("is_human").then("human").otherwise(0.0).fill_null(0.0).alias("human"),
         pl.col("g_hat").fill_null(0.0),
         pl.col("weight"),
+        pl.col("flipped").cast(pl.Float32).fill_null(0.0),
     )
     return Tables(
         keys=np.array([_key(pair_id) for pair_id in labels["pair_id"]], np.uint64),
@@ -123,10 +141,11 @@ def _unpack(
     scratch.mkdir(parents=True)
     try:
         shape = latents["shape"]
-        moments = _new(scratch / "moments.npy", (len(uids), 2, *shape))
+        columns = schemas.moment_columns(bool(latents.get("flipped")))
+        moments = _new(scratch / "moments.npy", (len(uids), len(columns), *shape))
         for rows, found, table in _matching(encoded, LATENTS, "image_uid", uids):
-            moments[rows, 0] = _column(table, "mean", shape)[found]
-            moments[rows, 1] = _column(table, "std", shape)[found]
+            for i, column in enumerate(columns):
+                moments[rows, i] = _column(table, column, shape)[found]
         embeddings = _new(scratch / "embeddings.npy", (len(prompt_ids), *prompts["shape"]))
         pooled = _new(scratch / "pooled.npy", (len(prompt_ids), prompts["pooled"])) if prompts["pooled"] else None
         for rows, found, table in _matching(encoded, PROMPTS, "prompt_id", prompt_ids):

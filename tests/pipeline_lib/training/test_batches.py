@@ -24,7 +24,7 @@ def tables(
 
 
 def sampler(tables: Tables, seed: int = 0, dropout: float = 0.0) -> Sampler:
-    return Sampler(tables, seed, 1000, dropout)
+    return Sampler(tables, seed, range(1000), dropout)
 
 
 def same(left: Batch, right: Batch) -> bool:
@@ -48,7 +48,7 @@ def test_rows_are_those_of_the_datasets(
         np.testing.assert_array_equal(
             tables.pooled[tables.prompts[i]], np.float16(prompts[row["prompt_id"]]["pooled"])
         )
-        expected = [row["target"], row["is_human"], row["human"] or 0, row["g_hat"], 1]
+        expected = [row["target"], row["is_human"], row["human"] or 0, row["g_hat"], 1, 0]
         np.testing.assert_allclose(tables.labels[:, i], np.array(expected, np.float32))
     assert tables.labelled_share == pytest.approx(1 / 3)
     assert tables.scaling_factor == 2.0

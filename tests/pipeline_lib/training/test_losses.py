@@ -39,6 +39,7 @@ def pairs(seed: int = 0, dtype: torch.dtype = torch.float64, hard: bool = False)
         human=torch.from_numpy(human).to(dtype),
         g_hat=torch.from_numpy(rng.uniform(0, 1, N)).to(dtype),
         weight=torch.ones(N, dtype=dtype),
+        flipped=torch.zeros(N, dtype=dtype),
         labelled_share=0.25,
     )
 
@@ -182,6 +183,7 @@ def test_dedpo_is_unbiased_for_the_fully_labelled_loss_whatever_the_annotator_sa
             human=human,
             g_hat=g_hat,
             weight=torch.ones(size),
+            flipped=torch.zeros(size),
             labelled_share=labelled / size,
         )
         return torch.autograd.grad(LOSSES.get(method)(given, CONFIG)[0].mean(), logits)[0]

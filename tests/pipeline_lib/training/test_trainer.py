@@ -20,6 +20,7 @@ from pipeline_lib.errors import CheckpointError, ConfigError, LabelError, Traini
 from pipeline_lib.store import Dataset, open_dataset
 from pipeline_lib.training import trainer
 from pipeline_lib.training.batches import Sampler
+from pipeline_lib.training.job import TIMING_FIELDS
 from pipeline_lib.training.spec import TrainSpec
 from pipeline_lib.training.tables import open_tables, read_labels
 from pipeline_lib.training.trainer import train
@@ -88,7 +89,7 @@ def after(steps: int) -> Callable[[], bool]:
 def step_by_hand(spec: TrainSpec, unet: Any) -> tuple[float, float]:
     """Loss and accuracy of the first batch by the recipe of Diffusion-DPO's train.py, winners first; backward."""
     tables = open_tables(open_dataset(spec.encoded), read_labels(open_dataset(spec.labels)), Path(spec.run_dir))
-    batch = Sampler(tables, spec.train.seed, 1000, spec.train.prompt_dropout).batch(0, 4, torch.device("cpu"))
+    batch = Sampler(tables, spec.train.seed, range(1000), spec.train.prompt_dropout).batch(0, 4, torch.device("cpu"))
     scheduler = DDPMScheduler.from_pretrained(Path(spec.model.mirror, spec.model.repo), subfolder="scheduler")
     n = len(batch.timesteps)
     order = [(i, n + i) if batch.labels[0, i] == 1 else (n + i, i) for i in range(n)]
@@ -170,7 +171,7 @@ def test_interrupted_run_ends_in_the_same_bytes(method: str, adapter: str, spec:
     assert train(cut, after(2)) == "interrupted"  # at step 3: one refresh before, one after
     assert train(cut) == "done"
     assert weights(cut) == weights(whole)
-    timing = ("seconds", "pairs_per_second")
+    timing = TIMING_FIELDS
     plain = [[{k: v for k, v in r.items() if k not in timing} for r in records(job)] for job in (whole, cut)]
     assert plain[0] == plain[1]
     assert [r["step"] for r in plain[0]] == [1, 2, 3, 4, 5, 6]
@@ -194,10 +195,10 @@ def test_killed_run_continues_from_its_checkpoint(
     train(whole)
     step = trainer.optimizer_step
 
-    def dies(run: trainer.Run) -> dict[str, float]:
+    def dies(run: trainer.Run, stop: Callable[[], bool]) -> dict[str, float] | None:
         if run.step == 5:
             raise KeyboardInterrupt
-        return step(run)
+        return step(run, stop)
 
     monkeypatch.setattr(trainer, "optimizer_step", dies)
     with pytest.raises(KeyboardInterrupt):
@@ -284,8 +285,9 @@ def test_finished_run_is_left_alone(spec: Callable[..., TrainSpec]) -> None:
 
 
 def test_divergence_stops_with_a_remedy(spec: Callable[..., TrainSpec]) -> None:
+    job = spec(learning_rate=1e30, weight_decay=0.0, steps=30, checkpoint_every=1)
     with pytest.raises(TrainingDivergedError, match=r"(?s)step.*Lower learning_rate or beta"):
-        train(spec(learning_rate=1e30, weight_decay=0.0))
+        train(job)
 
 
 def test_checkpoint_of_another_run_is_refused(spec: Callable[..., TrainSpec]) -> None:
