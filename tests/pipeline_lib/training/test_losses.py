@@ -1,4 +1,4 @@
-"""Losses against the papers' formulas in float64 NumPy, gradients by finite differences, and symmetries."""
+"""Losses and gradients against the papers' formulas, written out in float64 NumPy; trivial cases; symmetries."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pipeline_lib.config import TrainConfig
+from pipeline_lib.presets import alignment
 from pipeline_lib.training import losses
 from pipeline_lib.training.losses import Pairs
 from pipeline_lib.training.methods import LOSSES
@@ -78,12 +79,53 @@ FORMULAS: dict[str, Callable[[float, float, float], float]] = {
 }
 
 
+SLOPES: dict[str, Callable[[float], float]] = {
+    "diffusion-dpo": lambda ell: -BETA / 2 * sigmoid(-BETA / 2 * ell),
+    "ipo": lambda ell: 2 * (ell - 1 / BETA),
+    "robust-dpo": lambda ell: (
+        -BETA / 2 * ((1 - E_RATE) * sigmoid(-BETA / 2 * ell) + E_RATE * sigmoid(BETA / 2 * ell)) / (1 - 2 * E_RATE)
+    ),
+    "conservative-dpo": lambda ell: (
+        BETA / 2 * (E_RATE * sigmoid(BETA / 2 * ell) - (1 - E_RATE) * sigmoid(-BETA / 2 * ell))
+    ),
+    "hinge": lambda ell: -BETA / 2 if BETA / 2 * ell < 1 else 0.0,
+}
+"""Derivatives of the formulas by ell; ell falls by 1 per unit of the winner's error and rises with the loser's."""
+
+
+def gradient_by_hand(name: str, given: Pairs) -> np.ndarray:
+    """Derivative of the summed loss by the policy's errors of images 0 and 1, [2, n]."""
+    out = np.zeros((2, N))
+    for win, lose, share in ((0, 1, given.target.numpy()), (1, 0, 1 - given.target.numpy())):
+        if name == "sft-chosen":
+            out[win] += share
+            continue
+        slopes = np.array(
+            by_hand(lambda ell, *_: SLOPES[name](ell), replace(given, target=torch.full((N,), 1.0 - win)))
+        )
+        out[win] -= share * slopes
+        out[lose] += share * slopes
+    return out
+
+
 @pytest.mark.parametrize("hard", [False, True])
 @pytest.mark.parametrize("name", FORMULAS)
-def test_loss_is_its_formula(name: str, hard: bool) -> None:
+def test_loss_and_gradient_are_those_of_the_formula(name: str, hard: bool) -> None:
     given = pairs(hard=hard)
     values, _ = LOSSES.get(name)(given, replace(CONFIG, flip_rate=E_RATE))
     np.testing.assert_allclose(values.detach().numpy(), by_hand(FORMULAS[name], given), rtol=1e-12)
+    (gradient,) = torch.autograd.grad(values.sum(), given.policy)
+    np.testing.assert_allclose(gradient.numpy(), gradient_by_hand(name, given), rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_loss_in_single_precision(name: str) -> None:
+    """The trainer's precision."""
+    given = pairs(dtype=torch.float32)
+    exact = by_hand(FORMULAS[name], given)
+    values, _ = LOSSES.get(name)(given, replace(CONFIG, flip_rate=E_RATE))
+    assert values.dtype == torch.float32
+    np.testing.assert_allclose(values.detach().numpy(), exact, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", LOSSES.names())
@@ -147,20 +189,26 @@ def test_errors_are_reduced_in_fp32() -> None:
     assert error.tolist() == [90000.0, 90000.0]  # above fp16's largest number
 
 
-def test_dedpo_is_the_two_term_objective_of_the_paper() -> None:
+@pytest.mark.parametrize("hard", [False, True])
+def test_dedpo_is_the_two_term_objective_of_the_paper(hard: bool) -> None:
     given = pairs()
+    given = replace(given, g_hat=given.g_hat.round() if hard else given.g_hat)
     values, stats = losses.dedpo(given, CONFIG)
 
     def bce(z: float, y: float) -> float:
         return -y * math.log(sigmoid(z)) - (1 - y) * math.log(sigmoid(-z))
 
     ell = losses.preference(given.policy, given.reference).tolist()
-    expected = []
+    expected, slope = [], []
     for i in range(N):
-        z, g = BETA / 2 * ell[i], given.g_hat[i].item()
-        correction = bce(z, given.human[i].item()) - bce(z, g) if given.is_human[i] else 0.0
-        expected.append(bce(z, g) + correction / 0.25)
+        z, g, human = BETA / 2 * ell[i], given.g_hat[i].item(), given.human[i].item()
+        labelled = given.is_human[i].item()
+        expected.append(bce(z, g) + labelled * (bce(z, human) - bce(z, g)) / 0.25)
+        slope.append(sigmoid(z) - g - labelled * (human - g) / 0.25)
     np.testing.assert_allclose(values.tolist(), expected, rtol=1e-9)
+    (gradient,) = torch.autograd.grad(values.sum(), given.policy)
+    np.testing.assert_allclose(gradient[0].numpy(), -BETA / 2 * np.array(slope), rtol=1e-9)
+    np.testing.assert_allclose(gradient[1].numpy(), BETA / 2 * np.array(slope), rtol=1e-9)
     assert stats["correction_size"] >= stats["correction"].abs()
 
 
@@ -227,23 +275,26 @@ def test_minority_metric_is_zero_at_the_reference_and_grows_with_disagreement() 
     assert u[0] > u[1] > 0
 
 
-@pytest.mark.parametrize(
-    ("shape", "expected"),
-    [
-        ("none", lambda u: 1.0),
-        ("linear", lambda u: 1 / (1 + 3 * u)),
-        ("quadratic", lambda u: 1 / (1 + 3 * u * u)),
-        ("sqrt", lambda u: 1 / (1 + 3 * math.sqrt(u))),
-        ("exp", lambda u: 1 / (1 + math.exp(3 * u))),
-    ],
-)
-def test_reweighting_shapes(shape: Any, expected: Callable[[float], float]) -> None:
-    u = torch.tensor([0.0, 0.1, 2.0], dtype=torch.float64)
-    weights = losses.weight_of(u, replace(CONFIG, reweighting=shape))
-    np.testing.assert_allclose(weights.tolist(), [expected(x) for x in u.tolist()])
+WEIGHTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "none": np.ones_like,
+    "linear": lambda u: 1 / (1 + 3 * u),
+    "quadratic": lambda u: 1 / (1 + 3 * u**2),
+    "sqrt": lambda u: 1 / (1 + 3 * np.sqrt(u)),
+    "exp": lambda u: 1 / (1 + np.exp(3 * u)),
+}
+MARGINS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "none": lambda u, logits: np.zeros_like(u),
+    "linear": lambda u, logits: -1 / (BETA / 2) * u + logits.mean(),
+    "quadratic": lambda u, logits: -1 / (BETA / 2) * u**2 + logits.mean(),
+}
 
 
-def test_adaptive_dpo_is_its_formula_with_constant_weight_and_margin() -> None:
+@pytest.mark.parametrize("margin", MARGINS)
+@pytest.mark.parametrize("reweighting", WEIGHTS)
+@pytest.mark.parametrize("name", ["adaptive-dpo", "adaptive-ipo"])
+def test_adaptive_losses_are_their_formulas_with_constant_weight_and_margin(
+    name: str, reweighting: Any, margin: Any
+) -> None:
     given = pairs(hard=True)
     sign = np.where(given.target.numpy() > 0.5, 1.0, -1.0)
     stack = torch.cat([given.policy.detach()[None], given.annotators])
@@ -251,13 +302,42 @@ def test_adaptive_dpo_is_its_formula_with_constant_weight_and_margin() -> None:
     ells = sign * -((stack[:, 0] - stack[:, 1]).numpy() - (reference[0] - reference[1]))
     scaled = ells / (4 * np.sqrt((ells**2).mean(1, keepdims=True)))
     u = scaled.var(0, ddof=1) * (1 - (1 / (1 + np.exp(-15 * scaled))).mean(0))
-    z = BETA / 2 * ells[0]
-    gamma = -1 / (BETA / 2) * u**2 + z.mean()
-    weight = 1 / (1 + 3 * u)
-    values, stats = losses.adaptive_dpo(given, CONFIG)
-    np.testing.assert_allclose(values.tolist(), weight * np.log1p(np.exp(-(z - gamma))), rtol=1e-6)
+    weight = WEIGHTS[reweighting](u)
+    logits = BETA / 2 * ells[0] if name == "adaptive-dpo" else ells[0]
+    gap = logits - MARGINS[margin](u, logits)
+    if name == "adaptive-dpo":
+        expected, slope = weight * np.log1p(np.exp(-gap)), -weight / (1 + np.exp(gap)) * BETA / 2
+    else:
+        off = gap - 1 / (2 * (BETA / 2))
+        expected, slope = weight * off**2, 2 * weight * off
+    config = replace(CONFIG, reweighting=reweighting, margin=margin)
+    values, stats = LOSSES.get(name)(given, config)
+    np.testing.assert_allclose(values.tolist(), expected, rtol=1e-6)
     np.testing.assert_allclose(stats["u_mean"].item(), u.mean(), rtol=1e-6)
-    # W and Gamma carry no gradient: d loss / d err_0 is that of the logit alone.
+    # W and Gamma carry no gradient: the derivative by the errors is that of the logit alone.
     (gradient,) = torch.autograd.grad(values.sum(), given.policy)
-    slope = -weight / (1 + np.exp(z - gamma)) * BETA / 2
     np.testing.assert_allclose(gradient[0].numpy(), -sign * slope, rtol=1e-6)
+    np.testing.assert_allclose(gradient[1].numpy(), sign * slope, rtol=1e-6)
+
+
+def test_auroc_counts_ordered_pairs() -> None:
+    score, flipped = torch.tensor([0.9, 0.1, 0.5, 0.5]), torch.tensor([1.0, 0.0, 0.0, 1.0])
+    ordered, between = losses.auroc(score, flipped).tolist()
+    assert (ordered, between) == (3.5, 4)  # 0.9 above both, 0.5 above 0.1, level with 0.5
+    assert losses.auroc(score, torch.zeros(4)).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(("name", "method", "beta"), [("sd15", "dpo", 5000), ("sdxl", "dpo", 5000)])
+def test_presets_of_papers_with_the_half(name: str, method: str, beta: float) -> None:
+    assert alignment(name, method).train.beta == beta
+
+
+@pytest.mark.parametrize(("name", "without_half"), [("sd15", 1000), ("sdxl", 2500)])
+def test_presets_of_papers_without_the_half_are_converted(name: str, without_half: float) -> None:
+    """Adaptive-DPO writes beta * ell; ours is 0.5 * beta * ell."""
+    config = replace(alignment(name, "adaptive").train, reweighting="none", margin="none")
+    given = pairs(hard=True)
+    sign = np.where(given.target.numpy() > 0.5, 1.0, -1.0)
+    ell = sign * losses.preference(given.policy, given.reference).detach().numpy()
+    values, _ = losses.adaptive_dpo(given, config)
+    np.testing.assert_allclose(values.tolist(), np.logaddexp(0, -without_half * ell), rtol=1e-9)

@@ -17,10 +17,12 @@ from safetensors.torch import load_file
 from pipeline_lib.config import TrainConfig
 from pipeline_lib.digest import file_sha256
 from pipeline_lib.errors import CheckpointError, ConfigError, LabelError, TrainingDivergedError
+from pipeline_lib.models.aligned import load_pipeline
 from pipeline_lib.store import Dataset, open_dataset
 from pipeline_lib.training import trainer
 from pipeline_lib.training.batches import Sampler
 from pipeline_lib.training.job import TIMING_FIELDS
+from pipeline_lib.training.policy import build_policy
 from pipeline_lib.training.spec import TrainSpec
 from pipeline_lib.training.tables import open_tables, read_labels
 from pipeline_lib.training.trainer import train
@@ -86,10 +88,12 @@ def after(steps: int) -> Callable[[], bool]:
     return stopping
 
 
-def step_by_hand(spec: TrainSpec, unet: Any) -> tuple[float, float]:
-    """Loss and accuracy of the first batch by the recipe of Diffusion-DPO's train.py, winners first; backward."""
+def step_by_hand(spec: TrainSpec, unet: Any, start: int = 0) -> tuple[float, float]:
+    """Loss and accuracy of 4 pairs by the recipe of Diffusion-DPO's train.py, winners first; backward."""
     tables = open_tables(open_dataset(spec.encoded), read_labels(open_dataset(spec.labels)), Path(spec.run_dir))
-    batch = Sampler(tables, spec.train.seed, range(1000), spec.train.prompt_dropout).batch(0, 4, torch.device("cpu"))
+    batch = Sampler(tables, spec.train.seed, range(1000), spec.train.prompt_dropout).batch(
+        start, 4, torch.device("cpu")
+    )
     scheduler = DDPMScheduler.from_pretrained(Path(spec.model.mirror, spec.model.repo), subfolder="scheduler")
     n = len(batch.timesteps)
     order = [(i, n + i) if batch.labels[0, i] == 1 else (n + i, i) for i in range(n)]
@@ -139,23 +143,55 @@ def test_first_full_step_is_the_step_written_out(name: str, spec: Callable[..., 
         torch.testing.assert_close(ours[key][clear], value[clear], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["epsilon", "xl-v"])
-def test_second_lora_step_is_the_loss_written_out(name: str, spec: Callable[..., TrainSpec]) -> None:
-    """The LoRA of step 1, loaded by diffusers, gives the loss that training records at step 2."""
-    from pipeline_lib.models.aligned import load_pipeline
+def adapt_by_hand(unet: Any, adapters: dict[str, torch.nn.Parameter], scale: float) -> None:
+    """y = W x + scale * B A x on every layer that `adapters` name."""
 
+    def added(a: Any, b: Any) -> Callable[..., Any]:
+        return lambda layer, given, out: out + scale * (given[0] @ a.T) @ b.T
+
+    for name, parameter in adapters.items():
+        layer, _, rest = name.partition(".lora_A.")
+        if rest:
+            other = adapters[name.replace(".lora_A.", ".lora_B.")]
+            unet.get_submodule(layer).register_forward_hook(added(parameter, other))
+
+
+@pytest.mark.parametrize("name", tiny.NAMES)
+def test_two_lora_steps_are_the_steps_written_out(name: str, spec: Callable[..., TrainSpec]) -> None:
+    job = spec(name, adapter="lora", steps=2, schedule="constant")
+    assert train(job) == "done"
+    start = build_policy(job.model, job.train).trainable
+    adapters = {key: torch.nn.Parameter(value.detach().clone()) for key, value in start.items()}
+    unet = UNet2DConditionModel.from_pretrained(Path(job.model.mirror, job.model.repo), subfolder="unet")
+    unet.requires_grad_(False)
+    adapt_by_hand(unet, adapters, job.train.lora_alpha / job.train.lora_rank)
+    optimizer = torch.optim.AdamW(adapters.values(), lr=1e-3, weight_decay=1e-2)
+    sizes = {key: torch.full_like(value, torch.inf) for key, value in adapters.items()}
+    for record, first in zip(records(job), (0, 4), strict=True):
+        optimizer.zero_grad()
+        loss, accuracy = step_by_hand(job, unet, first)
+        norm = torch.nn.utils.clip_grad_norm_(adapters.values(), 1.0)
+        for key, value in adapters.items():
+            moves = key.endswith("lora_B.default.weight") or first  # B = 0 at first, so A has no gradient yet
+            sizes[key] = torch.minimum(sizes[key], value.grad.abs()) if moves else sizes[key]
+        optimizer.step()
+        assert record["loss"] == pytest.approx(loss, abs=1e-5)
+        assert record["implicit_accuracy"] == accuracy
+        assert record["grad_norm"] == pytest.approx(norm.item(), rel=1e-3)
+    ours = load_file(Path(job.run_dir, "model/pytorch_lora_weights.safetensors"))
+    assert ours.keys() == {f"unet.{key.replace('.default', '')}" for key in adapters}
+    for key, value in adapters.items():
+        clear = sizes[key] > 1e-6  # as above
+        torch.testing.assert_close(ours[f"unet.{key.replace('.default', '')}"][clear], value[clear], atol=1e-5, rtol=0)
+    assert sum(int((size > 1e-6).sum()) for size in sizes.values()) > 0.6 * sum(v.numel() for v in sizes.values())
+
+
+@pytest.mark.parametrize("name", ["epsilon", "xl-v"])
+def test_lora_as_diffusers_loads_it_has_the_loss_of_the_next_step(name: str, spec: Callable[..., TrainSpec]) -> None:
     one, two = (spec(name, f"run-{n}", adapter="lora", steps=n, schedule="constant") for n in (1, 2))
     train(one)
     train(two)
-    pipeline = load_pipeline(Path(one.run_dir, "model"), one.model)
-    second = Sampler.batch
-
-    def shifted(self: Sampler, start: int, size: int, device: torch.device) -> Any:
-        return second(self, start + 4, size, device)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Sampler, "batch", shifted)
-        loss, _ = step_by_hand(two, pipeline.unet)
+    loss, _ = step_by_hand(two, load_pipeline(Path(one.run_dir, "model"), one.model).unet, 4)
     assert records(two)[1]["loss"] == pytest.approx(loss, abs=1e-5)
     assert records(two)[1]["loss"] != pytest.approx(torch.log(torch.tensor(2.0)).item(), abs=1e-5)
 
