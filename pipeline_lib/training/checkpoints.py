@@ -71,6 +71,8 @@ def save(folder: Path, checkpoint: Checkpoint, kept: Kept = Kept()) -> Path:
     """Publish a checkpoint below `folder`, drop those that need not stay; raises CheckpointError (disk full, ...)."""
     target = folder / f"step-{checkpoint.step:06d}"
     scratch = folder / f".{target.name}.{uuid.uuid4().hex}.tmp"
+    for left in folder.glob(".step-*.tmp"):  # by a process that was killed while it wrote
+        shutil.rmtree(left, ignore_errors=True)
     try:
         with writing(target):
             scratch.mkdir(parents=True)
