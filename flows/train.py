@@ -50,6 +50,7 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
         labels: str | None = None,
         encoded: str | None = None,
         store: str | None = None,
+        processes: int | None = None,
     ) -> Trained:
         """Train a model on preference pairs, running upstream stages that the store does not hold yet.
 
@@ -70,6 +71,7 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
             labels: URI of a labels dataset; empty runs label.
             encoded: URI of an encode dataset; empty runs encode.
             store: Dataset store; empty for the machine's default.
+            processes: Trainer processes; empty for one per GPU. Their number changes no result.
         """
         check_recipe(recipe or alignment(preset, method).labels, scores or {}, SCORERS.names())
         config = override(
@@ -85,7 +87,14 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
         encoded = encoded or encode(preset, pairs=pairs, store=store).uri
         lineage = {"pairs": pairs} | {f"scores-{name}": uri for name, uri in (scores or {}).items()}
         outcome, run_id = train_task(
-            store_url(store), f"{method}-{preset}", find_preset(preset).base, config, encoded, labels, lineage
+            store_url(store),
+            f"{method}-{preset}",
+            find_preset(preset).base,
+            config,
+            encoded,
+            labels,
+            lineage,
+            processes,
         )
         return Trained(outcome, pairs, run_id)
 

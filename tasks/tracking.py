@@ -71,16 +71,29 @@ def log_datasets(run_id: str, datasets: Mapping[str, Dataset]) -> None:
 
 @dataclass
 class MetricBuffer:
-    """Collects training metrics and sends them in batches; what cannot be sent now is sent with the next batch."""
+    """Collects training metrics and sends them in batches; what cannot be sent now is sent with the next batch.
+
+    Attributes:
+        logged: the last step the run has. Earlier ones are not sent again: a resumed trainer repeats steps, and the
+            same model trained for another store belongs to the same run.
+    """
 
     run_id: str
     waiting: list[Metric] = field(default_factory=list)
     sent_at: float = 0.0
+    logged: int = 0
+
+    def __post_init__(self) -> None:
+        history = client().get_metric_history(self.run_id, "train/lr")
+        self.logged = max((metric.step for metric in history), default=0)
 
     def add(self, record: Mapping[str, Any]) -> None:
         """One line of the trainer's metrics.jsonl; `step` is the optimizer step."""
         now = int(time.time() * 1000)
         step = int(record["step"])
+        if step <= self.logged:
+            return
+        self.logged = step
         numbers = {k: float(v) for k, v in record.items() if k != "step" and isinstance(v, int | float)}
         self.waiting += [Metric(f"train/{k}", v, now, step) for k, v in numbers.items()]
         if len(self.waiting) >= BATCH or time.monotonic() - self.sent_at > FLUSH_SECONDS:
@@ -98,6 +111,14 @@ class MetricBuffer:
             get_run_logger().warning(
                 "MLflow did not take %d metrics, trying again later: %s", len(self.waiting), error
             )
+
+
+def log_sample(run_id: str, image: Path) -> None:
+    """Attach a grid of sample images, `step-<step>.png`; a server that cannot be reached only costs the picture."""
+    try:
+        client().log_artifact(run_id, str(image), "samples")
+    except mlflow.MlflowException as error:
+        get_run_logger().warning("MLflow did not take %s: %s", image.name, error)
 
 
 @contextmanager

@@ -23,13 +23,21 @@ LOG_SECONDS = 10.0
 
 @task(name="train", **IO_TASK)
 def train(
-    store: str, name: str, model: BaseModel, config: TrainConfig, encoded: str, labels: str, inputs: dict[str, str]
+    store: str,
+    name: str,
+    model: BaseModel,
+    config: TrainConfig,
+    encoded: str,
+    labels: str,
+    inputs: dict[str, str],
+    processes: int | None = None,
 ) -> tuple[Outcome, str]:
     """Train `model` by `config`; returns the model dataset and the id of its MLflow run.
 
     Args:
         name: MLflow experiment, `<method>-<preset>`.
         inputs: further datasets to record as this model's lineage (pairs, scores), by name.
+        processes: trainer processes; None takes one per GPU.
     """
     started = time.time()
     datasets = {"encoded": open_dataset(encoded), "labels": open_dataset(labels)}
@@ -51,7 +59,15 @@ def train(
 
     with tracking.closing(run_id):
         dataset = job.train(
-            store, model, config, datasets["encoded"], datasets["labels"], state_dir() / "scratch", follow
+            store,
+            model,
+            config,
+            datasets["encoded"],
+            datasets["labels"],
+            state_dir() / "scratch",
+            on_metrics=follow,
+            on_sample=lambda image: tracking.log_sample(run_id, image),
+            processes=processes,
         )
         metrics.flush()
     return finish("train", dataset, started), run_id

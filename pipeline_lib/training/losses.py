@@ -27,11 +27,6 @@ from pipeline_lib.config import TrainConfig
 AUTHORS_MICRO_BATCH = 16
 
 
-def local_mean(values: Tensor) -> Tensor:
-    """Mean over pairs, the last dimension, of this process."""
-    return values.mean(-1)
-
-
 @dataclass(frozen=True)
 class Pairs:
     """Errors and labels of n pairs, fp32.
@@ -47,7 +42,6 @@ class Pairs:
         weight: factor of the pair's loss, applied by the trainer, [n].
         flipped: 1 where the label was inverted on purpose, [n]; for the metrics only.
         labelled_share: n_l / (n_l + n_u) over the whole dataset.
-        batch_mean: mean over the pairs of all processes, for statistics that are constants in the gradient.
     """
 
     policy: Tensor
@@ -60,7 +54,6 @@ class Pairs:
     weight: Tensor
     flipped: Tensor
     labelled_share: float = 1.0
-    batch_mean: Callable[[Tensor], Tensor] = local_mean
 
 
 Loss: TypeAlias = Callable[[Pairs, TrainConfig], tuple[Tensor, dict[str, Tensor]]]
@@ -132,7 +125,7 @@ def sft_chosen(pairs: Pairs, config: TrainConfig) -> tuple[Tensor, dict[str, Ten
     return pairs.target * pairs.policy[0] + (1 - pairs.target) * pairs.policy[1], {}
 
 
-def minority_metric(ells: Tensor, rho: float, batch_mean: Callable[[Tensor], Tensor] = local_mean) -> Tensor:
+def minority_metric(ells: Tensor, rho: float) -> Tensor:
     """Adaptive-DPO's u = s * c: large where the models disagree with the label and with each other.
 
         c = 1 - mean_m sigmoid(rho * ell_m)      s = unbiased variance over m of ell_m
@@ -142,14 +135,13 @@ def minority_metric(ells: Tensor, rho: float, batch_mean: Callable[[Tensor], Ten
     not depend on the batch size; rho = 15 keeps its meaning.
 
     Args:
-        ells: ell of each model for the labelled winner, [m, n] with m >= 2.
+        ells: ell of each model for the labelled winner, [m, n] with m >= 2, of one forward pass.
         rho: sharpness of the confidence.
-        batch_mean: mean over the pairs of all processes.
 
     Returns:
         u >= 0, [n]; 0 when every model equals the reference.
     """
-    rms = batch_mean(ells.square()).sqrt()[:, None]
+    rms = ells.square().mean(-1, keepdim=True).sqrt()
     scaled = ells / (rms * AUTHORS_MICRO_BATCH**0.5).clamp_min(torch.finfo(torch.float32).tiny)
     confidence = 1 - torch.sigmoid(rho * scaled).mean(0)
     return scaled.var(0, unbiased=True) * confidence
@@ -173,15 +165,15 @@ def weight_of(u: Tensor, config: TrainConfig) -> Tensor:
     return 1 / (1 + config.k1 * power)
 
 
-def margin_of(u: Tensor, logits: Tensor, config: TrainConfig, batch_mean: Callable[[Tensor], Tensor]) -> Tensor:
+def margin_of(u: Tensor, logits: Tensor, config: TrainConfig) -> Tensor:
     """Adaptive-DPO's Gamma = k2 u^2 + c2 (or k2 u + c2), in the units of `logits`.
 
-    k2 = -1 / beta' with beta' = beta / 2 (the authors' code); c2 = batch mean of the logits.
+    k2 = -1 / beta' with beta' = beta / 2 (the authors' code); c2 = mean of the logits of the forward pass.
     """
     if config.margin == "none":
         return torch.zeros_like(u)
     shape = u.square() if config.margin == "quadratic" else u
-    return -2 / config.beta * shape + batch_mean(logits)
+    return -2 / config.beta * shape + logits.mean()
 
 
 def _adaptive(pairs: Pairs, config: TrainConfig, scale: float) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
@@ -190,9 +182,9 @@ def _adaptive(pairs: Pairs, config: TrainConfig, scale: float) -> tuple[Tensor, 
     ell = sign * preference(pairs.policy, pairs.reference)
     with torch.no_grad():
         history = sign * preference(pairs.annotators, pairs.reference)
-        u = minority_metric(torch.cat([ell.detach()[None], history]), config.rho, pairs.batch_mean)
+        u = minority_metric(torch.cat([ell.detach()[None], history]), config.rho)
         weight = weight_of(u, config)
-        gamma = margin_of(u, scale * ell.detach(), config, pairs.batch_mean)
+        gamma = margin_of(u, scale * ell.detach(), config)
         stats = {
             "u_mean": u.mean(),
             "u_std": u.std(unbiased=False),

@@ -60,7 +60,6 @@ def pair_errors(run: Run, batch: Batch) -> tuple[Pairs, dict[str, Tensor]]:
         weight=weight,
         flipped=flipped,
         labelled_share=run.sampler.tables.labelled_share,
-        batch_mean=lambda values: run.accelerator.reduce(values.mean(-1), "mean"),
     )
     return found, {} if frozen is None else {"drift": pixel_error(prediction.detach(), frozen).mean()}
 

@@ -83,6 +83,20 @@ def test_metrics_that_could_not_be_sent_are_sent_later(server: MlflowClient, mon
     assert buffer.waiting == []
 
 
+def test_steps_the_run_has_are_not_logged_again(server: MlflowClient) -> None:
+    """A resumed trainer repeats steps; a model trained for a second store continues the same run."""
+    run = tracking.training_run("dpo-test", "twice", BASE, CONFIG, {})
+    first = tracking.MetricBuffer(run)
+    for step in (1, 2, 2, 3):
+        first.add({"step": step, "loss": 0.7, "lr": 1e-5})
+    first.flush()
+    second = tracking.MetricBuffer(run)
+    for step in (1, 2, 3, 4):
+        second.add({"step": step, "loss": 0.7, "lr": 1e-5})
+    second.flush()
+    assert [metric.step for metric in server.get_metric_history(run, "train/loss")] == [1, 2, 3, 4]
+
+
 def test_lineage_and_registry(server: MlflowClient, tmp_path: Path) -> None:
     run = tracking.training_run("balanced-test", "model-key", BASE, CONFIG, {})
     writer = store.writer(str(tmp_path), "labels", 1, {})
