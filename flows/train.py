@@ -51,6 +51,7 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
         encoded: str | None = None,
         store: str | None = None,
         processes: int | None = None,
+        sample_every: int | None = None,
     ) -> Trained:
         """Train a model on preference pairs, running upstream stages that the store does not hold yet.
 
@@ -72,6 +73,7 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
             encoded: URI of an encode dataset; empty runs encode.
             store: Dataset store; empty for the machine's default.
             processes: Trainer processes; empty for one per GPU. Their number changes no result.
+            sample_every: Optimizer steps between grids of sample images, shown in MLflow; 0 for none.
         """
         check_recipe(recipe or alignment(preset, method).labels, scores or {}, SCORERS.names())
         config = override(
@@ -81,6 +83,7 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
             beta=beta,
             adapter=adapter,
             seed=seed,
+            sample_every=sample_every,
         )
         pairs = pairs or ingest(preset, source, split, limit, store=store).uri
         labels = labels or label(preset, method, recipe, weights=weights, pairs=pairs, scores=scores, store=store).uri

@@ -82,6 +82,7 @@ _SD_DPO = TrainConfig(
     mixed_precision="fp16",
     gradient_checkpointing=True,
     prompt_dropout=0.2,
+    sample_every=100,
 )
 # BalancedDPO, "Method Summary": 2000 steps, batch 128, learning rate 1e-8, reference refreshed every 100 steps.
 _SD_BALANCED = replace(
@@ -98,6 +99,7 @@ _SD_ADAPTIVE = replace(
     learning_rate=1e-5,
     warmup_steps=0,
     prompt_dropout=0.0,
+    sample_every=500,
 )
 _SDXL_DPO = replace(_SD_DPO, batch_size=4, gradient_accumulation=512, warmup_steps=200, optimizer="adafactor")
 _SDXL_BALANCED = replace(_SD_BALANCED, batch_size=4, gradient_accumulation=32, optimizer="adafactor")

@@ -16,7 +16,8 @@ _PR_SET_PDEATHSIG = 1
 
 def follow_parent(parent: int) -> None:
     """Have this process sent SIGTERM when its parent ends; exits at once if `parent` has ended already."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         sys.exit(128 + signal.SIGTERM)
 

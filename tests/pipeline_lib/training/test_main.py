@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -101,29 +100,3 @@ def test_user_error_is_two_lines_and_exit_code_2(spec: TrainSpec, capsys: pytest
     assert remedy.startswith("-> Build the labels with recipe 'dedpo25'")
     assert (status(spec)["status"], status(spec)["error"]) == ("failed", "LabelError")
     assert status(spec)["remedy"] == remedy.removeprefix("-> ")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("method", ["diffusion-dpo", "dedpo"])
-def test_two_processes_give_the_curve_of_one(
-    method: str, spec: TrainSpec, labels: dict[str, Dataset], tmp_path: Path
-) -> None:
-    config = replace(CONFIG, method=method, adapter="full", steps=20, learning_rate=1e-4, prompt_dropout=0.2)
-    one = replace(spec, train=replace(config, batch_size=8), labels=labels["dedpo"].uri, run_dir=str(tmp_path / "one"))
-    two = replace(one, train=config, run_dir=str(tmp_path / "two"))
-    train(one)
-    path = Path(two.run_dir, "spec.json")
-    write_spec(path, two)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={port}"]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    command = [*launcher, "-m", "pipeline_lib.training", str(path)]
-    subprocess.run(command, env=env, check=True, timeout=240, capture_output=True)
-    curves = [
-        [json.loads(line)["loss"] for line in Path(job.run_dir, "metrics.jsonl").read_text().splitlines()]
-        for job in (one, two)
-    ]
-    assert len(curves[0]) == 20
-    assert curves[1] == pytest.approx(curves[0], abs=1e-4)

@@ -1,0 +1,211 @@
+"""Options of the trainer: fixed draws, flips, timesteps, compiled models, LoRA layers, sample grids."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from pipeline_lib.config import TrainConfig
+from pipeline_lib.digest import file_sha256
+from pipeline_lib.encoding import encode
+from pipeline_lib.errors import ConfigError
+from pipeline_lib.store import Dataset
+from pipeline_lib.training import reference
+from pipeline_lib.training.batches import Sampler
+from pipeline_lib.training.reference_cache import ReferenceCache
+from pipeline_lib.training.spec import TrainSpec
+from pipeline_lib.training.tables import Tables, open_tables, read_labels
+from pipeline_lib.training.trainer import train
+from tests.pipeline_lib.models import tiny
+
+CPU = torch.device("cpu")
+CONFIG = TrainConfig(
+    method="diffusion-dpo", beta=100.0, steps=12, batch_size=4, learning_rate=1e-3, lora_rank=2, checkpoint_every=100
+)
+
+
+@pytest.fixture
+def spec(
+    mirror: Path, encoded: dict[str, Dataset], labels: dict[str, Dataset], tmp_path: Path
+) -> Callable[..., TrainSpec]:
+    def build(run: str = "run", name: str = "v", **changes: Any) -> TrainSpec:
+        return TrainSpec(
+            model=tiny.base(mirror, name),
+            train=replace(CONFIG, **changes),
+            encoded=encoded[name].uri,
+            labels=labels["human"].uri,
+            run_dir=str(tmp_path / run),
+        )
+
+    return build
+
+
+@pytest.fixture
+def flipped(mirror: Path, store: str) -> Dataset:
+    return encode(store, tiny.base(mirror, "v"), replace(tiny.ENCODE, flipped=True), tiny.ingest(store))
+
+
+def records(spec: TrainSpec) -> list[dict[str, float]]:
+    return [json.loads(line) for line in Path(spec.run_dir, "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("adapter", ["lora", "full"])
+def test_cached_reference_errors_replace_the_reference_and_change_nothing(
+    adapter: str, spec: Callable[..., TrainSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """12 pairs, 4 a step: visits 0 and 1 fill the cache in 6 steps, visits 2 and 3 read it."""
+    predict, calls = reference.predict, []
+
+    def counted(*given: Any) -> torch.Tensor:
+        calls.append(given)
+        return predict(*given)
+
+    monkeypatch.setattr(reference, "predict", counted)
+    with_cache = spec("with", adapter=adapter, fixed_draws=2)
+    train(with_cache)
+    assert len(calls) == 6
+    monkeypatch.setattr(ReferenceCache, "read", lambda self, batch: None)
+    without = spec("without", adapter=adapter, fixed_draws=2)
+    train(without)
+    assert len(calls) == 6 + 12
+    for cached, computed in zip(records(with_cache), records(without), strict=True):
+        for name in ("loss", "margin", "win_error", "grad_norm"):
+            assert cached[name] == pytest.approx(computed[name], rel=1e-4, abs=1e-6)
+    assert ["drift" in record for record in records(with_cache)] == [True] * 6 + [False] * 6
+
+
+def test_fixed_draws_recur_and_fresh_ones_do_not(tables: Tables) -> None:
+    n = len(tables)
+    fixed, fresh = (Sampler(tables, 0, range(1000), dropout=0.3, fixed_draws=k) for k in (2, 0))
+    seen = [sorted(fixed.batch(visit * n, n, CPU).noise.flatten(1).sum(1).tolist()) for visit in range(4)]
+    assert seen[0] == seen[2] != seen[1] == seen[3]
+    first, third = (fresh.batch(visit * n, n, CPU).noise for visit in (0, 2))
+    assert sorted(first.flatten(1).sum(1).tolist()) != sorted(third.flatten(1).sum(1).tolist())
+
+
+@pytest.fixture
+def tables(flipped: Dataset, labels: dict[str, Dataset], tmp_path: Path) -> Tables:
+    return open_tables(flipped, read_labels(labels["human"]), tmp_path / "cache")
+
+
+def test_both_images_of_a_pair_are_mirrored_together(tables: Tables, flipped: Dataset) -> None:
+    narrow = replace(tables, moments=tables.moments * np.array([1, 0, 1, 0], np.float16)[:, None, None, None])
+    sampler = Sampler(narrow, 0, range(1000), flip=0.5)  # without posterior noise
+    plain = Sampler(narrow, 0, range(1000))
+    n = 40 * len(tables)
+    mixed, straight = sampler.batch(0, n, CPU), plain.batch(0, n, CPU)
+    assert torch.equal(mixed.noise, straight.noise) and torch.equal(mixed.timesteps, straight.timesteps)
+    changed = (mixed.clean != straight.clean).flatten(1).any(1).view(2, n)
+    assert torch.equal(changed[0], changed[1])
+    assert changed[0].float().mean().item() == pytest.approx(0.5, abs=0.08)
+    rows = flipped.scan("latents").collect()
+    stored = {row["image_uid"]: row for row in rows.to_dicts()}
+    i = int(changed[0].nonzero()[0])
+    uid = f"image-{tables.images[mixed.rows[i], 0]:02d}"
+    expected = np.array(stored[uid]["mean_flipped"], np.float32) * tables.scaling_factor
+    np.testing.assert_allclose(mixed.clean[i].flatten().numpy(), expected, rtol=1e-6)
+
+
+def test_mirrored_moments_are_those_of_the_mirrored_image(mirror: Path, store: str, flipped: Dataset) -> None:
+    plain = encode(store, tiny.base(mirror, "v"), tiny.ENCODE, tiny.ingest(store))
+    assert plain.key != flipped.key
+    both, one = (dataset.scan("latents").collect() for dataset in (flipped, plain))
+    assert one.columns == [name for name in both.columns if not name.endswith("_flipped")]
+    assert both.select(one.columns).equals(one)
+    means = np.array(both["mean_flipped"].to_list(), np.float32)
+    assert not np.allclose(means, np.array(both["mean"].to_list(), np.float32), atol=1e-2)
+
+
+def test_flip_needs_mirrored_images(spec: Callable[..., TrainSpec], flipped: Dataset) -> None:
+    with pytest.raises(ConfigError, match=r"(?s)no mirrored images.*flipped=True"):
+        train(spec(flip=0.5))
+    assert train(replace(spec(flip=0.5, steps=1), encoded=flipped.uri)) == "done"
+
+
+def test_timesteps_stay_in_their_range(tables: Tables, spec: Callable[..., TrainSpec]) -> None:
+    for stratified in (False, True):
+        sampler = Sampler(tables, 0, range(200, 300), stratified=stratified)
+        drawn = sampler.batch(0, 100 * len(tables), CPU).timesteps
+        assert (drawn.min().item(), drawn.max().item()) == (200, 299)
+    with pytest.raises(ConfigError, match=r"0\.\.999"):
+        train(spec(timestep_range=(0, 1000)))
+
+
+def test_stratified_timesteps_are_uniform_and_cover_every_batch_evenly(tables: Tables) -> None:
+    n, batch = len(tables), 6
+    spread: dict[bool, list[float]] = {}
+    for stratified in (False, True):
+        sampler = Sampler(tables, 0, range(1000), stratified=stratified)
+        batches = [sampler.batch(i * n, batch, CPU).timesteps.double().numpy() for i in range(300)]
+        spread[stratified] = [float(np.max(np.diff([0, *np.sort(t), 1000]))) for t in batches]
+        counts = np.histogram(np.concatenate(batches), 10, (0, 1000))[0]
+        assert ((counts - 180) ** 2 / 180).sum() < 27.9  # chi-square, 9 degrees of freedom, p = 0.001
+        pieces = [Sampler(tables, 0, range(1000), stratified=stratified).batch(i, 1, CPU) for i in range(batch)]
+        assert [p.timesteps.item() for p in pieces] == batches[0].tolist()
+    assert max(spread[True]) < 400 < max(spread[False])  # largest gap within a batch of 6
+
+
+def test_other_lora_layers(spec: Callable[..., TrainSpec]) -> None:
+    job = spec(steps=1, lora_targets=("ff.net.2",))
+    train(job)
+    names = load_file(Path(job.run_dir, "model/pytorch_lora_weights.safetensors"))
+    assert names and all(".ff.net.2.lora_" in name for name in names)
+
+
+@pytest.mark.parametrize("name", ["v", "xl"])
+def test_sample_grids_come_at_set_intervals_and_change_no_weight(name: str, spec: Callable[..., TrainSpec]) -> None:
+    with_samples = spec("with", name, steps=5, sample_every=2, lora_dropout=0.1)
+    without = spec("without", name, steps=5, lora_dropout=0.1)
+    train(with_samples)
+    train(without)
+    grids = sorted(Path(with_samples.run_dir, "samples").iterdir())
+    assert [path.name for path in grids] == ["step-000002.png", "step-000004.png"]
+    assert Image.open(grids[0]).size == (4 * tiny.SIDE, 2 * tiny.SIDE)  # two prompts and the empty one is not shown
+    assert grids[0].read_bytes() != grids[1].read_bytes()
+    weights = [Path(job.run_dir, "model/pytorch_lora_weights.safetensors") for job in (with_samples, without)]
+    assert file_sha256(weights[0]) == file_sha256(weights[1])
+    train(replace(with_samples, run_dir=with_samples.run_dir + "-again"))
+    assert (Path(with_samples.run_dir + "-again") / "samples" / grids[1].name).read_bytes() == grids[1].read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("adapter", ["lora", "full"])
+def test_compiled_training_follows_plain_training(adapter: str, spec: Callable[..., TrainSpec]) -> None:
+    plain, compiled = spec("plain", adapter=adapter, steps=3), spec("compiled", adapter=adapter, steps=3, compile=True)
+    train(plain)
+    train(compiled)
+    for left, right in zip(records(plain), records(compiled), strict=True):
+        assert left["loss"] == pytest.approx(right["loss"], abs=1e-4)
+        assert left["grad_norm"] == pytest.approx(right["grad_norm"], rel=1e-3)
+    files = [sorted(p.name for p in Path(job.run_dir, "model").rglob("*")) for job in (plain, compiled)]
+    assert files[0] == files[1]
+
+
+def test_flips_that_are_known_give_the_metric_an_auroc(
+    spec: Callable[..., TrainSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"method": "adaptive-dpo", "ema_decays": (0.9, 0.5), "steps": 4}
+    unknown = spec("unknown", **changes)
+    train(unknown)
+    assert not any("u_auroc" in record for record in records(unknown))
+    batch = Sampler.batch
+
+    def flips(self: Sampler, start: int, size: int, device: torch.device) -> Any:
+        found = batch(self, start, size, device)
+        found.labels[5, ::2] = 1
+        return found
+
+    monkeypatch.setattr(Sampler, "batch", flips)
+    known = spec("known", **changes)
+    train(known)
+    assert all(0 <= record["u_auroc"] <= 1 for record in records(known))
+    assert [r["loss"] for r in records(known)] == [r["loss"] for r in records(unknown)], "for the metrics only"
