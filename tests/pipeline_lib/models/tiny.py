@@ -152,18 +152,18 @@ def png(seed: int, size: tuple[int, int] = (SIDE, SIDE)) -> bytes:
     return buffer.getvalue()
 
 
-def ingest(store: str, pairs: int = 12) -> Dataset:
+def ingest(store: str, pairs: int = 12, side: int = SIDE) -> Dataset:
     """An ingested dataset: `pairs` (even) pairs over as many images in two shards; the brighter image wins."""
-    w = writer(store, "ingest", 1, {"pairs": pairs})
+    w = writer(store, "ingest", 1, {"pairs": pairs, "side": side})
     if done := w.finished():
         return done
     images = [
         {
             "image_uid": f"image-{i:02d}",
-            "bytes": png(i),
-            "width": SIDE,
-            "height": SIDE,
-            "sha256": hashlib.sha256(png(i)).hexdigest(),
+            "bytes": png(i, (side, side)),
+            "width": side,
+            "height": side,
+            "sha256": hashlib.sha256(png(i, (side, side))).hexdigest(),
         }
         for i in range(pairs)
     ]
