@@ -1,6 +1,6 @@
 """Methods: a loss, its reference policy, its annotators, and the labels it can use. Importing this loads no torch.
 
-Adding one: a function in losses.py with the signature `Loss`, and an entry in `METHODS`.
+Adding one: a function with the signature `losses.Loss`, and a line in `METHODS`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Method:
     """How a method trains.
 
     Attributes:
-        loss: name in `LOSSES`.
+        loss: `module:function` of the signature `losses.Loss`.
         recipe: the label recipe it is meant for, by name.
         reference: "frozen" base model, "refresh" copies the policy into it every `reference_refresh` steps, or "none".
         annotators: Adaptive-DPO's historical models (EMA footprints of the trainable parameters) are kept.
@@ -43,33 +43,21 @@ class Method:
     flip_rate: bool = False
 
 
-LOSSES: Registry[Loss] = Registry(
-    "loss",
-    {
-        "diffusion-dpo": f"{_LOSSES}:diffusion_dpo",
-        "ipo": f"{_LOSSES}:ipo",
-        "robust-dpo": f"{_LOSSES}:robust_dpo",
-        "conservative-dpo": f"{_LOSSES}:conservative_dpo",
-        "hinge": f"{_LOSSES}:hinge",
-        "sft-chosen": f"{_LOSSES}:sft_chosen",
-        "adaptive-dpo": f"{_LOSSES}:adaptive_dpo",
-        "adaptive-ipo": f"{_LOSSES}:adaptive_ipo",
-        "dedpo": f"{_LOSSES}:dedpo",
-    },
-)
-
 METHODS: dict[str, Method] = {
-    "diffusion-dpo": Method(loss="diffusion-dpo"),
-    "balanced-dpo": Method(loss="diffusion-dpo", recipe="balanced", reference="refresh"),
-    "dedpo": Method(loss="dedpo", recipe="dedpo25", synthetic=True),
-    "adaptive-dpo": Method(loss="adaptive-dpo", annotators=True, hard_labels=True),
-    "adaptive-ipo": Method(loss="adaptive-ipo", annotators=True, hard_labels=True),
-    "ipo": Method(loss="ipo"),
-    "hinge": Method(loss="hinge"),
-    "robust-dpo": Method(loss="robust-dpo", flip_rate=True),
-    "conservative-dpo": Method(loss="conservative-dpo", flip_rate=True),
-    "sft-chosen": Method(loss="sft-chosen", reference="none"),
+    "diffusion-dpo": Method(loss=f"{_LOSSES}:diffusion_dpo"),
+    "balanced-dpo": Method(loss=f"{_LOSSES}:diffusion_dpo", recipe="balanced", reference="refresh"),
+    "dedpo": Method(loss=f"{_LOSSES}:dedpo", recipe="dedpo25", synthetic=True),
+    "adaptive-dpo": Method(loss=f"{_LOSSES}:adaptive_dpo", annotators=True, hard_labels=True),
+    "adaptive-ipo": Method(loss=f"{_LOSSES}:adaptive_ipo", annotators=True, hard_labels=True),
+    "ipo": Method(loss=f"{_LOSSES}:ipo"),
+    "hinge": Method(loss=f"{_LOSSES}:hinge"),
+    "robust-dpo": Method(loss=f"{_LOSSES}:robust_dpo", flip_rate=True),
+    "conservative-dpo": Method(loss=f"{_LOSSES}:conservative_dpo", flip_rate=True),
+    "sft-chosen": Method(loss=f"{_LOSSES}:sft_chosen", reference="none"),
 }
+
+LOSSES: Registry[Loss] = Registry("method", {name: method.loss for name, method in METHODS.items()})
+"""The loss of each method."""
 
 
 def method(name: str) -> Method:

@@ -104,7 +104,7 @@ def build(spec: TrainSpec, method: Method, encoded: Dataset, labels: Dataset, id
     return Run(
         config=config,
         method=method,
-        loss=LOSSES.get(method.loss),
+        loss=LOSSES.get(config.method),
         family=FAMILIES.get(spec.model.family),
         schedule=schedule,
         policy=policy,

@@ -76,11 +76,12 @@ def official(root: Path, family: str) -> Step:
     optimizer = torch.optim.AdamW(unet.parameters(), lr=1e-8, weight_decay=1e-2)
     scheduler = diffusers.DDPMScheduler.from_config(pipeline.scheduler.config)
     a, n = train_models.SMALL[family], BATCH[family]
+    files = [tiny.png(i, (a.resolution, a.resolution)) for i in range(PAIRS)]
     extra = train_models.added(a, 2 * n)
     at = 0
 
     def pixels(index: int) -> Any:
-        image = np.asarray(Image.open(io.BytesIO(tiny.png(index % PAIRS, (a.resolution, a.resolution)))))
+        image = np.asarray(Image.open(io.BytesIO(files[index % PAIRS])))
         return torch.from_numpy(image.copy()).permute(2, 0, 1).float() / 127.5 - 1
 
     def step() -> dict[str, float]:
@@ -235,6 +236,8 @@ def compare(root: Path, family: str, repeats: int) -> dict[str, dict[str, float]
             "overhead": overhead(adapter),
             "adaptive_cost": over(f"{adapter}-adaptive", adapter),
             "seconds": round(statistics.median(s["seconds"] for s in found[adapter]["steps"]), 3),
+            "memory_mb": round(found[adapter]["memory"]),
+            "official_memory_mb": round(found["official"]["memory"]),
             "official_seconds": round(statistics.median(s["seconds"] for s in found["official"]["steps"]), 3),
         }
         for adapter in ADAPTERS
