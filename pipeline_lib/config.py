@@ -53,6 +53,9 @@ class EncodeConfig:
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     flipped: bool = False
     """Also encode every image mirrored left to right, for `TrainConfig.flip`."""
+    empty_prompt: Literal["inference", "encoded"] = "inference"
+    """What a dropped prompt becomes: what guidance uses at inference (zeros for SDXL), or "" encoded like any prompt,
+    as in Diffusion-DPO's code. The SD family knows no difference."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -102,12 +102,14 @@ def encoded_writer(store: str, model: BaseModel, config: EncodeConfig, ingested:
         "vae_repo": model.vae_repo,
         "weights": encoder_digest(model),
     }
-    settings = {
+    settings: dict[str, Any] = {
         "resolution": config.resolution,
         "batch_size": config.batch_size,
         "mixed_precision": config.mixed_precision,
-        **({"flipped": True} if config.flipped else {}),  # absent: the key of a store written before the option
     }
+    for name in ("flipped", "empty_prompt"):  # absent at their defaults: the key of a store from before the options
+        if getattr(config, name) != getattr(EncodeConfig, name):
+            settings[name] = getattr(config, name)
     return writer(store, STAGE, VERSION, {"model": identity, "encode": settings}, [ingested])
 
 
@@ -116,7 +118,10 @@ def open_encoder(model: BaseModel, config: EncodeConfig, device: str | None = No
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = DTYPES[config.mixed_precision]
     vae = load_vae(model, dtype).to(device).eval()
-    return Encoder(FAMILIES.get(model.family), vae, load_text_pipeline(model, dtype, device), config, device)
+    text = load_text_pipeline(model, dtype, device)
+    if config.empty_prompt == "encoded" and "force_zeros_for_empty_prompt" in text.config:
+        text.register_to_config(force_zeros_for_empty_prompt=False)
+    return Encoder(FAMILIES.get(model.family), vae, text, config, device)
 
 
 def unique_prompts(ingested: Dataset) -> pl.DataFrame:

@@ -6,7 +6,7 @@ Conventions (reference: Diffusion-DPO's train.py unless said otherwise):
 - time ids: (resolution, resolution, 0, 0, resolution, resolution) = original size, crop corner, target size, the same
   for every image. The latents do carry the real sizes, but a pair must share its conditioning.
 - empty prompt: zeros where the pipeline zeroes its unconditional embedding (`force_zeros_for_empty_prompt`), because
-  that is what guidance uses at inference; Diffusion-DPO encodes "" instead.
+  that is what guidance uses at inference; Diffusion-DPO encodes "" instead (`EncodeConfig.empty_prompt`).
 """
 
 from __future__ import annotations

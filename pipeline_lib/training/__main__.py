@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline_lib.errors import PipelineError
@@ -43,7 +44,8 @@ def main(arguments: list[str]) -> int:
             outcome = train(spec, stop.is_set)
         except PipelineError as error:
             failed = {"status": "failed", "error": type(error).__name__}
-            _write(status, failed | {"problem": error.problem, "remedy": error.remedy})
+            with suppress(OSError):  # the error may be that the disk is full
+                _write(status, failed | {"problem": error.problem, "remedy": error.remedy})
             raise
         _write(status, {"status": outcome})
     except PipelineError as error:

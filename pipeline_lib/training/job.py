@@ -220,7 +220,7 @@ def _stop_group(process: subprocess.Popen[bytes], trainers: Path) -> None:
 def _failure(code: int, run_dir: Path) -> TrainingError:
     log = run_dir / "trainer.log"
     status = _status(run_dir)
-    if code == USER_ERROR or status.get("status") == "failed":
+    if status.get("status") == "failed":
         return TrainingError(f"{status['error']}: {status['problem']}", status["remedy"])
     how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-import resource
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -82,10 +82,13 @@ def line(record: Mapping[str, float]) -> bytes:
 
 
 def memory_mb(device: torch.device) -> float:
-    """Peak memory in MiB: allocated on the GPU, or resident in this process where there is none."""
+    """Peak memory in MiB: allocated on the GPU, or resident in this process where there is none (Linux only)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    # Not getrusage: its figure survives exec and so may be that of the process that started this one.
+    status = Path("/proc/self/status")
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text(), re.MULTILINE) if status.exists() else None
+    return int(found[1]) / 2**10 if found else math.nan
 
 
 def truncate(path: Path, step: int) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -67,6 +68,18 @@ def test_rows_are_what_the_stock_encoders_give(mirror: Path, store: str, ingeste
     assert EMPTY_PROMPT_ID in prompts
     shape = json.loads(dataset.read(dataset.tables("prompts")[0]).schema.metadata[SHAPE_KEY])
     assert shape == {"shape": [12, 24], "pooled": 8} if name == "xl" else {"shape": [12, 16], "pooled": 0}
+
+
+@pytest.mark.parametrize(("setting", "zeros"), [("inference", True), ("encoded", False)])
+def test_empty_prompt_of_sdxl_is_what_guidance_uses_or_encoded(
+    mirror: Path, store: str, ingested: Dataset, setting: Any, zeros: bool
+) -> None:
+    config = replace(tiny.ENCODE, empty_prompt=setting)
+    dataset = encode(store, tiny.base(mirror, "xl"), config, ingested)
+    rows = {row["prompt_id"]: row for row in dataset.scan("prompts").collect().to_dicts()}
+    empty = rows.pop(EMPTY_PROMPT_ID)
+    assert [not np.any(empty[column]) for column in ("embedding", "pooled")] == [zeros, zeros]
+    assert all(np.any(row["embedding"]) for row in rows.values())
 
 
 def test_each_prompt_is_encoded_once(ingested: Dataset) -> None:
