@@ -178,6 +178,7 @@ def test_sample_grids_come_at_set_intervals_and_change_no_weight(name: str, spec
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("adapter", ["lora", "full"])
 def test_compiled_training_follows_plain_training(adapter: str, spec: Callable[..., TrainSpec]) -> None:
     plain, compiled = spec("plain", adapter=adapter, steps=3), spec("compiled", adapter=adapter, steps=3, compile=True)
