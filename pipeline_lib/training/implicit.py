@@ -229,6 +229,7 @@ def _unlabelled(frame: pl.DataFrame) -> pl.DataFrame:
         pl.lit(None, pl.Float32).alias("human"),
         pl.lit(None, pl.Float32).alias("g_hat"),
         pl.lit(1.0).alias("weight"),
+        pl.lit(False).alias("flipped"),
     )
 
 
