@@ -5,7 +5,8 @@
 The official step (reference: Diffusion-DPO's train.py) has the VAE and the text encoders in its loop, trains the whole
 UNet with AdamW and keeps a second UNet as the reference. Both sides see the same pairs, in fp32, without gradient
 checkpointing, on models that divide the FLOPs like the real ones (`flop_shares`: real, small). Every contestant is a
-process of its own, kept alive; they take their steps in turn, and a ratio is the median over the turns.
+process of its own with one thread, kept alive; they take their steps in turn, and a ratio is the median over the turns.
+Seconds are those of the processor: what else the machine does then matters less.
 
 Per family and adapter: `ratio`, our pairs/s over the official ones; `ratio_cached_reference`, the same once the
 reference's errors are cached; `memory_ratio`, our peak memory over the official, both above the loaded libraries;
@@ -144,9 +145,9 @@ def ours(root: Path, family: str, adapter: str, method: str, cached: bool) -> St
     def timed(function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*given: Any, **named: Any) -> Any:
             nonlocal spent
-            started = time.perf_counter()
+            started = time.process_time()
             result = function(*given, **named)
-            spent += time.perf_counter() - started
+            spent += time.process_time() - started
             return result
 
         return call
@@ -184,9 +185,9 @@ def serve(pipe: Connection, root: Path, contestant: tuple[Any, ...]) -> None:
         step()
     pipe.send("ready")
     while pipe.recv() == "step":
-        started = time.perf_counter()
+        started = time.process_time()
         found = step()
-        pipe.send({"seconds": time.perf_counter() - started, **found})
+        pipe.send({"seconds": time.process_time() - started, **found})
     pipe.send((peak_bytes() - before) / 2**20)
 
 

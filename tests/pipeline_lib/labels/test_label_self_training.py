@@ -90,8 +90,9 @@ def test_probability_is_the_mean_sigmoid_written_out(
     found = judged.scan("preferences").collect()
     pair_id, probability = found.row(3)
     labels = pairs.scan("pairs").filter(pl.col("pair_id") == pair_id).collect()
+    columns = {"target": 1.0, "is_human": True, "human": 1.0, "g_hat": 0.5, "weight": 1.0, "flipped": False}
     frame = labels.select("pair_id", "prompt_id", "image_0", "image_1").with_columns(
-        target=pl.lit(1.0), is_human=pl.lit(True), human=pl.lit(1.0), g_hat=pl.lit(0.5), weight=pl.lit(1.0)
+        pl.lit(value).alias(name) for name, value in columns.items()
     )
     tables = open_tables(encoded, frame, tmp_path)
     base = UNet2DConditionModel.from_pretrained(folder(SHAPES.base, ["unet"]) / "unet").eval()
