@@ -5,7 +5,7 @@
 The official step (reference: Diffusion-DPO's train.py) has the VAE and the text encoders in its loop, trains the whole
 UNet with AdamW and keeps a second UNet as the reference. Both sides see the same pairs, in fp32, without gradient
 checkpointing, on models that divide the FLOPs like the real ones (`flop_shares`: real, small). Every contestant is a
-process of its own with one thread, kept alive; they take their steps in turn, and a ratio is the median over the turns.
+process of its own with one thread, kept alive; they take their steps in turn, and a ratio is the median over turns.
 Seconds are those of the processor: what else the machine does then matters less.
 
 Per family and adapter: `ratio`, our pairs/s over the official ones; `ratio_cached_reference`, the same once the
