@@ -75,7 +75,8 @@ def cross_fitted(
 
 def fold_of(groups: pl.Series, folds: int, seed: int) -> np.ndarray:
     """The fold 0 .. folds - 1 of each row: equal groups (prompts) share one. uint64 [n]."""
-    return keys(groups, seed, "folds") % np.uint64(folds)
+    runs = groups.rle().struct.unnest()  # rows of a prompt mostly follow each other
+    return np.repeat(keys(runs["value"], seed, "folds") % np.uint64(folds), runs["len"].to_numpy())
 
 
 def platt_slope(x: np.ndarray, z: np.ndarray) -> float:

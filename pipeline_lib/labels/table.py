@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import xor
 
 import numpy as np
 import polars as pl
@@ -112,18 +114,17 @@ class _Sides:
         return rows
 
     def _joined(self, keys: pl.DataFrame, dataset: Dataset) -> pl.Series:
-        """Joined by 64-bit hashes, several times faster than by strings, and compared afterwards; where the hashes do
-        not tell keys apart, joined by the strings."""
-        hashed = pl.col("image_uid").hash(0)
-        if "prompt_id" in keys.columns:
-            hashed = hashed ^ pl.col("prompt_id").hash(1)
-        hashed = hashed.alias("hash")
-        rows = self.sides.select(hashed).join(
-            keys.select(hashed).with_row_index("row"), on="hash", how="left", maintain_order="left"
+        """Joined by a 64-bit hash, several times faster than by strings, and compared by a second one: two keys are
+        taken for one with probability 2^-128. Where the first does not tell keys apart, joined by the strings."""
+        columns = keys.columns
+        sides, theirs = (
+            table.select(_hash(columns, 0).alias("hash"), _hash(columns, 2).alias("check"))
+            for table in (self.sides, keys)
+        )
+        rows = sides.select("hash").join(
+            theirs.select("hash").with_row_index("row"), on="hash", how="left", maintain_order="left"
         )["row"]
-        if len(rows) == len(self.sides) and all(
-            (keys[name].gather(rows) == self.sides[name]).all() for name in keys.columns
-        ):
+        if len(rows) == len(sides) and (theirs["check"].gather(rows) == sides["check"]).all():
             return rows
         try:
             return self.sides.join(
@@ -133,6 +134,11 @@ class _Sides:
             raise LabelError(
                 f"{dataset.uri} scores an image twice: {error}.", "Run the score stage again for these pairs."
             ) from error
+
+
+def _hash(columns: Sequence[str], seed: int) -> pl.Expr:
+    """64 bits of the columns' values together."""
+    return reduce(xor, (pl.col(name).hash(seed + i) for i, name in enumerate(columns)))
 
 
 def _log_odds(frame: pl.DataFrame, scorer: str, dataset: Dataset) -> pl.Series:

@@ -2,12 +2,12 @@
 
 The population is fixed, with all human labels known; which quarter of them is revealed is drawn again in every run.
 The model under training is a fixed logit per pair that has learnt something about people. Effect sizes, as a share of
-the fully labelled loss (measured with these seeds; a standard error is 1 to 3%):
+the fully labelled loss (measured with these seeds; a standard error is 2 to 3%):
 
     annotator              DeDPO    naive mix
-    good                    0%        17%
-    weak                    2%       137%
-    adversarial             1%       317%
+    good                    2%        94%
+    weak                    2%       175%
+    adversarial             0%       284%
     isotonic, cross-fitted  5%        -
     isotonic on its own    25%        -
 """
@@ -53,6 +53,7 @@ def dedpo_estimate(labels: pl.DataFrame, logit: np.ndarray) -> float:
             is_human=is_human,
             human=human,
             g_hat=g_hat,
+            flipped=torch.zeros_like(target),
             weight=weight,
             labelled_share=float(is_human.mean()),
         ),
@@ -67,7 +68,7 @@ def annotators(n: int) -> pl.DataFrame:
     return table.with_columns(-pl.col("d_adversarial"))
 
 
-@pytest.mark.parametrize(("annotator", "naive_bias"), [("good", 0.1), ("weak", 1.0), ("adversarial", 2.5)])
+@pytest.mark.parametrize(("annotator", "naive_bias"), [("good", 0.5), ("weak", 1.0), ("adversarial", 2.5)])
 def test_dedpo_is_unbiased_whatever_the_annotator_and_the_naive_mix_is_not(annotator: str, naive_bias: float) -> None:
     table, runs = annotators(400), 100
     logit = logits(table)
