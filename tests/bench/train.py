@@ -34,8 +34,10 @@ PAIRS = 8
 BATCH = {"sd": 4, "sdxl": 2}
 WARM_UP = {"sd": 2, "sdxl": 4}  # one visit of every pair: from then on the reference's errors are cached
 ADAPTERS = ("lora", "full")
+RANK = 2  # of LoRA: 8 over 4, as the small models' channels
 
 Step = Callable[[], dict[str, float]]
+Turns = list[dict[str, float]]
 
 
 def prepare(root: Path, family: str) -> None:
@@ -133,6 +135,8 @@ def ours(root: Path, family: str, adapter: str, method: str, cached: bool) -> St
         method=method,
         adapter=adapter,
         batch_size=BATCH[family],
+        lora_rank=RANK,
+        lora_alpha=RANK,
         learning_rate=1e-8,
         fixed_draws=int(cached),  # type: ignore[arg-type]
     )
@@ -195,10 +199,11 @@ def measure(root: Path, contestants: dict[str, tuple[Any, ...]], repeats: int) -
     """Seconds of each contestant's steps, taken in turn, and its peak memory in MiB."""
     context = multiprocessing.get_context("spawn")
     found: dict[str, dict[str, Any]] = {name: {"steps": []} for name in contestants}
-    pipes = {}
+    pipes, processes = {}, {}
     for name, contestant in contestants.items():
         here, there = context.Pipe()
-        context.Process(target=serve, args=(there, root, contestant), daemon=True).start()
+        processes[name] = context.Process(target=serve, args=(there, root, contestant), daemon=True)
+        processes[name].start()
         assert here.recv() == "ready"
         pipes[name] = here
     for _ in range(repeats):
@@ -208,33 +213,31 @@ def measure(root: Path, contestants: dict[str, tuple[Any, ...]], repeats: int) -
     for name, pipe in pipes.items():
         pipe.send("end")
         found[name]["memory"] = pipe.recv()
+        processes[name].join()
     return found
 
 
 def compare(root: Path, family: str, adapter: str, repeats: int) -> dict[str, float]:
     """Figures of our trainer with one adapter; the official step trains the whole UNet in any case."""
-    contestants: dict[str, tuple[Any, ...]] = {
-        "official": ("official", family),
-        "plain": ("ours", family, adapter, "diffusion-dpo", False),
-        "cached": ("ours", family, adapter, "diffusion-dpo", True),
-        "adaptive": ("ours", family, adapter, "adaptive-dpo", False),
-    }
-    found = measure(root, contestants, repeats)
-    steps = {name: found[name]["steps"] for name in contestants}
+    plain = ("ours", family, adapter, "diffusion-dpo", False)
+    cached = ("ours", family, adapter, "diffusion-dpo", True)
+    adaptive = ("ours", family, adapter, "adaptive-dpo", False)
+    found = measure(root, {"official": ("official", family), "plain": plain, "cached": cached}, repeats)
+    beside = measure(root, {"plain": plain, "adaptive": adaptive}, repeats)  # apart: fewer models in memory at a time
+    steps = {name: found[name]["steps"] for name in found}
 
-    def over(above: str, below: str) -> float:
-        turns = zip(steps[above], steps[below], strict=True)
-        return round(statistics.median(a["seconds"] / b["seconds"] for a, b in turns), 3)
+    def over(above: Turns, below: Turns) -> float:
+        return round(statistics.median(a["seconds"] / b["seconds"] for a, b in zip(above, below, strict=True)), 3)
 
     def seconds(name: str) -> float:
         return round(statistics.median(s["seconds"] for s in steps[name]), 3)
 
     return {
-        "ratio": over("official", "plain"),
-        "ratio_cached_reference": over("official", "cached"),
+        "ratio": over(steps["official"], steps["plain"]),
+        "ratio_cached_reference": over(steps["official"], steps["cached"]),
         "memory_ratio": round(found["plain"]["memory"] / found["official"]["memory"], 3),
         "overhead": round(statistics.median(1 - s["inside"] / s["seconds"] for s in steps["plain"]), 4),
-        "adaptive_cost": over("adaptive", "plain"),
+        "adaptive_cost": over(beside["adaptive"]["steps"], beside["plain"]["steps"]),
         "seconds": seconds("plain"),
         "official_seconds": seconds("official"),
         "memory_mb": round(found["plain"]["memory"]),
