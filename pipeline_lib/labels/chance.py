@@ -7,6 +7,8 @@ import polars as pl
 
 _PRIME = np.uint64(0x100000001B3)
 _OFFSET = np.uint64(0xCBF29CE484222325)
+_CHUNK = 32_768
+"""Ids hashed at a time: what is worked on stays in the processor's cache."""
 
 
 def keys(ids: pl.Series, seed: int, purpose: str) -> np.ndarray:
@@ -14,18 +16,26 @@ def keys(ids: pl.Series, seed: int, purpose: str) -> np.ndarray:
 
     `purpose` makes the choices of different steps independent under the same seed.
     """
-    columns = _bytes(ids)
     state = _OFFSET
     with np.errstate(over="ignore"):
         for byte in f"{purpose}:{seed}:".encode():
             state = (state ^ np.uint64(byte)) * _PRIME
-        hashed = np.full(len(ids), state)
-        for column in columns:
+        chunks = [_keys(ids.slice(at, _CHUNK), state) for at in range(0, len(ids), _CHUNK)]
+    return np.concatenate(chunks) if chunks else np.zeros(0, np.uint64)
+
+
+def _keys(ids: pl.Series, state: np.uint64) -> np.ndarray:
+    hashed = np.full(len(ids), state)
+    for column in _bytes(ids):
+        if column.all():
+            hashed ^= column
+            hashed *= _PRIME
+        else:
             hashed = np.where(column, (hashed ^ column) * _PRIME, hashed)  # zeros only pad shorter ids
-        hashed += np.uint64(0x9E3779B97F4A7C15)
-        hashed = (hashed ^ (hashed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        hashed = (hashed ^ (hashed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return hashed ^ (hashed >> np.uint64(31))
+    hashed += np.uint64(0x9E3779B97F4A7C15)
+    hashed = (hashed ^ (hashed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    hashed = (hashed ^ (hashed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return hashed ^ (hashed >> np.uint64(31))
 
 
 def share(ids: pl.Series, among: np.ndarray, fraction: float, seed: int, purpose: str) -> np.ndarray:

@@ -6,10 +6,9 @@ A million pairs, five scorers. Both sides read the same Parquet, join pairs with
 two threads, and give the same labels, which is checked. Each measurement is a process of its own; the clock runs from
 the first file opened, not from the imports. Medians of `repeats`, taken in turn.
 
-`ratio`: pandas' seconds over ours for this same work, the smaller of the two recipes. The whole stage also makes the
-report; everything else is measured with it. `ratio_with_report`: pandas' seconds over those of the whole stage.
-`peak_mb`: the larger peak memory. `growth_4x`: seconds for four times the pairs over those for the pairs, the larger
-of the two recipes.
+`ratio`: pandas' seconds over ours, the smaller of the two recipes; ours also make the report. `peak_mb`: the larger
+peak memory of ours. `growth_4x`: seconds of ours for four times the pairs over those for the pairs, the larger of the
+two recipes.
 `bad_recipe_s`: from starting Python to the error message for a recipe with an unknown scorer.
 """
 
@@ -32,15 +31,13 @@ THREADS = "2"
 
 
 def measure(side: str, recipe: str, world: Path) -> dict[str, float]:
-    """Seconds and peak memory of one recipe in this process: pandas, our labels, or our stage (with the report)."""
+    """Seconds and peak memory of one recipe in this process."""
     import pyarrow as pa
 
     from pipeline_lib.labels import recipe as stage
     from tests.bench import label_data, label_pandas
 
     pa.set_cpu_count(int(THREADS))
-    if side == "labels":
-        stage.write_report = lambda *_: []
     given = label_data.open_world(world)
     with tempfile.TemporaryDirectory(dir=world) as out:
         started = time.perf_counter()
@@ -103,38 +100,30 @@ def main() -> None:
         make_world(str(once), given.pairs)
         make_world(str(four), 4 * given.pairs)
         found: dict[str, float] = {}
-        ratios, with_report, growths, peaks = [], [], [], []
+        ratios, growths, peaks = [], [], []
         for recipe in RECIPES:
             child("check", recipe, str(once))
             runs = [
                 (
-                    child("stage", recipe, str(once)),
+                    child("ours", recipe, str(once)),
                     child("pandas", recipe, str(once)),
-                    child("stage", recipe, str(four)),
-                    child("labels", recipe, str(once)),
+                    child("ours", recipe, str(four)),
                 )
                 for _ in range(given.repeats)
             ]
-            ours, pandas, larger, labels = (statistics.median(run[i]["seconds"] for run in runs) for i in range(4))
+            ours, pandas, larger = (statistics.median(run[i]["seconds"] for run in runs) for i in range(3))
             peaks.append(max(run[0]["peak_mb"] for run in runs))
-            ratios.append(pandas / labels)
-            with_report.append(pandas / ours)
+            ratios.append(pandas / ours)
             growths.append(larger / ours)
             found |= {
                 f"{recipe}_s": round(ours, 2),
-                f"{recipe}_labels_s": round(labels, 2),
                 f"{recipe}_pandas_s": round(pandas, 2),
                 f"{recipe}_4x_s": round(larger, 2),
                 f"{recipe}_peak_mb": round(peaks[-1]),
                 f"{recipe}_pandas_peak_mb": round(max(run[1]["peak_mb"] for run in runs)),
             }
         bad = statistics.median(bad_recipe_seconds() for _ in range(given.repeats))
-    summary = {
-        "bad_recipe_s": bad,
-        "ratio": min(ratios),
-        "ratio_with_report": min(with_report),
-        "growth_4x": max(growths),
-    }
+    summary = {"bad_recipe_s": bad, "ratio": min(ratios), "growth_4x": max(growths)}
     rounded = {name: round(value, 2) for name, value in summary.items()}
     print(json.dumps({"pairs": given.pairs, "scorers": 5, **found, "peak_mb": round(max(peaks)), **rounded}))
 
