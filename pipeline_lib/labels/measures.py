@@ -58,14 +58,14 @@ def measure(
     votes = {name: _signs(values) for name, values in known.items()}
     label = _signs(final)
     against = votes | ({HIDDEN: np.where(hidden, votes[HUMAN], np.int8(0))} if hidden.any() else {})
-    soft = ~np.isin(target, (0.0, 0.5, 1.0))
+    soft = (target != 0) & (target != 0.5) & (target != 1)
     predicted = g_hat if not np.isnan(g_hat).all() else np.where(soft, target, np.nan)
     return {
         "labels": {
             "image_0": int((final > 0).sum()),
             "image_1": int((final < 0).sum()),
             "tied": int((final == 0).sum()),
-            "soft": [int(n) for n in np.histogram(target, BINS, (0, 1))[0]],
+            "soft": np.bincount(_bin(target), minlength=BINS).tolist(),
             "sources": dict(labels["source"].value_counts().sort("source").iter_rows()),
         },
         "vote_sums": [
@@ -102,7 +102,7 @@ def calibration(predicted: np.ndarray, human: np.ndarray) -> dict[str, Any]:
     """`calibration` and `brier` of `measure`: probabilities (NaN none) against decided human preferences."""
     judged = ~np.isnan(predicted) & ~np.isnan(human) & (human != 0)
     p, won = predicted[judged], human[judged] > 0
-    place = np.minimum((p * BINS).astype(np.int64), BINS - 1)
+    place = _bin(p)
     bins = []
     for i in range(BINS):
         here = place == i
@@ -112,6 +112,11 @@ def calibration(predicted: np.ndarray, human: np.ndarray) -> dict[str, Any]:
             mean = float(p[here].mean())
             bins.append({"predicted": mean, "observed": wins / n, "low": low, "high": high, "n": n})
     return {"calibration": bins, "brier": float(np.mean((p - won) ** 2)) if len(p) else None}
+
+
+def _bin(probability: np.ndarray) -> np.ndarray:
+    """Which of BINS equal bins of [0, 1]."""
+    return np.minimum((probability * BINS).astype(np.int64), BINS - 1)
 
 
 def _signs(values: np.ndarray) -> np.ndarray:
