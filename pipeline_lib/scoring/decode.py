@@ -2,6 +2,7 @@
 
 Pillow and NumPy give the interpreter lock back for long stretches, not for all of them, and a thread that waits for it
 holds up the next kernel. A worker process takes encoded bytes and recipes and answers with pixels (`decode_worker`).
+Only what this process asks is pickled, as recipes may be of any class; the answer is not (`decode_answer`).
 It is an ordinary subprocess, neither forked nor made by multiprocessing: that is safe beside torch's threads and CUDA,
 imports nothing of the caller's `__main__`, and works in daemonic processes, Ray workers and threads of task runs.
 """
@@ -19,9 +20,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING
 
 from pipeline_lib.errors import ConfigError, ScoringError
+from pipeline_lib.scoring.decode_answer import MalformedAnswerError, read_answer
 
 if TYPE_CHECKING:
     from pipeline_lib.scoring.preprocess import Pixels, Preprocess
@@ -34,7 +36,7 @@ PROCESS_PIXELS = 100_000_000
 
 COMMAND = (sys.executable, "-m", "pipeline_lib.scoring.decode_worker")
 _ROOT = Path(__file__).resolve().parents[2]
-_DIED = (EOFError, OSError, pickle.UnpicklingError)
+_FAILED = (EOFError, OSError, MalformedAnswerError)
 
 
 def workers_for(pixels: int, asked: int | None = None) -> int:
@@ -73,24 +75,24 @@ class DecodeWorkers:
     def prepare(self, content: bytes, recipes: Sequence[Preprocess]) -> list[Pixels] | str:
         """`decode_worker.prepare` in one of the processes, waiting for one that is free.
 
-        A process that dies is replaced and its image tried once more.
+        A process that dies or answers nonsense is replaced and its image tried once more.
 
         Raises:
-            ScoringError: the second process died of it too.
+            ScoringError: the second process failed too.
         """
         worker = self._idle.get()
         try:
             try:
                 return worker.ask(content, recipes)
-            except _DIED:
+            except _FAILED:
                 worker.close()
                 worker = _Worker()
                 return worker.ask(content, recipes)
-        except _DIED as error:
+        except _FAILED as error:
             code = worker.close()
             worker = _Worker()
             raise ScoringError(
-                f"Two decode processes died of the same image ({len(content)} bytes), the last with exit code {code}.",
+                f"Two decode processes failed on an image of {len(content)} bytes: {error}; exit code {code}.",
                 "Read what they wrote to stderr. A negative code is a signal, -9 mostly too little memory.",
             ) from error
         finally:
@@ -113,13 +115,12 @@ class _Worker:
         with theirs:
             self._process = subprocess.Popen(COMMAND, stdin=theirs.fileno(), stdout=theirs.fileno(), env=environment)
         with ours:
-            self._stream = cast(BinaryIO, ours.makefile("rwb"))
+            self._stream = ours.makefile("rwb")
 
     def ask(self, content: bytes, recipes: Sequence[Preprocess]) -> list[Pixels] | str:
         self._stream.write(pickle.dumps((content, recipes), protocol=5))
         self._stream.flush()
-        answer: list[Pixels] | str = pickle.load(self._stream)
-        return answer
+        return read_answer(self._stream, recipes)
 
     def close(self) -> int:
         """Stop the process; its exit code."""

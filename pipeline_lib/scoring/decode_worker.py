@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_lib import images
 from pipeline_lib.errors import UnreadableImageError
+from pipeline_lib.scoring.decode_answer import write_answer
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -50,8 +51,7 @@ def main() -> None:
             content, recipes = pickle.load(stream)
         except EOFError:
             return
-        pickle.dump(prepare(content, recipes), stream, protocol=5)
-        stream.flush()
+        write_answer(stream, prepare(content, recipes))
 
 
 if __name__ == "__main__":

@@ -46,6 +46,11 @@ class Preprocess(Protocol):
         """Recipe and version, as in the metadata of a score dataset."""
         ...
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the pixels of every image: (3, size, size)."""
+        ...
+
     def key(self, width: int, height: int) -> tuple[object, ...]:
         """Recipes with equal keys for an image's size give it equal pixels."""
         ...
@@ -72,6 +77,10 @@ class CentreCrop(Preprocess):
     @property
     def name(self) -> str:
         return centre_crop_name(self.rounding)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (3, self.size, self.size)
 
     def key(self, width: int, height: int) -> tuple[object, ...]:
         """Resized size and crop offset for an image of this size, and the statistics."""
@@ -114,6 +123,10 @@ class Letterbox(Preprocess):
     @property
     def name(self) -> str:
         return letterbox_name(self.antialias)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (3, self.size, self.size)
 
     def key(self, width: int, height: int) -> tuple[object, ...]:
         """An image that is square and of the right size already is untouched, as by CentreCrop."""

@@ -22,6 +22,10 @@ class Deadly(Preprocess):
     def name(self) -> str:
         return "deadly"
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (3,)
+
     def key(self, width: int, height: int) -> tuple[object, ...]:
         return (self,)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -57,6 +58,33 @@ def test_a_dead_worker_is_replaced_and_its_image_tried_again(tmp_path: Path) -> 
     fuse.unlink()
     assert same(workers.prepare(content, [Deadly(str(fuse), once=False)]), [np.full(3, 40)]), "the pool goes on"
     workers.close()
+
+
+def test_a_worker_that_answers_nonsense_is_an_error_and_nothing_is_unpickled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = tmp_path / "opened"
+    payload = pickle.dumps(Trap(opened))
+    pickle.loads(payload)
+    assert opened.exists(), "it would show"
+    opened.unlink()
+    answer = f"import os; os.read(0, 1); os.write(0, {payload!r} + bytes(9)); os.read(0, 1_000_000)"
+    monkeypatch.setattr(decode, "COMMAND", (sys.executable, "-I", "-c", answer))
+    workers = DecodeWorkers(1)
+    with pytest.raises(ScoringError, match=r"Two decode processes failed on an image of 7 bytes.* is not JSON"):
+        workers.prepare(b"content", RECIPES)
+    assert not opened.exists()
+    workers.close()
+
+
+class Trap:
+    """Unpickling it creates the file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return open, (str(self.path), "w")
 
 
 def run_script(folder: Path, text: str) -> str:
