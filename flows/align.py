@@ -18,6 +18,7 @@ from flows.train import TRAINING_FLOWS
 from pipeline_lib.labels.recipe import check_recipe
 from pipeline_lib.presets import MethodName, PresetName, alignment
 from pipeline_lib.scoring import SCORERS
+from tasks.base import pinned
 
 STAGES_ARTIFACT = "stages"
 
@@ -38,6 +39,7 @@ def align(
     weights: str | None = None,
     prompts: str | None = None,
     num_prompts: int | None = None,
+    base: str | None = None,
     store: str | None = None,
 ) -> str:
     """Align a base model with preferences, end to end; stages whose answer is in the store are skipped.
@@ -57,6 +59,8 @@ def align(
         weights: Where reward-model checkpoints come from: "hub", or a directory laid out like it.
         prompts: Evaluation prompt set, or a text file.
         num_prompts: At most this many evaluation prompts.
+        base: Base model of the same family instead of the preset's: <org>/<name>[@<revision>], a local folder,
+            or an MLflow model URI such as models:/balanced-sdxl@champion.
         store: Dataset store, a folder or fsspec URL; empty for the machine's default.
 
     Returns:
@@ -71,6 +75,7 @@ def align(
         seconds, started = round(time.time() - started, 2), time.time()
         stages.append({"stage": stage, "status": status, "seconds": seconds, "uri": uri, "digest": digest})
 
+    base = pinned(base)  # one version for all stages, even if the alias moves meanwhile
     pairs = ingest(preset, source, split, limit, store=store)
     note("ingest", pairs.uri, pairs.digest, pairs.status)
     scores = score(preset, weights=weights, pairs=pairs.uri, store=store)
@@ -79,7 +84,7 @@ def align(
     found = {name: outcome.uri for name, outcome in scores.items()}
     labels = label(preset, method, recipe, pairs=pairs.uri, scores=found, weights=weights, store=store)
     note("label", labels.uri, labels.digest, labels.status)
-    encoded = encode(preset, pairs=pairs.uri, store=store)
+    encoded = encode(preset, pairs=pairs.uri, base=base, store=store)
     note("encode", encoded.uri, encoded.digest, encoded.status)
     trained = TRAINING_FLOWS[method](
         preset,
@@ -93,6 +98,7 @@ def align(
         scores=found,
         labels=labels.uri,
         encoded=encoded.uri,
+        base=base,
         store=store,
     )
     model = trained.outcome
@@ -105,10 +111,11 @@ def align(
         weights=weights,
         model=model.uri,
         pairs=pairs.uri,
+        base=base,
         store=store,
     )
     note("evaluate", judged.uri, judged.digest, judged.status)
-    version = register(preset, method, model.uri, judged.uri, store)
+    version = register(preset, method, model.uri, judged.uri, base, store)
     note("register", version, model.digest, "ran")
     create_table_artifact(stages, key=STAGES_ARTIFACT, description=f"{version}: seconds and datasets by stage")
     return version

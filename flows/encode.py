@@ -7,6 +7,7 @@ from prefect import flow
 from flows.ingest import ingest
 from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
+from tasks.base import base_model
 from tasks.encode import encode as encode_task
 from tasks.outcome import Outcome
 from tasks.settings import store_url
@@ -19,6 +20,7 @@ def encode(
     split: str | None = None,
     limit: int | None = None,
     pairs: str | None = None,
+    base: str | None = None,
     store: str | None = None,
 ) -> Outcome:
     """Cache VAE moments of every image and text embeddings of every prompt for the preset's base model.
@@ -29,8 +31,10 @@ def encode(
         split: Split to read, when `pairs` is empty.
         limit: At most this many source rows, when `pairs` is empty.
         pairs: URI of an ingest dataset; empty runs ingest.
+        base: Base model of the same family instead of the preset's: <org>/<name>[@<revision>], a local folder,
+            or an MLflow model URI such as models:/balanced-sdxl@champion.
         store: Dataset store; empty for the machine's default.
     """
     chosen = find_preset(preset)
     pairs = pairs or ingest(preset, source, split, limit, store=store).uri
-    return encode_task(store_url(store), chosen.base, chosen.encode, pairs)
+    return encode_task(store_url(store), base_model(preset, base), chosen.encode, pairs)

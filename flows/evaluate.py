@@ -8,6 +8,7 @@ from flows.train import TRAINING_FLOWS
 from pipeline_lib.config import override
 from pipeline_lib.presets import MethodName, PresetName
 from pipeline_lib.presets import preset as find_preset
+from tasks.base import base_model, pinned
 from tasks.evaluate import evaluate as evaluate_task
 from tasks.outcome import Outcome
 from tasks.settings import store_url
@@ -25,6 +26,7 @@ def evaluate(
     weights: str | None = None,
     model: str | None = None,
     pairs: str | None = None,
+    base: str | None = None,
     store: str | None = None,
 ) -> Outcome:
     """Generate with both models for the same prompts and seeds, score with every reward model, report win rates.
@@ -40,16 +42,18 @@ def evaluate(
         weights: Where reward-model checkpoints come from.
         model: URI of a model dataset; empty runs the method's training flow.
         pairs: URI of the ingest dataset the model was trained on, for the check that no prompt was seen in training.
+        base: Base model of the same family instead of the preset's: <org>/<name>[@<revision>], a local folder,
+            or an MLflow model URI such as models:/balanced-sdxl@champion.
         store: Dataset store; empty for the machine's default.
     """
-    chosen = find_preset(preset)
+    chosen, base = find_preset(preset), pinned(base)
     if model is None or pairs is None:
-        trained = TRAINING_FLOWS[method](preset, seed=seed, weights=weights, pairs=pairs, store=store)
+        trained = TRAINING_FLOWS[method](preset, seed=seed, weights=weights, pairs=pairs, base=base, store=store)
         model, pairs = model or trained.outcome.uri, trained.pairs
     config = override(chosen.evaluate, prompts=prompts, num_prompts=num_prompts, steps=steps, guidance=guidance)
     return evaluate_task(
         store_url(store),
-        chosen.base,
+        base_model(preset, base),
         model,
         f"{method}-{preset}",
         config,

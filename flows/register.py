@@ -7,7 +7,7 @@ from prefect import flow
 from flows.evaluate import evaluate
 from flows.train import TRAINING_FLOWS
 from pipeline_lib.presets import MethodName, PresetName
-from pipeline_lib.presets import preset as find_preset
+from tasks.base import base_model, pinned
 from tasks.register import register as register_task
 
 
@@ -17,6 +17,7 @@ def register(
     method: MethodName = "balanced",
     model: str | None = None,
     evaluation: str | None = None,
+    base: str | None = None,
     store: str | None = None,
 ) -> str:
     """Publish a model version `<method>-<preset>` with lineage tags, metrics and the alias `candidate`.
@@ -26,9 +27,12 @@ def register(
         method: Method of the run.
         model: URI of a model dataset; empty runs the method's training flow.
         evaluation: URI of its evaluation dataset; empty runs evaluate.
+        base: Base model of the same family instead of the preset's: <org>/<name>[@<revision>], a local folder,
+            or an MLflow model URI such as models:/balanced-sdxl@champion.
         store: Dataset store; empty for the machine's default.
     """
+    base = pinned(base)
     if model is None:
-        model = TRAINING_FLOWS[method](preset, store=store).outcome.uri
-    evaluation = evaluation or evaluate(preset, method, model=model, store=store).uri
-    return register_task(f"{method}-{preset}", find_preset(preset).base, model, evaluation)
+        model = TRAINING_FLOWS[method](preset, base=base, store=store).outcome.uri
+    evaluation = evaluation or evaluate(preset, method, model=model, base=base, store=store).uri
+    return register_task(f"{method}-{preset}", base_model(preset, base), model, evaluation)

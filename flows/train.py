@@ -13,8 +13,8 @@ from flows.label import label
 from pipeline_lib.config import override
 from pipeline_lib.labels.recipe import check_recipe
 from pipeline_lib.presets import MethodName, PresetName, alignment
-from pipeline_lib.presets import preset as find_preset
 from pipeline_lib.scoring import SCORERS
+from tasks.base import base_model, pinned
 from tasks.outcome import Outcome
 from tasks.settings import store_url
 from tasks.train import train as train_task
@@ -49,6 +49,7 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
         scores: dict[str, str] | None = None,
         labels: str | None = None,
         encoded: str | None = None,
+        base: str | None = None,
         store: str | None = None,
         processes: int | None = None,
         sample_every: int | None = None,
@@ -71,6 +72,8 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
             scores: URIs of score datasets by scorer; missing ones are run.
             labels: URI of a labels dataset; empty runs label.
             encoded: URI of an encode dataset; empty runs encode.
+            base: Base model of the same family instead of the preset's: <org>/<name>[@<revision>], a local folder,
+                or an MLflow model URI such as models:/balanced-sdxl@champion.
             store: Dataset store; empty for the machine's default.
             processes: Trainer processes; empty for one per GPU. Their number changes no result.
             sample_every: Optimizer steps between grids of sample images, shown in MLflow; 0 for none.
@@ -85,14 +88,15 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
             seed=seed,
             sample_every=sample_every,
         )
+        base = pinned(base)
         pairs = pairs or ingest(preset, source, split, limit, store=store).uri
         labels = labels or label(preset, method, recipe, weights=weights, pairs=pairs, scores=scores, store=store).uri
-        encoded = encoded or encode(preset, pairs=pairs, store=store).uri
+        encoded = encoded or encode(preset, pairs=pairs, base=base, store=store).uri
         lineage = {"pairs": pairs} | {f"scores-{name}": uri for name, uri in (scores or {}).items()}
         outcome, run_id = train_task(
             store_url(store),
             f"{method}-{preset}",
-            find_preset(preset).base,
+            base_model(preset, base),
             config,
             encoded,
             labels,

@@ -22,7 +22,7 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunStatus
 from prefect.logging import get_run_logger
 
 from pipeline_lib.config import BaseModel, TrainConfig
-from pipeline_lib.errors import ConfigError
+from pipeline_lib.errors import ConfigError, HubError
 from pipeline_lib.store import Dataset
 
 KEY_TAG = "pipeline.model_key"
@@ -179,6 +179,45 @@ def register(name: str, run_id: str, folder: Path, metrics: Mapping[str, float],
         version = str(mlflow.register_model(f"models:/{model.model_id}", name, tags=dict(tags)).version)
     server.set_registered_model_alias(name, "candidate", version)
     return version
+
+
+def pinned(uri: str) -> str:
+    """A model URI that means the same tomorrow: `models:/<name>/<version>` for an alias and for `.../latest`.
+
+    Raises:
+        HubError: the registry has no such model, version or alias, or does not answer.
+    """
+    server = client()
+    name, _, alias = uri.removeprefix("models:/").partition("@")
+    with _registry_errors(uri):
+        if alias:
+            return f"models:/{name}/{server.get_model_version_by_alias(name, alias).version}"
+        if uri.startswith("models:/") and uri.endswith("/latest"):
+            name = name.removesuffix("/latest")
+            found = sorted(int(version.version) for version in _versions(server, name))
+            if not found:
+                raise mlflow.MlflowException(f"there is no version of {name!r}")
+            return f"models:/{name}/{found[-1]}"
+    return uri
+
+
+def download(uri: str, to: Path) -> Path:
+    """Where below `to` the files of a model or run artifact (`models:/...`, `runs:/...`) are now; raises HubError."""
+    client()
+    to.mkdir(parents=True, exist_ok=True)
+    with _registry_errors(uri):
+        return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(to)))
+
+
+@contextmanager
+def _registry_errors(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except (mlflow.MlflowException, OSError) as error:
+        raise HubError(
+            f"Cannot read {uri} from {os.environ.get('MLFLOW_TRACKING_URI')}: {error}.",
+            "Check the name, version or alias in MLflow's registry, and that MLFLOW_TRACKING_URI is your server.",
+        ) from error
 
 
 def _versions(server: MlflowClient, name: str) -> list[Any]:

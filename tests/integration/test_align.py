@@ -71,6 +71,21 @@ def test_align_ends_in_a_registered_model_and_a_second_run_skips(deployments: De
     assert "generated (32, 32)" in loaded.stdout, loaded.stderr
 
 
+def test_a_registered_model_is_the_base_of_another_run(deployments: Deployments) -> None:
+    align = deployments.run("align/shapes", **SMALL)
+    assert align["state_type"] == "COMPLETED", deployments.logs(align)
+    small = {"limit": SMALL["limit"], "steps": 2}
+    run = deployments.run("train-dpo/shapes", base="models:/balanced-shapes@candidate", **small)
+    assert run["state_type"] == "COMPLETED", deployments.logs(run)
+    client = MlflowClient(deployments.env["MLFLOW_TRACKING_URI"])
+    version = client.get_model_version_by_alias("balanced-shapes", "candidate").version
+    experiment = client.get_experiment_by_name("dpo-shapes")
+    assert experiment is not None
+    (logged,) = client.search_runs([experiment.experiment_id])
+    assert logged.data.params["model.repo"] == f"balanced-shapes/{version}"
+    assert [m.step for m in client.get_metric_history(logged.info.run_id, "train/loss")] == [1, 2]
+
+
 def child_flow(deployments: Deployments, child: dict[str, object]) -> str:
     (flow,) = deployments.post("flows/filter", {"flows": {"id": {"any_": [child["flow_id"]]}}})
     return str(flow["name"])

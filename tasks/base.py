@@ -1,0 +1,75 @@
+"""The base model of a run, when it is not the preset's: from the hub, a local folder, or MLflow."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from prefect import task
+from prefect.logging import get_run_logger
+
+from pipeline_lib.config import BaseModel
+from pipeline_lib.digest import digest, file_sha256
+from pipeline_lib.models import named
+from pipeline_lib.presets import preset as find_preset
+from tasks import tracking
+from tasks.settings import IO_TASK, state_dir
+
+MLFLOW_SCHEMES = ("models:/", "runs:/", "mlflow-artifacts:/")
+
+
+def base_model(preset: str, name: str | None) -> BaseModel:
+    """The preset's base model, or the one that a flow's parameter `base` names."""
+    chosen = find_preset(preset).base
+    return resolve(chosen, name) if name else chosen
+
+
+def pinned(name: str | None) -> str | None:
+    """A flow's parameter `base` with an MLflow alias replaced by its present version, for all stages of a run."""
+    return pin(name) if name and name.startswith(MLFLOW_SCHEMES) else name
+
+
+@task(name="pin-base-model", **IO_TASK)
+def pin(name: str) -> str:
+    """The version that an MLflow URI means now."""
+    return tracking.pinned(name)
+
+
+@task(name="base-model", **IO_TASK)
+def resolve(base: BaseModel, name: str) -> BaseModel:
+    """The base model `name` of the family of `base`, its files on this machine where they come from MLflow.
+
+    A LoRA that this pipeline trained is fused into its base. Datasets are keyed by the name and the files' content.
+    """
+    store = state_dir() / "bases"
+    if name.startswith(MLFLOW_SCHEMES):
+        found = _from_mlflow(base, tracking.pinned(name), store)
+    else:
+        found = named.base_named(base, name, store / digest([name], 16))
+    get_run_logger().info("base model: %s (%s)", found.repo, found.mirror)
+    return found
+
+
+def _from_mlflow(base: BaseModel, uri: str, store: Path) -> BaseModel:
+    """`<store>/<key>/<name>/<version>`; what a version holds never changes, so it is fetched once."""
+    path = uri.partition(":")[2].strip("/")
+    depth = len(Path(path).parts)
+    final = store / digest([os.environ.get("MLFLOW_TRACKING_URI", ""), uri], 16) / path
+    if uri.startswith("models:/") and final.is_dir():
+        return named.in_folder(base, final, depth)
+    store.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=store, prefix=".", suffix=".tmp") as scratch:
+        files = tracking.download(uri, Path(scratch) / "files")
+        whole = named.complete(files, Path(scratch) / "fused")
+        if not uri.startswith("models:/"):  # a run's files may change: a folder for each content
+            there = sorted(file for file in whole.rglob("*") if file.is_file())
+            content = digest([[file.relative_to(whole).as_posix(), file_sha256(file)] for file in there], 16)
+            final = store / content / path
+        final.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.rename(whole, final)
+        except OSError:
+            if not final.is_dir():  # otherwise another run was faster, with the same files
+                raise
+    return named.in_folder(base, final, depth)
