@@ -12,7 +12,11 @@ from pipeline_lib.errors import ConfigError
 
 
 def build_optimizer(parameters: Iterable[torch.nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
-    """The configured optimizer; betas (0.9, 0.999), eps 1e-8; Adafactor as in Diffusion-DPO (fixed rate)."""
+    """The configured optimizer; betas (0.9, 0.999), eps 1e-8; Adafactor as in Diffusion-DPO (fixed rate).
+
+    Raises:
+        ConfigError: the optimizer cannot run here.
+    """
     parameters = list(parameters)
     if config.optimizer == "adamw":
         return torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
@@ -26,6 +30,11 @@ def build_optimizer(parameters: Iterable[torch.nn.Parameter], config: TrainConfi
             clip_threshold=1.0,
             scale_parameter=False,
             relative_step=False,
+        )
+    if not torch.cuda.is_available():  # bitsandbytes updates blockwise-quantised moments on GPUs only
+        raise ConfigError(
+            "optimizer='adamw8bit' needs a GPU, and this machine has none.",
+            "Start this run on a GPU machine, or use adamw or adafactor.",
         )
     try:
         from bitsandbytes.optim import AdamW8bit
