@@ -1,0 +1,87 @@
+"""A page in Chromium, with everything it asked for and complained about; and what must hold for every page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page
+
+AXE = Axe()
+OVERFLOW = """() => {
+  const width = document.documentElement.clientWidth;
+  const scrolls = (node) => node && (getComputedStyle(node).overflowX !== "visible" || scrolls(node.parentElement));
+  const out = [...document.body.querySelectorAll("*")]
+    .filter((node) => node.getBoundingClientRect().right > width + 0.5 && !scrolls(node))
+    .slice(0, 5).map((node) => node.outerHTML.slice(0, 120));
+  return [document.documentElement.scrollWidth - width, out];
+}"""
+"""By how many pixels the page is too wide, and what sticks out of it."""
+
+
+@dataclass
+class Opened:
+    """A loaded page. `requests` are the URLs it asked for, `complaints` errors, warnings and exceptions."""
+
+    page: Page
+    requests: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    def check_quiet(self) -> None:
+        """Nothing on the console, and no request but for the page itself."""
+        assert self.complaints == []
+        assert [url for url in self.requests if not url.startswith("data:")] == [self.page.url]
+
+    def check_images(self, at_least: int) -> None:
+        """Every image has pixels, also those far down the page."""
+        self.page.evaluate("Promise.allSettled([...document.images].map((image) => image.decode()))")
+        widths = self.page.evaluate("[...document.images].map((image) => image.naturalWidth)")
+        assert len(widths) >= at_least and all(widths)
+
+    def check_width(self) -> None:
+        """The page does not scroll sideways, and nothing sticks out of it; what scrolls inside its own box may."""
+        found = self.page.evaluate(OVERFLOW)
+        assert found == [0, []]
+
+    def check_accessible(self) -> None:
+        """axe-core has nothing to say by any of its rules, best practices included."""
+        results = AXE.run(self.page)
+        assert results.violations_count == 0, results.generate_report()
+        assert len(results.response["passes"]) > 15
+
+    def tab_stops(self) -> list[str]:
+        """Ids (or else text) of what the Tab key reaches, in order; each must show that it has the focus."""
+        reached: list[str] = []
+        self.page.evaluate("document.activeElement.blur()")
+        for _ in range(200):
+            self.page.keyboard.press("Tab")
+            stop = self.page.evaluate(
+                """() => {
+                  const node = document.activeElement;
+                  if (node === document.body) return null;
+                  return [node.id || node.textContent.trim().slice(0, 40), getComputedStyle(node).outlineStyle];
+                }"""
+            )
+            if stop is None or stop[0] in reached:
+                return reached
+            assert stop[1] != "none", f"{stop[0]}: the focus cannot be seen"
+            reached.append(stop[0])
+        raise AssertionError("the Tab key goes in circles")
+
+
+def open_page(browser: Browser, file: Path, width: int, scheme: str, **options: Any) -> Opened:
+    """Load a file in a new profile without network."""
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True, reduced_motion="reduce", **options
+    )
+    shown = Opened(context.new_page())
+    shown.page.on("request", lambda request: shown.requests.append(request.url))
+    shown.page.on("pageerror", lambda error: shown.complaints.append(str(error)))
+    shown.page.on(
+        "console",
+        lambda message: shown.complaints.append(message.text) if message.type in ("error", "warning") else None,
+    )
+    shown.page.goto(file.as_uri())
+    return shown
