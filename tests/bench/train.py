@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tests.memory import peak_bytes
 
@@ -36,11 +36,13 @@ WARM_UP = {"sd": 2, "sdxl": 4}  # one visit of every pair: from then on the refe
 ADAPTERS = ("lora", "full")
 RANK = 2  # of LoRA: 8 over 4, as the small models' channels
 
+Family = Literal["sd", "sdxl"]
+Adapter = Literal["lora", "full"]
 Step = Callable[[], dict[str, float]]
 Turns = list[dict[str, float]]
 
 
-def prepare(root: Path, family: str) -> None:
+def prepare(root: Path, family: Family) -> None:
     """The small base model, a few pairs, their caches and labels, below `root`."""
     from pipeline_lib.config import BaseModel, EncodeConfig
     from pipeline_lib.encoding import encode
@@ -49,7 +51,7 @@ def prepare(root: Path, family: str) -> None:
 
     side = train_models.SMALL[family].resolution
     train_models.write(family, root / "mirror/bench" / family)
-    base = BaseModel(family=family, repo=f"bench/{family}", mirror=str(root / "mirror"))  # type: ignore[arg-type]
+    base = BaseModel(family=family, repo=f"bench/{family}", mirror=str(root / "mirror"))
     store = str(root / "store")
     pairs = tiny.ingest(store, PAIRS, side)
     encoded = encode(store, base, EncodeConfig(resolution=side, batch_size=4), pairs)
@@ -121,7 +123,7 @@ def official(root: Path, family: str) -> Step:
     return step
 
 
-def ours(root: Path, family: str, adapter: str, method: str, cached: bool) -> Step:
+def ours(root: Path, family: Family, adapter: Adapter, method: str, cached: bool) -> Step:
     """One optimizer step of the trainer, with the seconds it spent in the model, backward, clipping and update."""
     from pipeline_lib.config import BaseModel, TrainConfig
     from pipeline_lib.store import open_dataset
@@ -138,9 +140,9 @@ def ours(root: Path, family: str, adapter: str, method: str, cached: bool) -> St
         lora_rank=RANK,
         lora_alpha=RANK,
         learning_rate=1e-8,
-        fixed_draws=int(cached),  # type: ignore[arg-type]
+        fixed_draws=int(cached),
     )
-    base = BaseModel(family=family, repo=f"bench/{family}", mirror=str(root / "mirror"))  # type: ignore[arg-type]
+    base = BaseModel(family=family, repo=f"bench/{family}", mirror=str(root / "mirror"))
     data = json.loads((root / f"{family}.json").read_text())
     spec = TrainSpec(model=base, train=config, run_dir=str(root / f"run-{os.getpid()}"), **data)
     run = build(spec, check_config(config), open_dataset(spec.encoded), open_dataset(spec.labels), "bench" * 4)
