@@ -7,7 +7,6 @@ from typing import Any
 
 from markupsafe import Markup
 
-from pipeline_lib.agreement.disputes import Dispute
 from pipeline_lib.labels.steps import HUMAN
 from pipeline_lib.reports import (
     Whisker,
@@ -20,6 +19,7 @@ from pipeline_lib.reports import (
     whisker_chart,
 )
 from pipeline_lib.reports import render as render_page
+from pipeline_lib.reports.disputes import Dispute
 
 DEFINITIONS = {
     "accuracy": "share of the decided human labels that the scorer's preference equals; pairs with equal scores, a "

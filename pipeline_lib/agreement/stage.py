@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from pipeline_lib.agreement.disputes import most_disputed
+from pipeline_lib.agreement.disputes import disputes_of
 from pipeline_lib.agreement.distributions import distribution
 from pipeline_lib.agreement.measures import agreement_of, dispute, preferences
 from pipeline_lib.agreement.report import DEFINITIONS, render
@@ -77,7 +77,7 @@ def agreement(store: str, pairs: Dataset, scores: Mapping[str, Dataset]) -> Data
         w.write_table(f"part-{part:05d}.parquet", chunk.to_arrow(), {"pairs": len(chunk)})
         for part, chunk in enumerate(table.iter_slices(SHARD_ROWS))
     ]
-    page = render(about, most_disputed(pairs, frame, known, list(scores), disputes))
+    page = render(about, disputes_of(pairs, frame, known, list(scores), disputes))
     shards.append(w.write_bytes(REPORT_JSON, json.dumps(about, indent=1, allow_nan=False).encode()))
     shards.append(w.write_bytes(REPORT_HTML, page.encode()))
     return w.commit(shards)

@@ -10,12 +10,12 @@ import polars as pl
 from markupsafe import Markup
 
 from pipeline_lib import reports
-from pipeline_lib.agreement.disputes import Dispute
-from pipeline_lib.labels.disputes import most_disputed
+from pipeline_lib.labels.disputes import disputes_of
 from pipeline_lib.labels.explain import explain
 from pipeline_lib.labels.measures import BINS, HIDDEN, measure, waterfall
 from pipeline_lib.labels.steps import Step
 from pipeline_lib.reports import Bin, Whisker, count, label, number, percent
+from pipeline_lib.reports.disputes import Dispute
 from pipeline_lib.sources import known_truth
 from pipeline_lib.store import Dataset, DatasetWriter, Shard
 
@@ -64,7 +64,7 @@ def write_report(
         "definitions": DEFINITIONS,
         "inputs": list(w.inputs),
     }
-    page = render(report, most_disputed(pairs, frame, labels, scorers))
+    page = render(report, disputes_of(pairs, frame, labels, scorers))
     return [
         w.write_bytes(REPORT_JSON, json.dumps(report, indent=1, allow_nan=False).encode()),
         w.write_bytes(REPORT_HTML, page.encode()),
