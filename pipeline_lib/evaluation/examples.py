@@ -1,4 +1,4 @@
-"""The pairs of images a report shows: where a model loses and gains most against the reference."""
+"""The pairs of images a report shows: a random sample, and where a model loses and gains most."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from pipeline_lib.store import Dataset
 
 Key = tuple[str, int]
 """Prompt id and seed."""
+
+SAMPLE, WORST, BEST = "sample", "worst", "best"
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,12 @@ class Example:
     seed: int
     reference: Side
     challenger: Side
+    gain: float = 0.0
+    """What `gains` says of it."""
+    views: tuple[str, ...] = (SAMPLE,)
+    """Why it is shown: SAMPLE, WORST, BEST, or two of them."""
+    category: str = ""
+    """Its prompt's, where the prompt set has categories."""
 
 
 @dataclass(frozen=True)
@@ -43,24 +51,46 @@ class Scored:
 
 
 def choose(
-    challenger: Scored, reference: Scored, keys: Sequence[Key], count: int
-) -> tuple[list[Example], list[Example]]:
-    """At most `count` worst regressions, worst first, and as many best wins, best first; `keys` names the rows."""
+    challenger: Scored,
+    reference: Scored,
+    keys: Sequence[Key],
+    count: int,
+    categories: Mapping[str, str] | None = None,
+) -> list[Example]:
+    """`2 * count` random rows, the `count` worst regressions, and as many best wins, each row once; random ones first.
+
+    Args:
+        keys: names the rows. A prompt id is a hash, so the first ids in their order are a random sample; it is the
+            same for every challenger, and has a second seed of a prompt only when all prompts are in it.
+        categories: prompt id -> category.
+    """
     gain = gains(challenger.scores, reference.scores)
-    order = np.argsort(gain, kind="stable")
-    ends = [[i for i in order[:count] if gain[i] < 0], [i for i in order[::-1][:count] if gain[i] > 0]]
-    wanted = {keys[i] for end in ends for i in end}
+    order = np.argsort(gain, kind="stable").tolist()
+    views = {
+        SAMPLE: sorted(range(len(keys)), key=lambda i: (keys[i][1], keys[i][0]))[: 2 * count],
+        WORST: [i for i in order[:count] if gain[i] < 0],
+        BEST: [i for i in order[::-1][:count] if gain[i] > 0],
+    }
+    rows = list(dict.fromkeys(i for chosen in views.values() for i in chosen))
+    wanted = {keys[i] for i in rows}
     found = {scored.model: _find(scored.images, wanted) for scored in (reference, challenger)}
 
     def side(scored: Scored, row: int) -> Side:
         values = {name: float(column[row]) for name, column in scored.scores.items()}
         return Side(scored.model, found[scored.model][keys[row]][1], values)
 
-    worst, best = (
-        [Example(found[reference.model][keys[i]][0], keys[i][1], side(reference, i), side(challenger, i)) for i in end]
-        for end in ends
-    )
-    return worst, best
+    return [
+        Example(
+            prompt=found[reference.model][keys[i]][0],
+            seed=keys[i][1],
+            reference=side(reference, i),
+            challenger=side(challenger, i),
+            gain=float(gain[i]),
+            views=tuple(view for view, chosen in views.items() if i in chosen),
+            category=(categories or {}).get(keys[i][0], ""),
+        )
+        for i in rows
+    ]
 
 
 def gains(challenger: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray]) -> np.ndarray:

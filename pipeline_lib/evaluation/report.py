@@ -13,7 +13,7 @@ from pipeline_lib.reports import Curve, Whisker, curve_chart, label, verdict, wh
 from pipeline_lib.reports import render as render_page
 
 EXAMPLES = 12
-"""Examples shown at each end (worst regressions, best wins), shared out among the challengers."""
+"""Examples shown at each end (worst regressions, best wins), shared out among challengers; twice as many at random."""
 
 CURVES = {"loss": "Loss", "implicit_accuracy": "Implicit accuracy", "margin": "Margin"}
 """Columns of the trainer's metrics.jsonl that are drawn, with their titles."""
@@ -59,14 +59,14 @@ def training_curves(metrics: Sequence[Mapping[str, Any]]) -> list[Curve]:
 
 def render(
     report: Mapping[str, Any],
-    examples: Mapping[str, tuple[Sequence[Example], Sequence[Example]]],
+    examples: Mapping[str, Sequence[Example]],
     curves: Mapping[str, Sequence[Curve]],
 ) -> str:
     """The HTML page.
 
     Args:
         report: the content of `report.json`.
-        examples: challenger -> (worst regressions, worst first; best wins, best first).
+        examples: challenger -> what `examples.choose` chose.
         curves: challenger -> curves of its training run; may lack challengers.
     """
     names = list(report["comparisons"])

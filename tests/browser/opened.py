@@ -19,6 +19,11 @@ OVERFLOW = """() => {
   return [document.documentElement.scrollWidth - width, out];
 }"""
 """By how many pixels the page is too wide, and what sticks out of it."""
+FOCUSED = """() => {
+  const node = document.activeElement;
+  const words = node === document.body ? null : node.outerHTML.slice(0, 80);
+  return [[...document.querySelectorAll("*")].indexOf(node), getComputedStyle(node).outlineStyle, words];
+}"""
 
 
 @dataclass
@@ -51,24 +56,18 @@ class Opened:
         assert results.violations_count == 0, results.generate_report()
         assert len(results.response["passes"]) > 15
 
-    def tab_stops(self) -> list[str]:
-        """Ids (or else text) of what the Tab key reaches, in order; each must show that it has the focus."""
-        reached: list[str] = []
+    def tab_stops(self) -> list[int]:
+        """Positions in the document of what the Tab key reaches, in order; each must show that it has the focus."""
+        reached: list[int] = []
         self.page.evaluate("document.activeElement.blur()")
         for _ in range(200):
             self.page.keyboard.press("Tab")
-            stop = self.page.evaluate(
-                """() => {
-                  const node = document.activeElement;
-                  if (node === document.body) return null;
-                  return [node.id || node.textContent.trim().slice(0, 40), getComputedStyle(node).outlineStyle];
-                }"""
-            )
-            if stop is None or stop[0] in reached:
+            position, outline, words = self.page.evaluate(FOCUSED)
+            if words is None or position in reached:
                 return reached
-            assert stop[1] != "none", f"{stop[0]}: the focus cannot be seen"
-            reached.append(stop[0])
-        raise AssertionError("the Tab key goes in circles")
+            assert outline != "none", f"{words}: the focus cannot be seen"
+            reached.append(position)
+        raise AssertionError("the Tab key reaches no end")
 
 
 def open_page(browser: Browser, file: Path, width: int, scheme: str, **options: Any) -> Opened:

@@ -47,8 +47,9 @@ def test_page_is_readable_without_script(name: str, opened: Callable[..., Opened
 def test_keyboard_reaches_everything_that_can_be_used(name: str, opened: Callable[..., Opened]) -> None:
     shown = opened(name)
     usable = shown.page.locator("a[href]:visible, button:visible, input:visible, select:visible, summary:visible")
-    wanted = usable.evaluate_all("(nodes) => nodes.map((node) => node.id || node.textContent.trim().slice(0, 40))")
-    assert set(wanted) <= set(shown.tab_stops())
+    wanted = usable.evaluate_all("(nodes) => nodes.map((node) => [...document.querySelectorAll('*')].indexOf(node))")
+    stops = shown.tab_stops()
+    assert set(wanted) <= set(stops) and stops == sorted(stops) and stops
 
 
 def test_checks_see_what_they_look_for(tmp_path: Path, opened: Callable[..., Opened]) -> None:

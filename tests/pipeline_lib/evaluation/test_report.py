@@ -54,10 +54,7 @@ def page(
     report: dict[str, Any], images: bytes | None = None, prompt: str = "a cat", count: int = 1
 ) -> tuple[str, Page]:
     picture = images or png(32)
-    shown = {
-        name: ([example(prompt, picture, name)] * count, [example(prompt, picture, name)] * count)
-        for name in report["comparisons"]
-    }
+    shown = {name: [example(prompt, picture, name)] * count for name in report["comparisons"]}
     curves = {"aligned": [Curve("Loss", [1, 2, 3], [0.7, 0.6, 0.65])]}
     html = reports.render(report, shown, curves)
     return html, Page(html)
@@ -107,12 +104,12 @@ def test_texts_of_others_are_escaped() -> None:
     report["title"] = HOSTILE
     html, parsed = page(report, prompt=HOSTILE)
     assert HOSTILE not in html
-    assert parsed.text.count('alert("1")') == 5
+    assert parsed.text.count('alert("1")') == 4
 
 
 def test_large_images_are_scaled_down_and_small_ones_kept_sharp() -> None:
-    html, parsed = page(content(), images=png(1024), count=reports.EXAMPLES)
-    assert len(html) < 4_000_000  # of noise, the worst case for JPEG
+    html, parsed = page(content(), images=png(1024), count=4 * reports.EXAMPLES)
+    assert len(html) < 8_000_000  # of noise, the worst case for JPEG
     assert all((image["src"] or "").startswith("data:image/jpeg") for image in parsed.all("img"))
     _, parsed = page(content())
     assert all(
