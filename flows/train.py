@@ -14,6 +14,7 @@ from pipeline_lib.config import override
 from pipeline_lib.labels.recipe import check_recipe
 from pipeline_lib.presets import MethodName, PresetName, alignment
 from pipeline_lib.scoring import SCORERS
+from pipeline_lib.training.methods import check_sharding
 from tasks.base import base_model, pinned
 from tasks.outcome import Outcome
 from tasks.settings import store_url
@@ -52,6 +53,9 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
         base: str | None = None,
         store: str | None = None,
         processes: int | None = None,
+        sharding: Literal["none", "fsdp"] = "none",
+        optimizer: Literal["adamw", "adamw8bit", "adafactor"] | None = None,
+        mixed_precision: Literal["no", "fp16", "bf16"] | None = None,
         sample_every: int | None = None,
     ) -> Trained:
         """Train a model on preference pairs, running upstream stages that the store does not hold yet.
@@ -76,6 +80,9 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
                 or an MLflow model URI such as models:/balanced-sdxl@champion.
             store: Dataset store; empty for the machine's default.
             processes: Trainer processes; empty for one per GPU. Their number changes no result.
+            sharding: fsdp spreads a full fine-tuning over the processes: AdamW, bf16 or no mixed precision.
+            optimizer: AdamW, 8-bit AdamW (GPU and the extra `gpu`) or Adafactor.
+            mixed_precision: Precision of the forward passes; weights that train stay fp32.
             sample_every: Optimizer steps between grids of sample images, shown in MLflow; 0 for none.
         """
         check_recipe(recipe or alignment(preset, method).labels, scores or {}, SCORERS.names())
@@ -86,8 +93,12 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
             beta=beta,
             adapter=adapter,
             seed=seed,
+            optimizer=optimizer,
+            mixed_precision=mixed_precision,
             sample_every=sample_every,
         )
+        if sharding != "none":
+            check_sharding(config)
         base = pinned(base)
         pairs = pairs or ingest(preset, source, split, limit, store=store).uri
         labels = labels or label(preset, method, recipe, weights=weights, pairs=pairs, scores=scores, store=store).uri
@@ -102,6 +113,7 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
             labels,
             lineage,
             processes,
+            sharding,
         )
         return Trained(outcome, pairs, run_id)
 

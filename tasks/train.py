@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from prefect import task
 from prefect.context import FlowRunContext
@@ -31,6 +31,7 @@ def train(
     labels: str,
     inputs: dict[str, str],
     processes: int | None = None,
+    sharding: Literal["none", "fsdp"] = "none",
 ) -> tuple[Outcome, str]:
     """Train `model` by `config`; returns the model dataset and the id of its MLflow run.
 
@@ -38,6 +39,7 @@ def train(
         name: MLflow experiment, `<method>-<preset>`.
         inputs: further datasets to record as this model's lineage (pairs, scores), by name.
         processes: trainer processes; None takes one per GPU.
+        sharding: "fsdp" spreads a full fine-tuning over them.
     """
     started = time.time()
     datasets = {"encoded": open_dataset(encoded), "labels": open_dataset(labels)}
@@ -68,6 +70,7 @@ def train(
             on_metrics=follow,
             on_sample=lambda image: tracking.log_sample(run_id, image),
             processes=processes,
+            sharding=sharding,
         )
         metrics.flush()
     return finish("train", dataset, started), run_id

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from pipeline_lib.config import BaseModel, TrainConfig
 from pipeline_lib.errors import TrainingError
@@ -56,6 +56,7 @@ def train(
     on_metrics: Callable[[Mapping[str, Any]], None] = lambda record: None,
     on_sample: Callable[[Path], None] = lambda image: None,
     processes: int | None = None,
+    sharding: Literal["none", "fsdp"] = "none",
     command: Sequence[str] | None = None,
 ) -> Dataset:
     """Train, or continue training, and publish the result.
@@ -65,6 +66,7 @@ def train(
         on_metrics: called with every record the trainer logs (`step`, `loss`, ...).
         on_sample: called with every grid of sample images, `step-<step>.png`.
         processes: trainer processes; None starts one per GPU, as far as they can share a step's forward passes.
+        sharding: "fsdp" spreads weights and optimizer state of a full fine-tuning over the processes.
         command: starts something else as the trainer; the specification's path is appended.
 
     Returns:
@@ -78,7 +80,9 @@ def train(
         return done
     run_dir = scratch / target.key
     run_dir.mkdir(parents=True, exist_ok=True)
-    spec = TrainSpec(model=model, train=config, encoded=encoded.uri, labels=labels.uri, run_dir=str(run_dir))
+    spec = TrainSpec(
+        model=model, train=config, encoded=encoded.uri, labels=labels.uri, run_dir=str(run_dir), sharding=sharding
+    )
     count = processes or process_count(config.gradient_accumulation, visible_gpus())
     started = Started(command or launcher(count), environment(count), run_dir, on_metrics, on_sample)
     with _exclusive(run_dir / "lock"):

@@ -106,6 +106,20 @@ def check_config(config: TrainConfig) -> Method:
     return chosen
 
 
+def check_sharding(config: TrainConfig) -> None:
+    """Raise ConfigError for what a run cut into shards cannot do."""
+    wanted = {
+        "adapter": (("full",), "Train LoRA without: its weights are small. Or set adapter='full'"),
+        "optimizer": (("adamw",), "Set optimizer='adamw': the others keep sums over whole matrices"),
+        "mixed_precision": (("no", "bf16"), "Set mixed_precision='bf16': fp16 needs a gradient scaler for shards"),
+        "compile": ((False,), "Set compile=False"),
+        "fixed_draws": ((0,), "Set fixed_draws=0: processes that find their errors cached leave the others waiting"),
+    }
+    for name, (allowed, remedy) in wanted.items():
+        value = getattr(config, name)
+        require(value in allowed, f"sharding='fsdp' does not work with {name}={value!r}.", f"{remedy}.")
+
+
 def _check_draws(config: TrainConfig, chosen: Method) -> None:
     require(
         config.fixed_draws == 0 or chosen.reference == "frozen",

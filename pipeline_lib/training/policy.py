@@ -29,11 +29,13 @@ class Policy:
         unet: UNet2DConditionModel, not wrapped by accelerate.
         trainable: fp32 parameters by their name in the UNet, in the UNet's order.
         lora: only adapters train; without them the UNet is the base.
+        sharded: parameters are spread over the processes (sharding.py).
     """
 
     unet: Any
     trainable: Mapping[str, torch.nn.Parameter]
     lora: bool
+    sharded: bool = False
 
 
 def build_policy(base: BaseModel, config: TrainConfig) -> Policy:

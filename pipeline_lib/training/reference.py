@@ -2,6 +2,7 @@
 
 A frozen model is a set of values for the trainable parameters, run through the policy's own UNet without gradient:
 no second UNet object, and with LoRA only the adapters are kept twice. None means the base itself, adapters off.
+Under FSDP the values are sharded like the parameters they stand for.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from pipeline_lib.training.policy import Policy
+from pipeline_lib.training.sharding import exchanged, local
 
 Weights: TypeAlias = dict[str, Tensor]
 
@@ -34,14 +36,14 @@ def refresh(policy: Policy, weights: Weights | None) -> Weights:
     """The policy as the new reference (BalancedDPO's dynamic reference), copied in place where there is one."""
     if weights is None:
         return copy_weights(policy)
-    torch._foreach_copy_(list(weights.values()), _values(policy.trainable))
+    torch._foreach_copy_(_values(weights), _values(policy.trainable))
     return weights
 
 
 @torch.no_grad()
 def follow(annotator: Weights, policy: Policy, decay: float) -> None:
     """One step of an exponential moving average: annotator <- decay * annotator + (1 - decay) * policy, in fp32."""
-    torch._foreach_lerp_(list(annotator.values()), _values(policy.trainable), 1 - decay)
+    torch._foreach_lerp_(_values(annotator), _values(policy.trainable), 1 - decay)
 
 
 @torch.no_grad()
@@ -52,6 +54,9 @@ def predict(
     unet = policy.unet
     unet.eval()
     try:
+        if weights is not None and policy.sharded:
+            with exchanged(policy, weights):
+                return unet(*inputs, **conditioning, return_dict=False)[0]
         if weights is not None:
             return functional_call(unet, weights, inputs, {**conditioning, "return_dict": False})[0]
         unet.disable_adapters()
@@ -64,4 +69,4 @@ def predict(
 
 
 def _values(parameters: Mapping[str, Tensor]) -> list[Tensor]:
-    return [parameter.detach() for parameter in parameters.values()]
+    return [local(parameter.detach()) for parameter in parameters.values()]

@@ -17,7 +17,7 @@ from pipeline_lib.models import FAMILIES
 from pipeline_lib.models.components import load_schedule
 from pipeline_lib.models.family import Family, NoiseSchedule
 from pipeline_lib.store import Dataset
-from pipeline_lib.training import checkpoints, reference
+from pipeline_lib.training import checkpoints, reference, sharding
 from pipeline_lib.training.batches import Sampler
 from pipeline_lib.training.losses import Loss
 from pipeline_lib.training.methods import LOSSES, Method, check_labels
@@ -96,11 +96,16 @@ def build(spec: TrainSpec, method: Method, encoded: Dataset, labels: Dataset, id
     schedule = load_schedule(spec.model).to(accelerator.device)
     sampler = _sampler(config, tables, schedule.timesteps, encoded)
     policy = build_policy(spec.model, config)
-    policy.unet.to(accelerator.device)
-    if config.compile:
-        policy.unet.compile()
-    optimizer = build_optimizer(policy.trainable.values(), config)
-    model, optimizer = accelerator.prepare(policy.unet, optimizer)
+    if spec.sharding == "fsdp" and processes > 1:
+        policy = sharding.shard(policy, accelerator)
+        model = policy.unet
+        optimizer = accelerator.prepare(build_optimizer(policy.trainable.values(), config))
+    else:
+        policy.unet.to(accelerator.device)
+        if config.compile:
+            policy.unet.compile()
+        optimizer = build_optimizer(policy.trainable.values(), config)
+        model, optimizer = accelerator.prepare(policy.unet, optimizer)
     return Run(
         config=config,
         method=method,
@@ -141,12 +146,15 @@ def _sampler(config: TrainConfig, tables: Tables, timesteps: int, encoded: Datas
 
 
 def capture(run: Run, identity: str) -> checkpoints.Checkpoint:
-    """What must be kept to continue the run exactly."""
+    """What must be kept to continue the run exactly; sharded tensors are gathered, by all processes together."""
     moments, values = checkpoints.optimizer_state(run.optimizer, list(run.policy.trainable))
     groups: dict[str, Any] = {"trainable": run.policy.trainable, "optimizer": moments}
     if run.refreshes and run.reference is not None:
         groups["reference"] = run.reference
     groups.update({f"annotator-{i}": weights for i, weights in enumerate(run.annotators)})
+    if run.policy.sharded:
+        main = run.accelerator.is_main_process
+        groups = {group: sharding.gathered(tensors, main) for group, tensors in groups.items()}
     scaler = run.accelerator.scaler
     scalars = {
         "optimizer": values,
@@ -161,14 +169,23 @@ def capture(run: Run, identity: str) -> checkpoints.Checkpoint:
 def restore(run: Run, saved: checkpoints.Checkpoint) -> None:
     """Put a run where a checkpoint left it."""
     for name, parameter in run.policy.trainable.items():
-        parameter.copy_(saved.tensors["trainable"][name])
-    names = list(run.policy.trainable)
-    checkpoints.restore_optimizer(run.optimizer, names, saved.tensors["optimizer"], saved.scalars["optimizer"])
-    device = run.accelerator.device
+        parameter.copy_(sharding.like(parameter, saved.tensors["trainable"][name]))
+    trainable = run.policy.trainable
+    moments = {
+        path: sharding.like(trainable[path.rpartition("/")[0]], values)
+        for path, values in saved.tensors["optimizer"].items()
+    }
+    checkpoints.restore_optimizer(run.optimizer, list(trainable), moments, saved.scalars["optimizer"])
     if "reference" in saved.tensors:
-        run.reference = {name: saved.tensors["reference"][name].to(device) for name in names}
+        run.reference = _frozen(run, saved, "reference")
     for i in range(len(run.annotators)):
-        run.annotators[i] = {name: saved.tensors[f"annotator-{i}"][name].to(device) for name in names}
+        run.annotators[i] = _frozen(run, saved, f"annotator-{i}")
     if run.accelerator.scaler and saved.scalars["scaler"]:
         run.accelerator.scaler.load_state_dict(saved.scalars["scaler"])
     run.step, run.refreshes, run.skipped = saved.step, saved.scalars["refreshes"], saved.scalars["skipped"]
+
+
+def _frozen(run: Run, saved: checkpoints.Checkpoint, group: str) -> Weights:
+    return {
+        name: sharding.like(parameter, saved.tensors[group][name]) for name, parameter in run.policy.trainable.items()
+    }

@@ -29,7 +29,7 @@ _SAMPLES = 2  # tells this generator's seed from those of pairs
 
 def paint(run: Run, spec: TrainSpec) -> None:
     """Write `samples/step-<step>.png`: a row for each of the first `PROMPTS` prompts, a column for each seed."""
-    if run.accelerator.is_main_process:
+    if run.accelerator.is_main_process or run.policy.sharded:  # then none can run the UNet alone
         target = Path(spec.run_dir, SAMPLES, f"step-{run.step:06d}.png")
         run.policy.unet.eval()
         try:
@@ -38,12 +38,17 @@ def paint(run: Run, spec: TrainSpec) -> None:
         finally:
             run.policy.unet.train()
         gc.collect()  # the VAE
-        with checkpoints.writing(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            scratch = target.with_name(f".{target.name}.tmp")
-            _grid(pixels).save(scratch, "PNG")
-            scratch.rename(target)
+        if run.accelerator.is_main_process:
+            _write(_grid(pixels), target)
     run.accelerator.wait_for_everyone()
+
+
+def _write(grid: Image.Image, target: Path) -> None:
+    with checkpoints.writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = target.with_name(f".{target.name}.tmp")
+        grid.save(scratch, "PNG")
+        scratch.rename(target)
 
 
 def _pipeline(run: Run, spec: TrainSpec) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pipeline_lib.config import BaseModel, TrainConfig
 from pipeline_lib.digest import digest
@@ -36,6 +36,7 @@ class TrainSpec:
         train: method and hyper-parameters.
         encoded: URI of the finished dataset of the encode stage.
         labels: URI of the finished dataset of the label stage.
+        sharding: "fsdp" spreads a full fine-tuning over the processes; like their number, it changes no result.
         run_dir: local folder for metrics, checkpoints and the result; a run started again in it continues.
     """
 
@@ -44,6 +45,7 @@ class TrainSpec:
     encoded: str
     labels: str
     run_dir: str
+    sharding: Literal["none", "fsdp"] = "none"
 
 
 def write_spec(path: Path, spec: TrainSpec) -> None:

@@ -15,6 +15,7 @@ from pipeline_lib.training.losses import Pairs, pixel_error
 from pipeline_lib.training.optimizers import learning_rate
 from pipeline_lib.training.reference import Weights
 from pipeline_lib.training.run import Run
+from pipeline_lib.training.sharding import whole
 
 
 def pair_errors(run: Run, batch: Batch) -> tuple[Pairs, dict[str, Tensor]]:
@@ -92,7 +93,7 @@ def optimizer_step(run: Run, stopping: Callable[[], bool] = lambda: False) -> di
         totals = values if totals is None else totals + values
     assert totals is not None
     result = metrics.unflatten(found, accelerator.reduce(totals, "mean").tolist())
-    norm = float(accelerator.clip_grad_norm_(run.policy.trainable.values(), config.max_grad_norm))
+    norm = float(whole(accelerator.clip_grad_norm_(run.policy.trainable.values(), config.max_grad_norm)))
     rate = learning_rate(config, run.step)
     updated = _update(run, result["loss"], norm, rate)
     run.step += 1

@@ -14,9 +14,9 @@ from accelerate import Accelerator
 
 from pipeline_lib.errors import ConfigError
 from pipeline_lib.store import Dataset, open_dataset
-from pipeline_lib.training import checkpoints, metrics
+from pipeline_lib.training import checkpoints, metrics, sharding
 from pipeline_lib.training.divergence import diverged, finite, last_finite
-from pipeline_lib.training.methods import check_config
+from pipeline_lib.training.methods import check_config, check_sharding
 from pipeline_lib.training.policy import save_policy
 from pipeline_lib.training.run import CACHE, Run, build, capture, restore
 from pipeline_lib.training.samples import paint
@@ -45,6 +45,8 @@ def train(spec: TrainSpec, stopping: Callable[[], bool] = lambda: False) -> Outc
     if (folder / MODEL).is_dir():
         return "done"
     method = check_config(config)
+    if spec.sharding != "none":
+        check_sharding(config)
     encoded, labels = open_dataset(spec.encoded), open_dataset(spec.labels)
     _check_base(spec, encoded)
     identity = run_digest(spec, encoded.digest, labels.digest)
@@ -55,11 +57,12 @@ def train(spec: TrainSpec, stopping: Callable[[], bool] = lambda: False) -> Outc
         metrics.truncate(folder / METRICS, run.step)
     outcome = _loop(run, spec, identity, stopping)
     run.accelerator.wait_for_everyone()
-    if outcome == "done" and run.accelerator.is_main_process:
+    result = sharding.unsharded(run.policy, run.accelerator.is_main_process) if outcome == "done" else None
+    if result and run.accelerator.is_main_process:
         scratch = folder / f".{MODEL}.tmp"
         shutil.rmtree(scratch, ignore_errors=True)
         with checkpoints.writing(folder / MODEL):
-            save_policy(run.policy, spec.model, config, scratch)
+            save_policy(result, spec.model, config, scratch)
             scratch.rename(folder / MODEL)
         shutil.rmtree(folder / CACHE, ignore_errors=True)
     run.accelerator.wait_for_everyone()
@@ -80,9 +83,10 @@ def _loop(run: Run, spec: TrainSpec, identity: str, stopping: Callable[[], bool]
         if run.skipped_in_a_row or saved == run.step:
             return
         _check_weights(run, folder, last)
-        if accelerator.is_main_process:
+        state = capture(run, identity) if accelerator.is_main_process or run.policy.sharded else None
+        if state and accelerator.is_main_process:
             kept = checkpoints.Kept(config.keep_checkpoints, config.milestones)
-            checkpoints.save(folder / CHECKPOINTS, capture(run, identity), kept)
+            checkpoints.save(folder / CHECKPOINTS, state, kept)
         accelerator.wait_for_everyone()
         saved = run.step
 
@@ -99,7 +103,7 @@ def _loop(run: Run, spec: TrainSpec, identity: str, stopping: Callable[[], bool]
             last = last_finite(result, run.step, last)
             if run.skipped_in_a_row > config.max_skipped_steps:
                 what = f"{run.skipped_in_a_row} steps in a row have no finite loss and gradient"
-                raise diverged(run.step, what, run.policy.trainable, last, checkpoints.newest(folder / CHECKPOINTS))
+                raise diverged(run.step, what, _local_weights(run), last, checkpoints.newest(folder / CHECKPOINTS))
             if config.sample_every and run.step % config.sample_every == 0:
                 paint(run, spec)
             if run.step == config.steps:
@@ -130,9 +134,14 @@ def _log(path: Path, accelerator: Accelerator) -> Iterator[Callable[[Mapping[str
 
 def _check_weights(run: Run, folder: Path, last: Mapping[str, float]) -> None:
     """A loss can be finite and the update after it not."""
-    if not finite(run.policy.trainable):
+    weights = _local_weights(run)
+    if _anywhere(run.accelerator, not finite(weights)):
         newest = checkpoints.newest(folder / CHECKPOINTS)
-        raise diverged(run.step, "weights are not finite", run.policy.trainable, last, newest)
+        raise diverged(run.step, "weights are not finite", weights, last, newest)
+
+
+def _local_weights(run: Run) -> dict[str, torch.Tensor]:
+    return {name: sharding.local(parameter) for name, parameter in run.policy.trainable.items()}
 
 
 def _check_base(spec: TrainSpec, encoded: Dataset) -> None:

@@ -69,6 +69,16 @@ def test_real_trainer(tmp_path: Path, mirror: Path, encoded: dict[str, Dataset],
     assert again.digest == made.digest
 
 
+def test_sharding_reaches_the_trainer(tmp_path: Path, encoded: dict[str, Dataset], labels: dict[str, Dataset]) -> None:
+    script = """
+log(step=1, sharding=json.loads(pathlib.Path(sys.argv[1]).read_text())["sharding"])
+finish()
+"""
+    records: list[Mapping[str, Any]] = []
+    start(tmp_path, encoded, labels, script, on_metrics=records.append, sharding="fsdp")
+    assert records == [{"step": 1, "sharding": "fsdp"}]
+
+
 def test_interrupted_trainer_is_started_again(
     tmp_path: Path, encoded: dict[str, Dataset], labels: dict[str, Dataset]
 ) -> None:
