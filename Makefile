@@ -54,6 +54,7 @@ logs: setup  ## print the end of every log
 	@$(PY) -m deploy.stack logs
 
 deploy: setup  ## register every deployment of deploy/prefect.yaml
+	@$(PY) -m deploy.stack exec python -m deploy.work_pools
 	@$(PY) -m deploy.stack exec prefect --no-prompt deploy --prefect-file deploy/prefect.yaml --all
 
 check: setup  ## format, lint, types, layering

@@ -95,6 +95,7 @@ def client_environment(settings: StackSettings, variables: Mapping[str, str] = o
     return {
         "PIPELINE_STATE": str(settings.state),
         "PIPELINE_ROOT": str(ROOT),
+        "PIPELINE_GPU_POOL": variables.get("PIPELINE_GPU_POOL", "").strip() or WORK_POOL,
         "PREFECT_HOME": str(settings.state / "prefect"),
         "PREFECT_API_URL": f"{settings.prefect_url}/api",
         # Without it a client whose server is down starts a private one and appears to work.
