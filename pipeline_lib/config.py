@@ -48,7 +48,10 @@ class EncodeConfig:
     """Latent and text-embedding caches."""
 
     resolution: int
-    """Side of the square the shorter image side is resized and centre-cropped to, in pixels."""
+    """Side of the square that images become, in pixels."""
+    aspect: Literal["crop", "pad", "stretch"] = "crop"
+    """How an image becomes a square: its shorter side resized and the centre cropped (as Diffusion-DPO), its longer
+    side resized and black bars added, or both sides resized."""
     batch_size: int = 32
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     flipped: bool = False

@@ -1,7 +1,8 @@
 """Encode stage: VAE moments once per image, text embeddings once per prompt, so that training holds neither encoder.
 
 The posterior is kept as (mean, std) and sampled at training time, so a cached latent is as random as a fresh one.
-Images: shorter side to `resolution` by PIL's antialiased bilinear filter (as Diffusion-DPO), centre crop, [-1, 1].
+Images: resized by PIL's antialiased bilinear filter (as Diffusion-DPO), made square by `EncodeConfig.aspect`, [-1, 1].
+All are of one size: an image belongs to several pairs, and both images of a pair share their conditioning.
 Moments are before the VAE's scaling factor, which training applies (schema metadata carries it). Storage is fp16.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -20,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline_lib import schemas
-from pipeline_lib.config import BaseModel, EncodeConfig
+from pipeline_lib.config import BaseModel, EncodeConfig, require
 from pipeline_lib.digest import text_id
 from pipeline_lib.errors import CheckpointError, SourceError, UnreadableImageError
 from pipeline_lib.images import decode
@@ -40,6 +41,7 @@ PROMPTS_PER_SHARD = 1024
 DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 Progress = Callable[[int, int], None]
+Aspect = Literal["crop", "pad", "stretch"]
 
 
 @dataclass(frozen=True)
@@ -107,17 +109,31 @@ def encoded_writer(store: str, model: BaseModel, config: EncodeConfig, ingested:
         "batch_size": config.batch_size,
         "mixed_precision": config.mixed_precision,
     }
-    for name in ("flipped", "empty_prompt"):  # absent at their defaults: the key of a store from before the options
+    for name in (
+        "aspect",
+        "flipped",
+        "empty_prompt",
+    ):  # absent at their defaults: the key of a store from before the options
         if getattr(config, name) != getattr(EncodeConfig, name):
             settings[name] = getattr(config, name)
     return writer(store, STAGE, VERSION, {"model": identity, "encode": settings}, [ingested])
 
 
 def open_encoder(model: BaseModel, config: EncodeConfig, device: str | None = None) -> Encoder:
-    """Load VAE and text encoders in the precision of `config`; device None takes CUDA where there is one."""
+    """Load VAE and text encoders in the precision of `config`; device None takes CUDA where there is one.
+
+    Raises:
+        ConfigError: the VAE cannot encode images of this size.
+    """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = DTYPES[config.mixed_precision]
     vae = load_vae(model, dtype).to(device).eval()
+    factor = _factor(vae)
+    require(
+        config.resolution > 0 and config.resolution % factor == 0,
+        f"resolution is {config.resolution}, but a latent stands for {factor} x {factor} pixels.",
+        f"Give a multiple of {factor}.",
+    )
     text = load_text_pipeline(model, dtype, device)
     if config.empty_prompt == "encoded" and "force_zeros_for_empty_prompt" in text.config:
         text.register_to_config(force_zeros_for_empty_prompt=False)
@@ -138,14 +154,15 @@ def encode_images(w: DatasetWriter, ingested: Dataset, index: int, encoder: Enco
     table = ingested.read(ingested.tables("images")[index])
     names = schemas.moment_columns(config.flipped)
     # A shard may be empty; the VAE's configuration still says how wide its latents are.
-    side = config.resolution // 2 ** (len(encoder.vae.config.block_out_channels) - 1)
+    side = config.resolution // _factor(encoder.vae)
     empty = np.zeros((0, encoder.vae.config.latent_channels, side, side), np.float32)
     found: dict[str, list[np.ndarray]] = {name: [empty] for name in names}
     boxes = []
     for rows in _batches(table.num_rows, config.batch_size):
         pixels = []
         for row in rows:
-            image, box = _square(table["bytes"][row].as_py(), config.resolution, table["image_uid"][row].as_py())
+            uid = table["image_uid"][row].as_py()
+            image, box = _square(table["bytes"][row].as_py(), config.resolution, uid, config.aspect)
             pixels.append(image)
             boxes.append(box)
         batch = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).to(encoder.device, torch.float32)
@@ -202,19 +219,30 @@ def _moments(vae: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
 _BOX = ("original_height", "original_width", "crop_top", "crop_left")
 
 
-def _square(encoded: bytes, side: int, uid: str) -> tuple[np.ndarray, tuple[int, int, int, int]]:
-    """uint8 [side, side, 3], with (original height, original width, crop top, crop left in the resized image)."""
+def _factor(vae: Any) -> int:
+    return 2 ** (len(vae.config.block_out_channels) - 1)
+
+
+def _square(
+    encoded: bytes, side: int, uid: str, aspect: Aspect = "crop"
+) -> tuple[np.ndarray, tuple[int, int, int, int]]:
+    """uint8 [side, side, 3], with (original height, original width, crop top, crop left in the resized image).
+
+    Where bars were added, the crop begins outside of the image: its top or left is negative.
+    """
     try:
         image = decode(encoded)
     except UnreadableImageError as error:
         raise SourceError(f"Image {uid}: {error.problem}", "Ingest again; it quarantines such rows.") from error
     width, height = image.size
-    scale = side / min(width, height)
-    resized = (max(side, round(width * scale)), max(side, round(height * scale)))
+    scale = side / (max(width, height) if aspect == "pad" else min(width, height))
+    resized = (max(1, round(width * scale)), max(1, round(height * scale)))
+    if aspect == "stretch":
+        resized = (side, side)
     if resized != image.size:
         image = image.resize(resized, Image.Resampling.BILINEAR)
     top, left = (resized[1] - side) // 2, (resized[0] - side) // 2
-    image = image.crop((left, top, left + side, top + side))
+    image = image.crop((left, top, left + side, top + side))  # black beyond its edges
     return np.asarray(image), (height, width, top, left)
 
 

@@ -24,7 +24,7 @@ from pipeline_lib.encoding import (
     encoded_writer,
     open_encoder,
 )
-from pipeline_lib.errors import CheckpointError, SourceError
+from pipeline_lib.errors import CheckpointError, ConfigError, SourceError
 from pipeline_lib.models.aligned import load_pipeline
 from pipeline_lib.store import Dataset, DatasetWriter, Shard, writer
 from tests.pipeline_lib.models import tiny
@@ -124,6 +124,44 @@ def test_shorter_side_is_resized_and_the_centre_cropped(size: tuple[int, int], b
     image, found = encoding._square(tiny.png(1, size), 8, "uid")
     assert image.shape == (8, 8, 3)
     assert found == box
+
+
+@pytest.mark.parametrize(
+    ("size", "box"), [((8, 8), (8, 8, 0, 0)), ((40, 20), (20, 40, -2, 0)), ((3, 12), (12, 3, 0, -3))]
+)
+def test_padding_keeps_the_whole_image_between_black_bars(size: tuple[int, int], box: tuple[int, ...]) -> None:
+    image, found = encoding._square(tiny.png(1, size), 8, "uid", "pad")
+    assert image.shape == (8, 8, 3)
+    assert found == box
+    top, left = -box[2], -box[3]
+    inside = np.zeros((8, 8), bool)
+    inside[top : 8 - top, left : 8 - left] = True
+    assert (image[inside] > 0).all()  # a bright image
+    assert not image[~inside].any()
+    picture = Image.open(io.BytesIO(tiny.png(1, size)))
+    shown = picture.resize((8 - 2 * left, 8 - 2 * top), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(image[inside].reshape(8 - 2 * top, 8 - 2 * left, 3), np.asarray(shown))
+
+
+def test_stretching_shows_the_whole_image_in_another_shape() -> None:
+    image, found = encoding._square(tiny.png(1, (40, 20)), 8, "uid", "stretch")
+    assert found == (20, 40, 0, 0)
+    picture = Image.open(io.BytesIO(tiny.png(1, (40, 20))))
+    np.testing.assert_array_equal(image, np.asarray(picture.resize((8, 8), Image.Resampling.BILINEAR)))
+
+
+def test_aspect_and_size_are_part_of_the_key_and_wrong_sizes_are_refused(
+    mirror: Path, store: str, ingested: Dataset
+) -> None:
+    base = tiny.base(mirror, "v")
+    keys = {
+        encoded_writer(store, base, replace(tiny.ENCODE, aspect=a), ingested).key for a in ("crop", "pad", "stretch")
+    }
+    assert len(keys) == 3
+    wide = encode(store, base, replace(tiny.ENCODE, aspect="pad", resolution=12), ingested)
+    assert json.loads(wide.read(wide.tables("latents")[0]).schema.metadata[SHAPE_KEY])["shape"] == [4, 6, 6]
+    with pytest.raises(ConfigError, match=r"(?s)resolution is 9.*multiple of 2"):
+        encode(store, base, replace(tiny.ENCODE, resolution=9), ingested)
 
 
 def test_a_picture_of_the_right_size_is_untouched_and_grey_or_transparent_ones_become_rgb() -> None:
