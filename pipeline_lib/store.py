@@ -14,7 +14,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -195,15 +195,20 @@ class DatasetWriter:
             except DatasetCorruptError:
                 return None
 
-    def write_table(self, path: str, table: pa.Table, counts: Mapping[str, int] | None = None) -> Shard:
-        """Publish an Arrow table as a Parquet shard. `counts` (kept, dropped by reason) are summed in the manifest."""
+    def write_table(
+        self, path: str, table: pa.Table, counts: Mapping[str, int] | None = None, distinct: Collection[str] = ()
+    ) -> Shard:
+        """Publish an Arrow table as a Parquet shard. `counts` (kept, dropped by reason) are summed in the manifest.
+
+        `distinct`: columns whose values hardly repeat; a dictionary of them would cost time and space.
+        """
         metadata = {**(table.schema.metadata or {}), COUNTS_KEY: json.dumps(counts or {}, sort_keys=True).encode()}
         # Encoded images: neither compression nor a dictionary makes them smaller, both cost more than the write.
         images = {field.name for field in table.schema if pa.types.is_binary(field.type)}
-        others = [name for name in table.column_names if name not in images]
+        others = [name for name in table.column_names if name not in images and name not in distinct]
         options = {
             "compression": {name: "none" if name in images else "zstd" for name in table.column_names},
-            "use_dictionary": True if not images else others,
+            "use_dictionary": True if others == table.column_names else others,
             "row_group_size": max(1, len(table) * ROW_GROUP_BYTES // max(table.nbytes, ROW_GROUP_BYTES)),
         }
         return self._publish(

@@ -6,6 +6,7 @@ Which image is called 0 means nothing, so every map is odd: p(-x) = 1 - p(x).
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
 import numpy as np
@@ -62,18 +63,22 @@ def cross_fitted(
         LabelError: fewer than two folds have labels.
     """
     fold = fold_of(groups, folds, seed)
-    labelled = ~np.isnan(human)
+    labelled = np.flatnonzero(~np.isnan(human))
+    fold_labelled, x_labelled, z = fold[labelled], x[labelled], human[labelled]
     out = np.empty(len(x))
-    for k in range(folds):
-        mine, others = fold == k, labelled & (fold != k)
-        if not mine.any():
-            continue
-        if not others.any():
+
+    def judge(k: int) -> None:
+        mine, others = np.flatnonzero(fold == k), np.flatnonzero(fold_labelled != k)
+        if len(mine) and not len(others):
             raise LabelError(
                 f"no revealed human label outside fold {k + 1} of {folds} to calibrate it on.",
                 "Reveal more labels, use prompts of more kinds, or set calibrate: none.",
             )
-        out[mine] = FITS[calibration](x[others], human[others])(x[mine])
+        if len(mine):
+            out[mine] = FITS[calibration](x_labelled[others], z[others])(x[mine])
+
+    with ThreadPoolExecutor(pl.thread_pool_size()) as pool:  # NumPy lets threads run beside each other
+        list(pool.map(judge, range(folds)))
     return out
 
 

@@ -47,7 +47,8 @@ def share(ids: pl.Series, among: np.ndarray, fraction: float, seed: int, purpose
     count = round(fraction * len(candidates))
     chosen = np.zeros(len(among), bool)
     if count:
-        smallest = np.argpartition(keys(ids.gather(candidates), seed, purpose), count - 1)[:count]
+        ours = ids if len(candidates) == len(ids) else ids.gather(candidates)
+        smallest = np.argpartition(keys(ours, seed, purpose), count - 1)[:count]
         chosen[candidates[smallest]] = True
     return chosen
 

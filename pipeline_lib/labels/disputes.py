@@ -24,15 +24,18 @@ def disputes_of(pairs: Dataset, frame: pl.DataFrame, labels: pl.DataFrame, score
     Args:
         frame, labels, scorers: as for `measures.measure`.
     """
-    label = pl.lit(2 * labels["target"] - 1).alias("label")
     human = (2 * (pl.col("human").cast(pl.Float64) - 0.5)).fill_null(0.0)
     margins = {name: pl.col(f"d_{name}") / scale(frame, name) for name in scorers}
     held = [human, *(margin.fill_null(0.0) for margin in margins.values())]
     positive = pl.sum_horizontal(pl.max_horizontal(margin, 0.0) for margin in held)
     negative = pl.sum_horizontal(pl.max_horizontal(-margin, 0.0) for margin in held)
-    candidates = frame.select(
+    ranks = frame.select("pair_id", pl.min_horizontal(positive, negative).alias("dispute")).with_row_index("row")
+    high = ranks.filter(pl.col("dispute") > 0, pl.col("dispute") >= pl.col("dispute").top_k(CANDIDATES).min())
+    top = high.top_k(CANDIDATES, by=["dispute", "pair_id"], reverse=[False, True])  # with few scorers many are equal
+    label = pl.lit(2 * labels["target"][top["row"]] - 1).alias("label")
+    candidates = frame[top["row"]].select(
         "pair_id", "prompt_id", "image_0", "image_1", "human",
-        pl.min_horizontal(positive, negative).alias("dispute"),
+        top["dispute"],
         pl.struct(label, *(margin.alias(name) for name, margin in margins.items())).alias("votes"),
-    ).filter(pl.col("dispute") >= pl.col("dispute").top_k(CANDIDATES).min())  # fmt: skip
+    )  # fmt: skip
     return most_disputed(pairs, candidates, SHOWN)

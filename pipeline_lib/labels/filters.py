@@ -70,12 +70,12 @@ class Filter(Step):
 
     def run(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, Dropped]:
         """The tests in the order of the fields; a pair counts under the first that it fails."""
-        dropped = {}
-        for reason, passes in self._tests().items():
-            kept = frame.filter(passes.fill_null(False))
-            dropped[reason] = len(frame) - len(kept)
-            frame = kept
-        return frame, dropped
+        tests = frame.select(passes.fill_null(False).alias(reason) for reason, passes in self._tests().items())
+        dropped, kept = {}, pl.repeat(True, len(frame), eager=True)
+        for passes in tests:
+            dropped[passes.name] = int((kept & ~passes).sum())
+            kept &= passes
+        return frame.filter(kept), dropped
 
     def _tests(self) -> dict[str, pl.Expr]:
         kinds = {"ties": (pl.col("human") != 0.5).fill_null(True), "unlabelled": pl.col("human").is_not_null()}

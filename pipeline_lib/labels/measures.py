@@ -84,15 +84,18 @@ def fleiss(votes: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
 
     None where there is only one annotator or no such pair; kappa is None where all say the same everywhere.
     """
-    cast = np.stack(list(votes.values()))
-    decided = (cast != 0).all(axis=0)
-    n, annotators = int(decided.sum()), len(cast)
+    annotators = len(votes)
+    decided = np.logical_and.reduce([values != 0 for values in votes.values()])
+    n = int(decided.sum())
     if annotators < 2 or not n:
         return None
-    first = (cast[:, decided] > 0).sum(axis=0)
+    for_first = np.add.reduce([values > 0 for values in votes.values()], dtype=np.int64)
+    pairs = np.bincount(for_first[decided], minlength=annotators + 1)
+    first = np.arange(annotators + 1)
     second = annotators - first
-    observed = float((first * (first - 1) + second * (second - 1)).sum() / (n * annotators * (annotators - 1)))
-    share = float(first.sum() / (n * annotators))
+    same = pairs * (first * (first - 1) + second * (second - 1))
+    observed = float(same.sum() / (n * annotators * (annotators - 1)))
+    share = float((pairs * first).sum() / (n * annotators))
     chance = share**2 + (1 - share) ** 2
     kappa = None if chance == 1 else (observed - chance) / (1 - chance)
     return {"annotators": list(votes), "n": n, "kappa": kappa}
@@ -101,16 +104,16 @@ def fleiss(votes: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
 def calibration(predicted: np.ndarray, human: np.ndarray) -> dict[str, Any]:
     """`calibration` and `brier` of `measure`: probabilities (NaN none) against decided human preferences."""
     judged = ~np.isnan(predicted) & ~np.isnan(human) & (human != 0)
-    p, won = predicted[judged], human[judged] > 0
+    p, won = (predicted, human > 0) if judged.all() else (predicted[judged], human[judged] > 0)
     place = _bin(p)
+    pairs, wins = np.bincount(place, minlength=BINS), np.bincount(place[won], minlength=BINS)
+    total = np.bincount(place, p, minlength=BINS)
     bins = []
-    for i in range(BINS):
-        here = place == i
-        n, wins = int(here.sum()), int(won[here].sum())
-        if n:
-            low, high = wilson(wins, n)
-            mean = float(p[here].mean())
-            bins.append({"predicted": mean, "observed": wins / n, "low": low, "high": high, "n": n})
+    for i in np.flatnonzero(pairs):
+        n, won_here = int(pairs[i]), int(wins[i])
+        low, high = wilson(won_here, n)
+        mean = float(total[i]) / n
+        bins.append({"predicted": mean, "observed": won_here / n, "low": low, "high": high, "n": n})
     return {"calibration": bins, "brier": float(np.mean((p - won) ** 2)) if len(p) else None}
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
+from polars import selectors as cs
 
 from pipeline_lib import schemas
 from pipeline_lib.errors import LabelError
@@ -19,6 +20,7 @@ from pipeline_lib.store import Dataset, Shard, writer
 
 VERSION = 2
 SHARD_ROWS = 250_000
+IDS = ("pair_id", "image_0", "image_1")
 
 Progress = Callable[[int, int], None]
 
@@ -77,12 +79,13 @@ def build_labels(
     columns = dict.fromkeys(column for step in steps for column in step.columns())
     frame = pair_table(pairs, used, list(columns)).with_row_index("row")
     labels, counts = apply(frame, steps, progress)
-    frame, labels = frame[labels["row"]], labels.drop("row")
+    judged = frame.select("human", cs.starts_with("d_"))[labels["row"]]
+    frame, labels = labels.select("pair_id", "prompt_id", "image_0", "image_1").hstack(judged), labels.drop("row")
 
     def write(i: int) -> Shard:
         path = f"part-{i:05d}.parquet"
         part = labels.slice(i * SHARD_ROWS, SHARD_ROWS).to_arrow()
-        return w.existing(path) or w.write_table(path, schemas.conform(part, schemas.LABELS, path))
+        return w.existing(path) or w.write_table(path, schemas.conform(part, schemas.LABELS, path), distinct=IDS)
 
     with ThreadPoolExecutor(2) as pool:  # compressing rows takes longer than labelling them
         rows = pool.map(write, range(-(-len(labels) // SHARD_ROWS)))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
-from operator import xor
 
 import numpy as np
 import polars as pl
 
 from pipeline_lib.errors import LabelError
+from pipeline_lib.labels.lookup import find
 from pipeline_lib.store import Dataset
 
 COLUMNS = ("pair_id", "prompt_id", "image_0", "image_1", "label_0")
@@ -36,9 +35,7 @@ def pair_table(pairs: Dataset, scores: Mapping[str, Dataset], columns: Sequence[
         LabelError: a score table is empty or has two scores for one image and prompt.
     """
     frame = pairs.scan("pairs").select(*COLUMNS, *columns).rename({"label_0": "human"}).collect()
-    sides = _Sides(
-        pl.concat([frame.select(pl.col(f"image_{side}").alias("image_uid"), "prompt_id") for side in (0, 1)])
-    )
+    sides = _Sides([frame.select(pl.col(f"image_{side}").alias("image_uid"), "prompt_id") for side in (0, 1)])
     return frame.with_columns(
         (
             _log_odds(frame, scorer, dataset) if dataset.tables(PREFERENCES) else sides.difference(scorer, dataset)
@@ -51,9 +48,9 @@ def scored(frame: pl.DataFrame, scorers: Sequence[str]) -> tuple[pl.DataFrame, d
     """(pairs with a difference under every scorer, how many were dropped because of each)."""
     dropped = {}
     for scorer in scorers:
-        kept = frame.filter(pl.col(f"d_{scorer}").is_not_null())
-        dropped[f"unscored-{scorer}"] = len(frame) - len(kept)
-        frame = kept
+        dropped[f"unscored-{scorer}"] = frame[f"d_{scorer}"].null_count()
+        if dropped[f"unscored-{scorer}"]:  # a filter copies the table, whether it drops pairs or not
+            frame = frame.filter(pl.col(f"d_{scorer}").is_not_null())
     return frame, dropped
 
 
@@ -87,10 +84,10 @@ class _Sides:
     are joined once, not once per scorer.
     """
 
-    sides: pl.DataFrame
-    """image_uid and prompt_id; image_0 of all pairs, then image_1."""
-    found: dict[int, tuple[pl.DataFrame, pl.Series]] = field(default_factory=dict)
-    """Number of key columns -> keys of the last such table, and the row of each side in it (null: none)."""
+    sides: list[pl.DataFrame]
+    """image_uid and prompt_id; of image_0 and of image_1."""
+    found: dict[int, tuple[pl.DataFrame, list[pl.Series]]] = field(default_factory=dict)
+    """Number of key columns -> keys of the last such table, and the rows of each side in it (null: none)."""
 
     def difference(self, scorer: str, dataset: Dataset) -> pl.Series:
         """Score of image_0 minus that of image_1, float64 [pairs]."""
@@ -102,43 +99,20 @@ class _Sides:
         by_prompt = table["prompt_id"].null_count() < len(table)
         rows = self._rows(table.select("image_uid", "prompt_id") if by_prompt else table.select("image_uid"), dataset)
         finite = pl.when(pl.col("score").is_finite()).then(pl.col("score").cast(pl.Float64))
-        score = table.select(finite)["score"].gather(rows)
-        half = len(score) // 2
-        return score.head(half) - score.tail(half)
+        score = table.select(finite)["score"]
+        return score.gather(rows[0]) - score.gather(rows[1])
 
-    def _rows(self, keys: pl.DataFrame, dataset: Dataset) -> pl.Series:
+    def _rows(self, keys: pl.DataFrame, dataset: Dataset) -> list[pl.Series]:
         last, rows = self.found.get(keys.width, (None, None))
         if rows is None or last is None or not last.equals(keys):
-            rows = self._joined(keys, dataset)
+            try:
+                rows = find([side.select(keys.columns) for side in self.sides], keys)
+            except pl.exceptions.ComputeError as error:
+                raise LabelError(
+                    f"{dataset.uri} scores an image twice: {error}.", "Run the score stage again for these pairs."
+                ) from error
             self.found[keys.width] = (keys, rows)
         return rows
-
-    def _joined(self, keys: pl.DataFrame, dataset: Dataset) -> pl.Series:
-        """Joined by a 64-bit hash, several times faster than by strings, and compared by a second one: two keys are
-        taken for one with probability 2^-128. Where the first does not tell keys apart, joined by the strings."""
-        columns = keys.columns
-        sides, theirs = (
-            table.select(_hash(columns, 0).alias("hash"), _hash(columns, 2).alias("check"))
-            for table in (self.sides, keys)
-        )
-        rows = sides.select("hash").join(
-            theirs.select("hash").with_row_index("row"), on="hash", how="left", maintain_order="left"
-        )["row"]
-        if len(rows) == len(sides) and (theirs["check"].gather(rows) == sides["check"]).all():
-            return rows
-        try:
-            return self.sides.join(
-                keys.with_row_index("row"), on=keys.columns, how="left", validate="m:1", maintain_order="left"
-            )["row"]
-        except pl.exceptions.ComputeError as error:
-            raise LabelError(
-                f"{dataset.uri} scores an image twice: {error}.", "Run the score stage again for these pairs."
-            ) from error
-
-
-def _hash(columns: Sequence[str], seed: int) -> pl.Expr:
-    """64 bits of the columns' values together."""
-    return reduce(xor, (pl.col(name).hash(seed + i) for i, name in enumerate(columns)))
 
 
 def _log_odds(frame: pl.DataFrame, scorer: str, dataset: Dataset) -> pl.Series:
