@@ -137,6 +137,12 @@ class EvaluateConfig:
     resolution: int = 512
     batch_size: int = 8
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    tie_spread: float = 0.0
+    """Scores tie when they are equal, or differ by no more than this share of the scorer's standard deviation."""
+    gate_average: float = 0.5
+    """`@champion` needs an average win rate over the scorers above this share with its whole 95% interval ..."""
+    gate_scorer: float = 0.45
+    """... and no single scorer whose win rate has its whole interval below this one."""
 
 
 def override(config: C, **changes: Any) -> C:

@@ -26,11 +26,13 @@ Truth = Callable[[Sequence[Image.Image], Sequence[str]], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class PromptSet:
-    """Distinct prompts in order. `truth` measures images where the right answer is known, else None."""
+    """Distinct prompts in order. `truth` measures images where the right answer is known, else None; `categories`
+    holds each prompt's where the set has them, else nothing."""
 
     name: str
     prompts: tuple[str, ...]
     truth: Truth | None = None
+    categories: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -57,7 +59,8 @@ def load_prompts(name: str, num_prompts: int | None = None) -> PromptSet:
     """A prompt set by registered name, or from a text file.
 
     Args:
-        name: a name of PROMPT_SETS, or the path of a file: one prompt per line, or a `.tsv` with a `Prompt` column.
+        name: a name of PROMPT_SETS, or the path of a file: one prompt per line, or a `.tsv` with a `Prompt` column
+            and perhaps a `Category` column.
         num_prompts: keep this many, chosen by the hash of their text: an even sample of an ordered list (PartiPrompts
             is sorted by category), and a larger number contains a smaller one. None keeps all.
 
@@ -70,10 +73,12 @@ def load_prompts(name: str, num_prompts: int | None = None) -> PromptSet:
     if name in PROMPT_SETS.targets:
         found = PROMPT_SETS.get(name)()
     elif path.is_file():
-        found = PromptSet(path.name, _from_file(path))
+        found = _from_file(path.name, path)
     else:
         raise unknown_name("prompt set (or file)", name, PROMPT_SETS.names())
-    prompts = tuple(dict.fromkeys(p for p in map(normalise_prompt, found.prompts) if p))
+    texts = [normalise_prompt(prompt) for prompt in found.prompts]
+    category = dict(zip(reversed(texts), reversed(found.categories), strict=False))  # of a repeated prompt, the first
+    prompts = tuple(dict.fromkeys(text for text in texts if text))
     if not prompts:
         raise ConfigError(f"The prompt set {name!r} is empty.", "Give a file with one prompt per line.")
     if num_prompts is not None:
@@ -84,7 +89,7 @@ def load_prompts(name: str, num_prompts: int | None = None) -> PromptSet:
             )
         chosen = set(sorted(prompts, key=prompt_id)[:num_prompts])
         prompts = tuple(p for p in prompts if p in chosen)
-    return PromptSet(found.name, prompts, found.truth)
+    return PromptSet(found.name, prompts, found.truth, tuple(category[p] for p in prompts) if category else ())
 
 
 def leaked(prompts: Iterable[str], training_pairs: Dataset) -> tuple[str, ...]:
@@ -108,9 +113,9 @@ def shapes_validation() -> PromptSet:
 
 
 def partiprompts() -> PromptSet:
-    """PartiPrompts (Yu et al. 2022), 1,632 prompts, from the hub."""
+    """PartiPrompts (Yu et al. 2022), 1,632 prompts in 12 categories, from the hub."""
     (file,) = _hub_files(*PARTIPROMPTS)
-    return PromptSet("partiprompts", _from_file(file))
+    return _from_file("partiprompts", file)
 
 
 def pickapic_validation_unique() -> PromptSet:
@@ -120,9 +125,10 @@ def pickapic_validation_unique() -> PromptSet:
 
 
 def _shapes(split: Literal["test", "validation"]) -> PromptSet:
-    from pipeline_lib.shapes.grammar import split_captions
+    from pipeline_lib.shapes.grammar import parse, split_captions
 
-    return PromptSet(f"shapes-{split}", split_captions(split), _shapes_truth)
+    captions = split_captions(split)
+    return PromptSet(f"shapes-{split}", captions, _shapes_truth, tuple(parse(caption).shape for caption in captions))
 
 
 def _shapes_truth(images: Sequence[Image.Image], prompts: Sequence[str]) -> NDArray[np.float32]:
@@ -156,17 +162,19 @@ def _hub_files(repo: str, revision: str, pattern: str) -> list[Path]:
     return files
 
 
-def _from_file(path: Path) -> tuple[str, ...]:
+def _from_file(name: str, path: Path) -> PromptSet:
     text = path.read_text(encoding="utf-8-sig")
     if path.suffix != ".tsv":
-        return tuple(text.splitlines())
+        return PromptSet(name, tuple(text.splitlines()))
     rows = csv.DictReader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
     if "Prompt" not in (rows.fieldnames or ()):
         raise ConfigError(
             f"{path} has no column 'Prompt'; it has {', '.join(rows.fieldnames or ['none'])}.",
             "Name the column of prompts 'Prompt', or give a .txt file with one prompt per line.",
         )
-    return tuple(row["Prompt"] or "" for row in rows)
+    found = [(row["Prompt"] or "", row.get("Category") or "none") for row in rows]
+    categories = tuple(category for _, category in found) if "Category" in (rows.fieldnames or ()) else ()
+    return PromptSet(name, tuple(prompt for prompt, _ in found), categories=categories)
 
 
 def _loose(text: str) -> str:

@@ -8,7 +8,9 @@ from dataclasses import asdict
 from typing import Any
 
 from pipeline_lib.evaluation.examples import Example
-from pipeline_lib.evaluation.winrates import CONFIDENCE, RESAMPLES, TIE_SPREAD, TRUE, Comparison, Interval
+from pipeline_lib.evaluation.significance import power
+from pipeline_lib.evaluation.statistics import CONFIDENCE, FEW, RESAMPLES, Interval
+from pipeline_lib.evaluation.winrates import TRUE, Comparison
 from pipeline_lib.reports import Curve, Whisker, curve_chart, label, verdict, whisker_chart
 from pipeline_lib.reports import render as render_page
 
@@ -24,24 +26,40 @@ def comparison_numbers(comparison: Comparison) -> dict[str, Any]:
     scorers = {}
     for name, rate in comparison.scorers.items():
         row = asdict(rate)
-        scorers[name] = {**row, "win_rate": _triple(rate.win_rate), "difference": _triple(rate.difference)}
+        scorers[name] = {**row, "win_rate": triple(rate.win_rate), "difference": triple(rate.difference)}
     return {
         "rows": comparison.rows,
         "prompts": comparison.prompts,
-        "average": _triple(comparison.average),
+        "average": triple(comparison.average),
         "scorers": scorers,
     }
 
 
-def statistics_used() -> dict[str, Any]:
-    """How the numbers were made, in words and values, for `report.json`."""
-    return {
+def triple(interval: Interval) -> list[float]:
+    """An interval as JSON: [point, low, high]."""
+    return [interval.point, interval.low, interval.high]
+
+
+def statistics_used(prompts: int, tie_spread: float, tower: str | None = None) -> dict[str, Any]:
+    """How the numbers were made, in words, for `report.json`; `tower`: the scorer whose embeddings tell diversity."""
+    near = f", or differ by at most {tie_spread:g} of the scorer's standard deviation" if tie_spread else ""
+    words = {
         "win_rate": "(wins + ties / 2) / rows; a row is one (prompt, seed), the same initial noise for both models",
-        "interval": f"{CONFIDENCE:.0%} percentile bootstrap over prompts, {RESAMPLES} resamples, seed 0",
-        "tie": f"scores within {TIE_SPREAD:g} of their pooled standard deviation",
-        "p_value": "exact two-sided sign test over prompts; p_holm is Holm-corrected over the scorers",
+        "interval": (
+            f"{CONFIDENCE:.0%} bootstrap over whole prompts, {RESAMPLES} resamples, seed 0, expanded percentiles; at "
+            f"least as wide as Wilson's where fewer than {FEW:g} prompts dissent"
+        ),
+        "tie": f"scores that are equal{near}",
+        "p_value": (
+            "exact two-sided sign test over prompts: each counts once, won or lost by the majority of its seeds, tied "
+            "ones left out; p_holm is Holm-corrected over the scorers"
+        ),
         "average": "mean over the scorers of each row's outcome; the true utility is not among them",
+        "power": power(prompts).sentence,
     }
+    if tower:
+        words["diversity"] = f"mean cosine distance between {label(tower)}'s embeddings of one prompt's images"
+    return words
 
 
 def training_curves(metrics: Sequence[Mapping[str, Any]]) -> list[Curve]:
@@ -101,13 +119,10 @@ def _section(report: Mapping[str, Any], name: str, number: int, curves: Sequence
         "worse_by": [label(scorer) for scorer, rate in judges.items() if verdict(rate[1], rate[2]) == "worse"],
         "verdicts": {scorer: verdict(*row["win_rate"][1:]) for scorer, row in scorers.items()},
         "order": [*(k for k in summaries if k in scorers), *judges],
+        "summaries": list(summaries) or [headline],
         "chart": whisker_chart(rows, title, f"rates-{number}"),
         "curves": [
             {"label": curve.label, "chart": curve_chart(curve, f"curve-{number}-{i}")}
             for i, curve in enumerate(curves)
         ],
     }
-
-
-def _triple(interval: Interval) -> list[float]:
-    return [interval.point, interval.low, interval.high]

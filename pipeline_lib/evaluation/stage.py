@@ -19,20 +19,23 @@ from pipeline_lib.config import BaseModel, EvaluateConfig
 from pipeline_lib.digest import digest
 from pipeline_lib.errors import ConfigError, EvaluationError
 from pipeline_lib.evaluation import report as reports
+from pipeline_lib.evaluation.comparisons import compare_models
+from pipeline_lib.evaluation.diversity import DIVERSITY
 from pipeline_lib.evaluation.examples import Scored, choose
+from pipeline_lib.evaluation.gate import Gate
 from pipeline_lib.evaluation.generate import Progress, generate, shard_path
 from pipeline_lib.evaluation.prompts import PromptSet, leaked, load_prompts
-from pipeline_lib.evaluation.scores import KEYS, lazy_judge, score_generated
-from pipeline_lib.evaluation.winrates import compare
+from pipeline_lib.evaluation.scores import KEYS, diversity_tower, lazy_judge, score_generated
 from pipeline_lib.ingest import prompt_id
 from pipeline_lib.models.identity import base_identity
+from pipeline_lib.registry import unknown_name
 from pipeline_lib.reports import Curve
 from pipeline_lib.scoring import SCORERS
 from pipeline_lib.scoring import identities as scorer_identities
 from pipeline_lib.store import Dataset, DatasetWriter, Shard
 
 STAGE = "evaluation"
-VERSION = 1
+VERSION = 2
 REPORT_JSON = "report.json"
 REPORT_HTML = "report.html"
 
@@ -51,6 +54,7 @@ def evaluate(
     title: str | None = None,
     metrics: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     pull: Mapping[str, str] | None = None,
+    champion: str | None = None,
 ) -> Dataset:
     """Generate, score, compare and report.
 
@@ -67,18 +71,25 @@ def evaluate(
         title: headline of the report.
         metrics: model name -> objects of its training's metrics.jsonl, drawn as curves.
         pull: model name -> text of the commands that fetch and use it.
+        champion: which of `models` the gate compares the others with; None takes the base, or the first.
 
     Returns:
         Table "" with one row per (model, prompt, seed): schemas.EVALUATION and one float32 column per scorer (named by
         `Located.column`), `true` among them where the prompt set knows the truth; `report.json` (its
-        `win_rate[model][scorer]` is [point, low, high]; `average` is the scorers' average); `report.html`.
+        `win_rate[model][scorer]` is [point, low, high]; `average` is the scorers' average; `gate[model]` says whether
+        the model could become the champion, and why); `report.html`.
 
     Raises:
-        ConfigError, UnknownNameError: fewer than two models, two bases, no scorer, or an unknown name.
+        ConfigError, UnknownNameError: fewer than two models, two bases, no scorer, an unknown name, or a gate that
+            is no share.
         EvaluationError: every prompt was trained on, or a model paints non-finite pixels.
         HubError, CheckpointError: the base, a model or a scorer cannot be loaded.
     """
     reference = _reference(models)
+    rival = champion or reference
+    if rival not in models:
+        raise unknown_name("model as the champion", rival, list(models))
+    Gate(config.gate_average, config.gate_scorer)
     if not scorers:
         raise ConfigError("An evaluation needs at least one scorer.", f"Choose from {', '.join(SCORERS.names())}.")
     prompts = load_prompts(config.prompts, config.num_prompts)
@@ -92,15 +103,17 @@ def evaluate(
     for number, (name, model) in enumerate(models.items()):
         step = _shifted(progress, number * each, total)
         images[name] = generate(root, model, base, prompts, config, device=device, progress=step)
-    judge = lazy_judge(scorers, mirror, device)
+    tower = diversity_tower(scorers, images[reference])
+    score = lazy_judge(scorers, mirror, device, tower)
     for number, name in enumerate(models, start=len(models)):
         step = _shifted(progress, number * each, total)
-        scored[name] = score_generated(root, images[name], prompts, list(judges.values()), judge, progress=step)
+        scored[name] = score_generated(root, images[name], prompts, list(judges.values()), score, progress=step)
 
     curves = {name: reports.training_curves(rows) for name, rows in (metrics or {}).items()}
     about: dict[str, Any] = {
         "title": title or f"{', '.join(name for name in models if name != reference)} against {reference}",
         "reference": reference,
+        "champion": champion,
         "settings": {**_plain(config), "prompts": prompts.name},
         "base": {**base_identity(base), "revision": base.revision},
         "scorers": {name: {k: v for k, v in who.items() if k != "scorer"} for name, who in judges.items()},
@@ -108,7 +121,7 @@ def evaluate(
     }
     drawn = digest({name: list(lines) for name, lines in curves.items()}, 16)
     pairs = [training_pairs] if training_pairs else []
-    question = {**about, "models": list(models), "curves": drawn}
+    question = {**about, "models": list(models), "curves": drawn, "categories": digest(list(prompts.categories), 16)}
     writer = store.writer(root, STAGE, VERSION, question, [*images.values(), *scored.values(), *pairs])
     if finished := writer.finished():
         return finished
@@ -121,7 +134,7 @@ def evaluate(
         "checked": training_pairs is not None,
         "leaked": list(leaks),
     }
-    about["statistics"] = reports.statistics_used()
+    about["statistics"] = reports.statistics_used(len(kept), config.tie_spread, tower)
     about["training_pairs"] = [{"uri": p.path(), "digest": p.digest} for p in pairs]
     about["models"] = {
         name: {"images": {"uri": data.path(), "digest": data.digest}, "weights": list(data.inputs)}
@@ -132,7 +145,8 @@ def evaluate(
         for number, name in enumerate(models)
         for shard in join_model(writer, number, name, images[name], scored[name], kept)
     ]
-    shards += write_reports(writer, about, images, scored, kept, curves)
+    categories = dict(zip(map(prompt_id, prompts.prompts), prompts.categories, strict=False))
+    shards += write_reports(writer, about, images, scored, kept, curves, categories)
     return writer.commit(shards, {"prompts": len(kept), "leaked_prompts": len(leaks)})
 
 
@@ -162,32 +176,33 @@ def write_reports(
     scored: Mapping[str, Dataset],
     kept: set[str],
     curves: Mapping[str, Sequence[Curve]],
+    categories: Mapping[str, str],
 ) -> list[Shard]:
-    """Compare every model with the reference; publish `report.json` (`about` and the numbers) and `report.html`."""
+    """Compare every model with the reference, and the champion's challengers with the champion; publish `report.json`
+    (`about` and the numbers) and `report.html`. `categories` maps prompt ids, where the prompt set has any."""
     reference = about["reference"]
     rows = {name: _only(pa.concat_tables(map(data.read, data.tables())), kept) for name, data in scored.items()}
     keys = list(zip(*(rows[reference][key].to_pylist() for key in KEYS), strict=True))
+    ids = [prompt for prompt, _ in keys]
+    spread = {name: table[DIVERSITY].to_numpy() for name, table in rows.items() if DIVERSITY in table.column_names}
     scorers = {who["column"]: scorer for scorer, who in about["scorers"].items()}
     sides = {
         name: Scored(
             name,
             images[name],
-            {scorers.get(c, c): table[c].to_numpy() for c in table.drop_columns(KEYS).column_names},
+            {scorers.get(c, c): table[c].to_numpy() for c in table.column_names if c not in (*KEYS, DIVERSITY)},
         )
         for name, table in rows.items()
     }
     for name, side in sides.items():
         about["models"][name]["means"] = {c: float(np.mean(v, dtype=np.float64)) for c, v in side.scores.items()}
-    challengers = [name for name in rows if name != reference]
+        if name in spread:
+            about["models"][name]["diversity"] = float(np.mean(spread[name], dtype=np.float64))
+    categories_of_rows = [categories[prompt] for prompt in ids] if categories else []
+    about |= compare_models(sides, about, ids, categories_of_rows, spread)
+    challengers = list(about["comparisons"])
     count = max(reports.EXAMPLES // len(challengers), 2)
-    about["comparisons"], about["win_rate"], examples = {}, {}, {}
-    for name in challengers:
-        compared = compare(sides[name].scores, sides[reference].scores, [prompt for prompt, _ in keys])
-        numbers = reports.comparison_numbers(compared)
-        rates = {scorer: row["win_rate"] for scorer, row in numbers["scorers"].items()}
-        about["comparisons"][name] = numbers
-        about["win_rate"][name] = {**rates, "average": numbers["average"]}
-        examples[name] = choose(sides[name], sides[reference], keys, count)
+    examples = {name: choose(sides[name], sides[reference], keys, count, categories) for name in challengers}
     return [
         writer.write_bytes(REPORT_JSON, json.dumps(about, indent=1, allow_nan=False).encode()),
         writer.write_bytes(REPORT_HTML, reports.render(about, examples, curves).encode()),

@@ -16,7 +16,7 @@ from PIL import Image
 
 from pipeline_lib import store
 from pipeline_lib.config import BaseModel
-from pipeline_lib.evaluation import scores, stage
+from pipeline_lib.evaluation import diversity, scores, stage
 from pipeline_lib.store import Dataset
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -99,7 +99,10 @@ MEASURES = {
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Scorers `red` and `contrast` in place of the reward models; the list gets the number of images of every call."""
+    """Scorers `red` and `contrast` in place of the reward models; the list gets the number of images of every call.
+
+    Embeddings are the pixels themselves.
+    """
     made: list[int] = []
 
     def score_images(
@@ -107,7 +110,10 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     ) -> dict[str, np.ndarray]:
         made.append(len(images))
         arrays = [np.asarray(image, np.float32) / 255 for image in images]
-        return {name: np.array([MEASURES[name](array) for array in arrays], np.float32) for name in names}
+        found = {name: np.array([MEASURES[name](a) for a in arrays], np.float32) for name in names if name in MEASURES}
+        if diversity.DIVERSITY in names:
+            found[diversity.DIVERSITY] = np.stack([a.ravel() for a in arrays])
+        return found
 
     def identities(names: Sequence[str], mirror: str, device: str) -> dict[str, dict[str, Any]]:
         return {
@@ -116,6 +122,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         }
 
     monkeypatch.setattr(stage, "scorer_identities", identities)
-    monkeypatch.setattr(scores, "load_scorers", lambda names, mirror, device: names)
+    monkeypatch.setattr(scores, "load_scorers", lambda names, mirror, device: list(names))
     monkeypatch.setattr(scores, "score_images", score_images)
+    monkeypatch.setattr(diversity, "TOWERS", ("red",))
+    monkeypatch.setattr(scores, "embedder", lambda scorer: diversity.DIVERSITY)
     return made

@@ -48,9 +48,27 @@ def test_a_tsv_file_is_read_by_its_prompt_column(tmp_path: Path) -> None:
     file = tmp_path / "parti.tsv"
     file.write_text('Prompt\tCategory\n"bond" he said\tAbstract\nlife\tAbstract\n', encoding="utf-8")
     assert load_prompts(str(file)).prompts == ('"bond" he said', "life")
+    assert load_prompts(str(file)).categories == ("Abstract", "Abstract")
     file.write_text("Text\tCategory\nbond\tAbstract\n")
     with pytest.raises(ConfigError, match="Prompt"):
         load_prompts(str(file))
+
+
+def test_every_prompt_keeps_its_category(tmp_path: Path) -> None:
+    file = tmp_path / "parti.tsv"
+    file.write_text("Category\tPrompt\nAnimals\ta cat\nFood\tcake\nArts\ta  cat\n\tlife\n", encoding="utf-8")
+    found = load_prompts(str(file))
+    assert (found.prompts, found.categories) == (("a cat", "cake", "life"), ("Animals", "Food", "none"))
+    (one,) = load_prompts(str(file), 1).prompts
+    assert load_prompts(str(file), 1).categories == (found.categories[found.prompts.index(one)],)
+    for shapes in (load_prompts("shapes-test"), load_prompts("shapes-test", 40)):
+        assert len(shapes.categories) == len(shapes.prompts)
+        assert all(
+            f" {category} " in prompt for prompt, category in zip(shapes.prompts, shapes.categories, strict=True)
+        )
+    text = tmp_path / "mine.txt"
+    text.write_text("a cat\n")
+    assert load_prompts(str(text)).categories == ()
 
 
 def test_a_smaller_number_is_part_of_a_larger_one() -> None:

@@ -37,10 +37,11 @@ def content(shift: float = 0.5, names: tuple[str, ...] = ("aligned",)) -> dict[s
         "base": {"family": "sd", "repo": "shapes/base", "vae_repo": None},
         "scorers": {"clip": {"version": 1, "weights": "abc"}, "hpsv2": {"version": 1, "weights": "def"}},
         "prompts": {"name": "shapes-test", "digest": "00", "used": 40, "checked": True, "leaked": []},
-        "statistics": reports.statistics_used(),
+        "statistics": reports.statistics_used(40, 0.0),
         "training_pairs": [],
         "models": {"base": model, **dict.fromkeys(names, model)},
         "comparisons": dict.fromkeys(names, numbers),
+        "gate": {},
         "pull": {"aligned": 'download("models:/aligned@candidate")'},
     }
 
@@ -77,6 +78,23 @@ def test_headline_numbers_are_those_of_the_json() -> None:
     assert f"{100 * low:.1f}% to {100 * high:.1f}%" in parsed.text
     assert "Better" in parsed.text and "true utility" in parsed.text
     assert "models:/aligned@candidate" in parsed.text
+
+
+def test_categories_diversity_and_the_gate_are_shown() -> None:
+    report = content()
+    _, parsed = page(report)
+    assert "By category" not in parsed.text and "Gate" not in parsed.text
+    part = report["comparisons"]["aligned"]
+    extra = {"categories": {HOSTILE: part}, "diversity": [-0.25, -0.375, -0.125]}
+    report["comparisons"] = {"aligned": {**part, **extra}}
+    report["models"] = {name: {**model, "diversity": 0.5} for name, model in report["models"].items()}
+    report["gate"] = {"aligned": {"sentence": "Passes the gate against base & friends."}}
+    html, parsed = page(report)
+    assert HOSTILE not in html and HOSTILE in parsed.text
+    assert "−0.250 (−0.375 to −0.125)" in parsed.text and "0.500 → 0.500" in parsed.text
+    assert "Passes the gate against base & friends." in parsed.text
+    point, low, high = part["average"]
+    assert f"{100 * point:.1f}% {100 * low:.1f}% to {100 * high:.1f}%" in " ".join(parsed.text.split())
 
 
 def test_a_worse_model_is_called_worse_and_by_whom() -> None:

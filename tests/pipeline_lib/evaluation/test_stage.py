@@ -1,6 +1,8 @@
 """The whole stage on a tiny random base: what is stored, shared, left out and refused."""
 
+import io
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +11,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from pipeline_lib import schemas, store
 from pipeline_lib.config import BaseModel, EvaluateConfig
-from pipeline_lib.errors import ConfigError, EvaluationError
+from pipeline_lib.errors import ConfigError, EvaluationError, UnknownNameError
 from pipeline_lib.evaluation import evaluate, generate, scores
 from pipeline_lib.store import Dataset, verify
 
@@ -54,7 +57,7 @@ def test_table_report_and_counts(run: Callable[..., Dataset], trained: Trained, 
     done = run(tmp_path, {"base": None, "aligned": model}, progress=lambda *at: seen.append(at))
     verify(done)
     table = done.scan().collect()
-    assert table.columns == [*schemas.EVALUATION.names, *(f"{scorer}_tiny" for scorer in SCORERS), "true"]
+    assert table.columns == [*schemas.EVALUATION.names, *(f"{scorer}_tiny" for scorer in SCORERS), "true", "diversity"]
     assert table["model"].value_counts(sort=True)["count"].to_list() == [10, 10]
     assert done.counts == {"images": 20, "leaked_prompts": 0, "prompts": 5}
     assert seen[-1] == (40, 40) and seen == sorted(seen)
@@ -69,6 +72,54 @@ def test_table_report_and_counts(run: Callable[..., Dataset], trained: Trained, 
     with done.open("report.html") as file:
         page = file.read()
     assert b"aligned against base" in page and b"red_tiny" in page
+
+
+def test_categories_diversity_and_power_are_reported(
+    run: Callable[..., Dataset], trained: Trained, tmp_path: Path
+) -> None:
+    done = run(tmp_path, {"base": None, "aligned": trained(str(tmp_path), 2)}, replace(CONFIG, num_prompts=12))
+    report, table = read_json(done), done.scan().collect()
+    parts = report["comparisons"]["aligned"]["categories"]
+    shapes = Counter(prompt.split(" ")[3] for prompt in set(table["prompt"]))
+    assert {name: part["prompts"] for name, part in parts.items()} == {k: v for k, v in shapes.items() if v > 1}
+    assert all(set(part["scorers"]) == {*SCORERS, "true"} for part in parts.values())
+
+    rows = {name: table.filter(table["model"] == name).sort("prompt_id", "seed") for name in ("base", "aligned")}
+    first = [np.asarray(Image.open(io.BytesIO(png)), float).ravel() for png in rows["base"]["image"][:2]]
+    cosine = first[0] @ first[1] / np.linalg.norm(first[0]) / np.linalg.norm(first[1])
+    assert rows["base"]["diversity"][:2].to_list() == pytest.approx([1 - cosine] * 2, rel=1e-4)
+    means = {name: frame["diversity"].mean() for name, frame in rows.items()}
+    assert {name: report["models"][name]["diversity"] for name in means} == pytest.approx(means)
+    difference = report["comparisons"]["aligned"]["diversity"]
+    assert difference[0] == pytest.approx(means["aligned"] - means["base"])
+    assert report["statistics"]["power"].startswith("With 12 prompts a true 53% is detected")
+    page = done.open("report.html").read().decode()
+    assert "By category" in page and "Diversity within a prompt" in page
+
+    single = run(tmp_path, {"base": None, "aligned": trained(str(tmp_path), 2)}, replace(CONFIG, seeds=(0,)))
+    assert "diversity" not in single.scan().collect().columns
+    assert "diversity" not in read_json(single)["comparisons"]["aligned"]
+
+
+def test_the_gate_compares_with_the_champion(run: Callable[..., Dataset], trained: Trained, tmp_path: Path) -> None:
+    models = {"base": None, "holder": trained(str(tmp_path), 2), "new": trained(str(tmp_path), 3)}
+    report = read_json(run(tmp_path, models, champion="holder"))
+    assert list(report["comparisons"]) == ["holder", "new"] and list(report["gate"]) == ["new"]
+    gate = report["gate"]["new"]
+    assert gate["rival"] == "holder" and "the gate against holder" in gate["sentence"]
+    direct = read_json(run(tmp_path, {"holder": models["holder"], "new": models["new"]}))
+    assert gate["comparison"]["scorers"] == direct["comparisons"]["new"]["scorers"]
+    assert gate == direct["gate"]["new"]
+    assert run(tmp_path, models).key != run(tmp_path, models, champion="holder").key
+    strict, lenient = (
+        read_json(run(tmp_path, models, replace(CONFIG, gate_scorer=share)))["gate"]["new"]["checks"][1]
+        for share in (0.99, 0.0)
+    )
+    assert (strict["passed"], lenient["passed"]) == (False, True)
+    with pytest.raises(UnknownNameError, match="holder"):
+        run(tmp_path, models, champion="holde")
+    with pytest.raises(ConfigError, match="gate_average"):
+        run(tmp_path, models, replace(CONFIG, gate_average=50.0))
 
 
 def test_the_base_is_painted_and_scored_once(

@@ -1,21 +1,17 @@
-"""Win rates against numbers worked out by hand, and intervals against a simulation with a known truth."""
-
-import math
+"""Win rates against numbers worked out by hand, and the symmetry of everything that is reported."""
 
 import numpy as np
 import pytest
 
 from pipeline_lib.errors import EvaluationError
-from pipeline_lib.evaluation import winrates
+from pipeline_lib.evaluation.statistics import Interval
 from pipeline_lib.evaluation.winrates import (
     TRUE,
-    Interval,
-    binomial_two_sided,
-    bootstrap,
+    Comparison,
     compare,
-    holm,
+    compare_by_category,
+    mean_difference,
     outcomes,
-    sign_test,
 )
 
 
@@ -35,30 +31,60 @@ def test_counts_and_rates_of_a_small_case() -> None:
     assert result.average == clip.win_rate
 
 
-def test_a_tie_is_a_difference_within_rounding() -> None:
-    scores = np.array([1.0, 2.0, 3.0], dtype=np.float32)
+def test_scores_tie_when_equal_or_within_the_given_spread() -> None:
+    scores = np.array([1.0, 2.0, 3.0])
+    assert outcomes(scores, scores).tolist() == [0.0, 0.0, 0.0]
     assert outcomes(np.nextafter(scores, 9), scores).tolist() == [0.5, 0.5, 0.5]
-    assert outcomes(scores + 0.01, scores).tolist() == [1.0, 1.0, 1.0]
+    assert outcomes(scores + np.array([0.01, -0.01, 0.2]), scores, tie_spread=0.1).tolist() == [0.0, 0.0, 0.5]
+    spread = float(np.std(np.concatenate([scores, scores + 0.5])))
+    assert outcomes(scores + 0.5, scores, tie_spread=0.5 / spread + 1e-9).tolist() == [0.0, 0.0, 0.0]
+    assert outcomes(scores + 0.5, scores, tie_spread=0.5 / spread - 1e-9).tolist() == [0.5, 0.5, 0.5]
 
 
-def test_swapping_the_models_mirrors_every_number() -> None:
-    rng = np.random.default_rng(3)
-    ours, theirs = rng.normal(0.2, 1, 60), rng.normal(0, 1, 60)
-    ours[:10] = theirs[:10]
-    prompts = [f"p{i // 2}" for i in range(60)]
-    forward = compare({"clip": ours, TRUE: -ours}, {"clip": theirs, TRUE: -theirs}, prompts)
-    backward = compare({"clip": theirs, TRUE: -theirs}, {"clip": ours, TRUE: -ours}, prompts)
-    for name in ("clip", TRUE):
-        one, other = forward.scorers[name], backward.scorers[name]
-        assert (one.wins, one.ties, one.losses) == (other.losses, other.ties, other.wins)
-        assert mirrored(one.win_rate, other.win_rate, 1.0) and mirrored(one.difference, other.difference, 0.0)
-        assert one.p_value == other.p_value
-    assert mirrored(forward.average, backward.average, 1.0)
+@pytest.mark.parametrize(("prompts", "seeds"), [(3, 1), (7, 3), (60, 2), (101, 1), (40, 5)])
+@pytest.mark.parametrize("tie_spread", [0.0, 0.3])
+def test_swapping_the_models_mirrors_every_number_exactly(prompts: int, seeds: int, tie_spread: float) -> None:
+    rng = np.random.default_rng(prompts)
+    ids = [f"p{row // seeds}" for row in range(prompts * seeds)]
+    ours = {name: rng.normal(0.3, 1, len(ids)).astype(np.float32) for name in ("clip", "hpsv2", "aesthetic", TRUE)}
+    theirs = {name: rng.normal(0, 1, len(ids)).astype(np.float32) for name in ours}
+    ours["clip"][::3] = theirs["clip"][::3]
+    ours["sure"], theirs["sure"] = np.ones(len(ids)), np.zeros(len(ids))
+    ours["same"] = theirs["same"] = np.zeros(len(ids))
+    backwards = {name: ours[name] for name in reversed(ours)}
+    forward = compare(ours, theirs, ids, tie_spread=tie_spread)
+    assert_mirrored(forward, compare(theirs, backwards, ids, tie_spread=tie_spread))
+    assert_mirrored(forward, compare(dict(reversed(theirs.items())), ours, ids, tie_spread=tie_spread))
+    categories = ["even" if int(prompt[1:]) % 2 else "odd" for prompt in ids]
+    parts = compare_by_category(ours, theirs, ids, categories, tie_spread=tie_spread)
+    mirrors = compare_by_category(theirs, ours, ids, categories, tie_spread=tie_spread)
+    assert parts.keys() == mirrors.keys()
+    for name, part in parts.items():
+        assert_mirrored(part, mirrors[name])
 
 
-def mirrored(one: Interval, other: Interval, total: float) -> bool:
-    wanted = (total - other.point, total - other.high, total - other.low)
-    return bool(np.allclose((one.point, one.low, one.high), wanted, atol=1e-12))
+def assert_mirrored(one: Comparison, other: Comparison) -> None:
+    assert (one.rows, one.prompts) == (other.rows, other.prompts)
+    for name, row in one.scorers.items():
+        swapped = other.scorers[name]
+        assert (row.wins, row.ties, row.losses) == (swapped.losses, swapped.ties, swapped.wins)
+        assert row.win_rate == mirrored(swapped.win_rate, 1.0)
+        assert row.difference == mirrored(swapped.difference, 0.0)
+        assert (row.p_value, row.p_holm) == (swapped.p_value, swapped.p_holm)
+    assert one.average == mirrored(other.average, 1.0)
+
+
+def mirrored(interval: Interval, total: float) -> Interval:
+    return Interval(total - interval.point, total - interval.high, total - interval.low)
+
+
+def test_the_order_of_the_rows_changes_no_share() -> None:
+    rng = np.random.default_rng(0)
+    ours, theirs, order = rng.normal(0.2, 1, 40), rng.normal(size=40), rng.permutation(40)
+    ids = np.array([f"p{row // 2}" for row in range(40)])
+    one = compare({"clip": ours}, {"clip": theirs}, ids.tolist()).scorers["clip"]
+    other = compare({"clip": ours[order]}, {"clip": theirs[order]}, ids[order].tolist()).scorers["clip"]
+    assert (one.win_rate, one.p_value, one.difference.point) == (other.win_rate, other.p_value, other.difference.point)
 
 
 def test_the_truth_is_neither_averaged_nor_corrected_with_the_scorers() -> None:
@@ -71,64 +97,40 @@ def test_the_truth_is_neither_averaged_nor_corrected_with_the_scorers() -> None:
     assert result.scorers[TRUE].p_holm == pytest.approx(p)
 
 
-def test_holm_worked_example() -> None:
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.9, 0.8]) == [1.0, 1.0]
+def test_the_average_is_the_mean_of_the_win_rates() -> None:
+    rng = np.random.default_rng(5)
+    ours = {name: rng.normal(shift, 1, 50) for name, shift in (("a", 0.5), ("b", 0.0), ("c", -0.2))}
+    theirs = {name: rng.normal(size=50) for name in ours}
+    result = compare(ours, theirs, [str(i) for i in range(50)])
+    rates = [row.win_rate.point for row in result.scorers.values()]
+    assert result.average.point == pytest.approx(np.mean(rates))
+    assert result.average.low > min(row.win_rate.low for row in result.scorers.values())
 
 
-@pytest.mark.parametrize(("won", "trials"), [(0, 0), (5, 10), (9, 10), (0, 6), (130, 200)])
-def test_binomial_tail_equals_the_exact_fraction(won: int, trials: int) -> None:
-    fewer = min(won, trials - won)
-    exact = sum(math.comb(trials, k) for k in range(fewer + 1)) * 2 / 2**trials
-    assert binomial_two_sided(won, trials) == pytest.approx(min(1.0, exact), rel=1e-10)
+def test_categories_are_compared_by_themselves() -> None:
+    ours, theirs = {"clip": [1.0, 1, 1, 0, 0, 0, 9]}, {"clip": [0.0, 0, 0, 1, 1, 1, 0]}
+    found = compare_by_category(ours, theirs, list("abcdefg"), ["up", "up", "up", "down", "down", "down", "one"])
+    assert list(found) == ["down", "up"], "a category with one prompt has no interval and is left out"
+    assert (found["up"].average.point, found["down"].average.point) == (1.0, 0.0)
+    assert found["up"].prompts == 3
+    assert found["up"].scorers["clip"].win_rate.low ** 3 == pytest.approx(0.025)
 
 
-def test_sign_test_counts_a_prompt_once() -> None:
-    wins = np.array([1.0, 1, 1, 0, 0.5, 1])
-    index = np.array([0, 0, 0, 1, 2, 3])
-    assert sign_test(wins, index) == pytest.approx(binomial_two_sided(2, 3))
-
-
-def test_unanimous_rows_get_the_exact_interval() -> None:
-    result = compare({"clip": np.arange(1.0, 21)}, {"clip": np.arange(0.0, 20)}, [str(i) for i in range(20)])
-    rate = result.scorers["clip"].win_rate
-    assert rate.high == 1.0
-    assert rate.low**20 == pytest.approx(0.025)
+def test_a_difference_of_means_has_an_interval_over_prompts() -> None:
+    ids = [str(i // 2) for i in range(80)]
+    noise = np.random.default_rng(6).normal(size=80)
+    found = mean_difference(0.5 + 0.1 * noise, np.zeros(80), ids)
+    assert found.low < 0.5 < found.high and found.high - found.low < 0.1
+    assert found.point == pytest.approx(0.5 + 0.1 * noise.mean())
 
 
 def test_identical_models_tie_everywhere() -> None:
     scores = np.linspace(0, 1, 12)
-    result = compare({"clip": scores}, {"clip": scores}, [str(i) for i in range(12)])
-    assert result.scorers["clip"].win_rate == Interval(0.5, 0.5, 0.5)
-    assert result.scorers["clip"].p_value == 1.0
-
-
-def test_bootstrap_is_seeded_and_independent_of_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    values = np.random.default_rng(0).random((40, 2))
-    index = np.repeat(np.arange(20), 2)
-    first = bootstrap(values, index, 20, resamples=500, seed=1)
-    monkeypatch.setattr(winrates, "_BLOCK", 700)
-    assert bootstrap(values, index, 20, resamples=500, seed=1) == first
-    assert bootstrap(values, index, 20, resamples=500, seed=2) != first
-
-
-def test_clustered_intervals_cover_the_true_win_rate() -> None:
-    """Five seeds per prompt share most of their luck: intervals that ignored the prompts would cover far less."""
-    rng = np.random.default_rng(11)
-    prompts, seeds, simulations = 120, 5, 300
-    index = np.repeat(np.arange(prompts), seeds)
-    # P(N(0.3, sqrt(1 + 0.5^2)) > 0)
-    truth = 0.5 * (1 + math.erf(0.3 / math.sqrt(2 * 1.25)))
-    covered = naive = 0
-    for number in range(simulations):
-        margin = 0.3 + rng.normal(0, 1, prompts)[index] + rng.normal(0, 0.5, prompts * seeds)
-        wins = (margin > 0).astype(np.float64)[:, None]
-        (interval,) = bootstrap(wins, index, prompts, resamples=400, seed=number)
-        covered += interval.low <= truth <= interval.high
-        half = 1.96 * math.sqrt(wins.mean() * (1 - wins.mean()) / len(wins))
-        naive += abs(wins.mean() - truth) <= half
-    assert 0.91 <= covered / simulations <= 0.985
-    assert naive / simulations < 0.8
+    clip = compare({"clip": scores}, {"clip": scores}, [str(i) for i in range(12)]).scorers["clip"]
+    assert (clip.wins, clip.ties, clip.losses) == (0, 12, 0)
+    assert clip.win_rate.point == 0.5 and clip.win_rate.low < 0.5 < clip.win_rate.high
+    assert clip.p_value == 1.0
+    assert clip.difference == Interval(0.0, 0.0, 0.0)
 
 
 def test_misfitting_scores_are_refused() -> None:
@@ -140,3 +142,5 @@ def test_misfitting_scores_are_refused() -> None:
         compare({"clip": [1.0, np.nan]}, {"clip": [1.0, 2]}, ["a", "b"])
     with pytest.raises(EvaluationError, match="shapes"):
         compare({"clip": [1.0]}, {"clip": [1.0, 2]}, ["a", "b"])
+    with pytest.raises(EvaluationError, match="3 prompts"):
+        compare({"clip": [1.0, 2]}, {"clip": [1.0, 2]}, ["a", "b", "c"])
