@@ -14,7 +14,8 @@ from deploy.stack import ROOT, StackSettings, current_settings, process_environm
 from deploy.stack.api import call
 
 DEPLOYMENT = "align/shapes"
-MODEL = "models:/balanced-shapes@candidate"
+NAME = "balanced-shapes"
+MODEL = f"models:/{NAME}@candidate"
 USE = f"""  import mlflow
   from diffusers import DiffusionPipeline
   folder = mlflow.artifacts.download_artifacts("{MODEL}")
@@ -42,8 +43,8 @@ def main() -> int:
     stages = json.loads(_post(settings, "artifacts/filter", query)[0]["data"])
     evaluation = Path(next(row["uri"] for row in stages if row["stage"] == "evaluate"))
     report = json.loads((evaluation / "report.json").read_text())
-    ((name, rates),) = report["win_rate"].items()
-    _print_result(settings, run["id"], stages, rates, report["prompts"]["used"], evaluation)
+    rates = report["win_rate"][NAME]
+    _print_result(settings, run["id"], stages, rates, report, evaluation)
     rounded = {scorer: [round(value, 4) for value in rate] for scorer, rate in rates.items()}
     result = {
         "ok": True,
@@ -62,7 +63,7 @@ def _print_result(
     run_id: str,
     stages: list[dict[str, Any]],
     rates: dict[str, list[float]],
-    num_prompts: int,
+    report: dict[str, Any],
     evaluation: Path,
 ) -> None:
     print("\nStage       seconds  status")
@@ -70,10 +71,12 @@ def _print_result(
         print(f"{row['stage']:<10} {row['seconds']:>8.1f}  {row['status']}")
     skipped = sum(row["status"] == "skipped" for row in stages)
     print(f"{skipped} of {len(stages)} stages were skipped: the store already held their datasets." if skipped else "")
-    print(f"Win rate of the aligned model over its base, {num_prompts} held-out prompts, 95% intervals")
+    prompts = report["prompts"]["used"]
+    print(f"Win rate of the aligned model over its base, {prompts} held-out prompts, 95% intervals")
     for scorer, (point, low, high) in rates.items():
         print(f"  {scorer:<12} {point:.3f}  [{low:.3f}, {high:.3f}]  {_bar(point)}")
     print(f"\nRegistered  {next(row['uri'] for row in stages if row['stage'] == 'register')} (alias candidate)")
+    print(f"Gate        {report['gate'][NAME]['sentence']}")
     print(f"Report      {evaluation / 'report.html'}")
     print(f"Prefect UI  {settings.prefect_url}/runs/flow-run/{run_id}")
     print(f"MLflow UI   {settings.mlflow_url}")

@@ -40,6 +40,8 @@ def align(
     prompts: str | None = None,
     num_prompts: int | None = None,
     base: str | None = None,
+    gate_average: float | None = None,
+    gate_scorer: float | None = None,
     store: str | None = None,
 ) -> str:
     """Align a base model with preferences, end to end; stages whose answer is in the store are skipped.
@@ -61,6 +63,8 @@ def align(
         num_prompts: At most this many evaluation prompts.
         base: Base model of the same family instead of the preset's: <org>/<name>[@<revision>], a local folder,
             or an MLflow model URI such as models:/balanced-sdxl@champion.
+        gate_average: For @champion the average win rate must lie above this share (0.5) with its whole interval.
+        gate_scorer: For @champion no single scorer's win rate may lie below this share (0.45) with its whole interval.
         store: Dataset store, a folder or fsspec URL; empty for the machine's default.
 
     Returns:
@@ -108,6 +112,8 @@ def align(
         method,
         prompts=prompts,
         num_prompts=num_prompts,
+        gate_average=gate_average,
+        gate_scorer=gate_scorer,
         weights=weights,
         model=model.uri,
         pairs=pairs.uri,

@@ -23,6 +23,8 @@ def evaluate(
     num_prompts: int | None = None,
     steps: int | None = None,
     guidance: float | None = None,
+    gate_average: float | None = None,
+    gate_scorer: float | None = None,
     weights: str | None = None,
     model: str | None = None,
     pairs: str | None = None,
@@ -39,6 +41,8 @@ def evaluate(
         num_prompts: At most this many prompts.
         steps: Sampling steps.
         guidance: Classifier-free guidance scale.
+        gate_average: For @champion the average win rate must lie above this share (0.5) with its whole interval.
+        gate_scorer: For @champion no single scorer's win rate may lie below this share (0.45) with its whole interval.
         weights: Where reward-model checkpoints come from.
         model: URI of a model dataset; empty runs the method's training flow.
         pairs: URI of the ingest dataset the model was trained on, for the check that no prompt was seen in training.
@@ -50,7 +54,15 @@ def evaluate(
     if model is None or pairs is None:
         trained = TRAINING_FLOWS[method](preset, seed=seed, weights=weights, pairs=pairs, base=base, store=store)
         model, pairs = model or trained.outcome.uri, trained.pairs
-    config = override(chosen.evaluate, prompts=prompts, num_prompts=num_prompts, steps=steps, guidance=guidance)
+    config = override(
+        chosen.evaluate,
+        prompts=prompts,
+        num_prompts=num_prompts,
+        steps=steps,
+        guidance=guidance,
+        gate_average=gate_average,
+        gate_scorer=gate_scorer,
+    )
     return evaluate_task(
         store_url(store),
         base_model(preset, base),

@@ -22,6 +22,9 @@ def register(
 ) -> str:
     """Publish a model version `<method>-<preset>` with lineage tags, metrics and the alias `candidate`.
 
+    It also becomes the `champion` when its evaluation passes the gate against the present champion, or, while there is
+    none, against the base.
+
     Args:
         preset: Base model of the run.
         method: Method of the run.

@@ -7,12 +7,12 @@ import time
 from typing import Any
 
 from prefect import task
-from prefect.artifacts import create_link_artifact, create_table_artifact
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
 from pipeline_lib import evaluation
 from pipeline_lib.config import BaseModel, EvaluateConfig
 from pipeline_lib.store import Dataset, open_dataset
-from tasks import tracking
+from tasks import champion, tracking
 from tasks.outcome import Outcome, finish
 from tasks.progress import reporter
 from tasks.settings import IO_TASK
@@ -29,12 +29,20 @@ def evaluate(
     weights: str,
     pairs: str,
 ) -> Outcome:
-    """Compare the model dataset `model` with its base; attach win rates and the report to the model's MLflow run."""
+    """Compare the model dataset `model` with its base, and with the registry's champion of that name where there is
+    one; attach win rates and the report to the model's MLflow run."""
     started = time.time()
     trained = open_dataset(model)
+    rival = champion.find_rival(name, trained.digest)
+    held = champion.open_rival(rival, store, base_name(base)) if rival else None
+    models: dict[str, Dataset | None] = {
+        "base": None,
+        **({rival.label: held} if rival and held else {}),
+        name: trained,
+    }
     dataset = evaluation.evaluate(
         store,
-        {"base": None, name: trained},
+        models,
         base,
         config,
         scorers,
@@ -43,12 +51,22 @@ def evaluate(
         reporter("evaluate", "images"),
         metrics={name: read_metrics(trained)},
         pull={name: pull_commands(name)},
+        title=f"{name} against base",
+        champion=rival.label if rival and held else None,
     )
     report = read_report(dataset)
-    create_table_artifact(headline(report), key="win-rates", description=f"{name} against base, 95% intervals")
+    create_table_artifact(headline(report, name), key="win-rates", description=f"{name} against base, 95% intervals")
+    create_markdown_artifact(
+        f"{name}: {report['gate'][name]['sentence']}", key="gate", description="gate to @champion"
+    )
     create_link_artifact(f"file://{dataset.local()}/report.html", "report.html", key="report")
-    tracking.log_evaluation(tracking.find_run(trained.key), evaluation_metrics(report), dataset)
+    tracking.log_evaluation(tracking.find_run(trained.key), evaluation_metrics(report, name), dataset)
     return finish("evaluate", dataset, started)
+
+
+def base_name(base: BaseModel) -> str:
+    """Repository and revision of a base model, as a registered version's tag has them."""
+    return f"{base.repo}@{base.revision or 'mirror'}"
 
 
 def pull_commands(name: str) -> str:
@@ -74,25 +92,26 @@ def read_metrics(model: Dataset) -> list[dict[str, Any]]:
         return [json.loads(line) for line in file]
 
 
-def evaluation_metrics(report: dict[str, Any]) -> dict[str, float]:
-    """MLflow metrics of an evaluation with one challenger: `eval/win_rate/<scorer>`, its bounds, and mean scores."""
-    ((name, rates),) = report["win_rate"].items()
+def evaluation_metrics(report: dict[str, Any], name: str) -> dict[str, float]:
+    """MLflow metrics of model `name` against its base: `eval/win_rate/<scorer>`, its bounds, p-values, differences,
+    mean scores, and diversity within a prompt where it was measured."""
     metrics: dict[str, float] = {}
-    for scorer, (point, low, high) in rates.items():
+    for scorer, (point, low, high) in report["win_rate"][name].items():
         metrics |= {
             f"eval/win_rate/{scorer}": point,
             f"eval/win_rate_low/{scorer}": low,
             f"eval/win_rate_high/{scorer}": high,
         }
-    for scorer, mean in report["models"][name]["means"].items():
-        metrics[f"eval/mean/{scorer}"] = mean
-    return metrics
+    for scorer, row in report["comparisons"][name]["scorers"].items():
+        metrics |= {f"eval/difference/{scorer}": row["difference"][0], f"eval/p_holm/{scorer}": row["p_holm"]}
+    about = report["models"][name]
+    metrics |= {f"eval/mean/{scorer}": mean for scorer, mean in about["means"].items()}
+    return metrics | ({"eval/diversity": about["diversity"]} if "diversity" in about else {})
 
 
-def headline(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows for a table artifact: win rate with interval by scorer."""
-    ((_, rates),) = report["win_rate"].items()
+def headline(report: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """Rows for a table artifact: win rate of model `name` against its base with interval, by scorer."""
     return [
         {"scorer": scorer, "win rate": round(point, 4), "low": round(low, 4), "high": round(high, 4)}
-        for scorer, (point, low, high) in rates.items()
+        for scorer, (point, low, high) in report["win_rate"][name].items()
     ]

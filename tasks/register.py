@@ -1,4 +1,7 @@
-"""Register stage: the model as a complete diffusers folder in MLflow's registry, with lineage and metrics."""
+"""Register stage: the model as a complete diffusers folder in MLflow's registry, with lineage and metrics.
+
+Every version becomes `@candidate`; `@champion` moves only when the evaluation's gate says so (tasks/champion.py).
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,8 @@ from prefect.logging import get_run_logger
 from pipeline_lib.config import BaseModel
 from pipeline_lib.models.aligned import export
 from pipeline_lib.store import open_dataset
-from tasks import tracking
-from tasks.evaluate import evaluation_metrics, pull_commands, read_report
+from tasks import champion, tracking
+from tasks.evaluate import base_name, evaluation_metrics, pull_commands, read_report
 from tasks.settings import IO_TASK
 
 
@@ -22,12 +25,14 @@ def register(name: str, base: BaseModel, model: str, evaluation: str) -> str:
     """Publish model dataset `model` with the numbers of `evaluation`; returns `models:/<name>/<version>`."""
     trained, judged = open_dataset(model), open_dataset(evaluation)
     run_id = tracking.find_run(trained.key)
-    metrics = evaluation_metrics(read_report(judged))
+    report = read_report(judged)
+    champion.evaluated(report, name, trained.digest)
+    metrics = evaluation_metrics(report, name)
     tags = {
-        "pipeline.model_digest": trained.digest,
+        champion.MODEL_DIGEST: trained.digest,
         "pipeline.evaluation_digest": judged.digest,
-        "pipeline.model_dataset": trained.path(),
-        "pipeline.base": f"{base.repo}@{base.revision or 'mirror'}",
+        champion.MODEL_DATASET: trained.path(),
+        champion.BASE: base_name(base),
         **{f"pipeline.input.{source['uri'].split('/')[0]}": source["digest"] for source in trained.inputs},
     }
     with tempfile.TemporaryDirectory() as scratch:
@@ -35,6 +40,11 @@ def register(name: str, base: BaseModel, model: str, evaluation: str) -> str:
         export(trained.local("model"), base, folder)
         version = tracking.register(name, run_id, folder, metrics, tags)
     uri = f"models:/{name}/{version}"
-    get_run_logger().info("register: %s (alias candidate)", uri)
-    create_markdown_artifact(f"## {uri}\n\n```python\n{pull_commands(name)}```\n", key="registered-model")
+    decision = champion.settle(name, version, trained.digest, report)
+    held = f"{champion.CANDIDATE}, {champion.CHAMPION}" if decision.promote else champion.CANDIDATE
+    get_run_logger().info("register: %s (alias %s). %s", uri, held, decision.reason)
+    create_markdown_artifact(
+        f"## {uri}\n\nAlias: {held}. {decision.reason}\n\n```python\n{pull_commands(name)}```\n",
+        key="registered-model",
+    )
     return uri

@@ -177,7 +177,7 @@ def register(name: str, run_id: str, folder: Path, metrics: Mapping[str, float],
         server.log_batch(run_id, metrics=[Metric(k, v, now, 0, model_id=model.model_id) for k, v in metrics.items()])
         server.finalize_logged_model(model.model_id, "READY")
         version = str(mlflow.register_model(f"models:/{model.model_id}", name, tags=dict(tags)).version)
-    server.set_registered_model_alias(name, "candidate", version)
+    set_alias(name, "candidate", version)
     return version
 
 
@@ -218,6 +218,31 @@ def _registry_errors(uri: str) -> Iterator[None]:
             f"Cannot read {uri} from {os.environ.get('MLFLOW_TRACKING_URI')}: {error}.",
             "Check the name, version or alias in MLflow's registry, and that MLFLOW_TRACKING_URI is your server.",
         ) from error
+
+
+def aliases(name: str) -> dict[str, str]:
+    """Alias -> version of a registered model; empty when nothing is registered under that name."""
+    found = client().search_registered_models(f"name = '{name}'")
+    return {str(alias): str(version) for model in found for alias, version in model.aliases.items()}
+
+
+def set_alias(name: str, alias: str, version: str) -> None:
+    """Point an alias at a version."""
+    client().set_registered_model_alias(name, alias, version)
+
+
+def version_tags(name: str, version: str) -> dict[str, str]:
+    """The tags of a registered version; empty when there is no such version."""
+    return {
+        k: v for found in _versions(client(), name) if str(found.version) == version for k, v in found.tags.items()
+    }
+
+
+def tag_version(name: str, version: str, tags: Mapping[str, str]) -> None:
+    """Set tags of a registered version."""
+    server = client()
+    for key, value in tags.items():
+        server.set_model_version_tag(name, version, key, value)
 
 
 def _versions(server: MlflowClient, name: str) -> list[Any]:

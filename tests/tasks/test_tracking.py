@@ -114,5 +114,9 @@ def test_lineage_and_registry(server: MlflowClient, tmp_path: Path) -> None:
     other = tracking.register("balanced-test", run, folder, {}, {**tags, "pipeline.model_digest": "d2"})
     assert int(other) == int(version) + 1
     assert str(server.get_model_version_by_alias("balanced-test", "candidate").version) == other
+    assert tracking.aliases("balanced-test") == {"candidate": other} and tracking.aliases("unknown") == {}
+    tracking.tag_version("balanced-test", version, {"pipeline.gate": "passed"})
+    assert tracking.version_tags("balanced-test", version) == {**tags, "pipeline.gate": "passed"}
+    assert tracking.version_tags("balanced-test", "99") == {}
     pulled = mlflow.artifacts.download_artifacts(f"models:/balanced-test/{version}", dst_path=str(tmp_path / "pulled"))
     assert (Path(pulled) / "model_index.json").read_text() == "{}"

@@ -1,0 +1,104 @@
+"""The registry's alias `champion`: who holds it, and whether an evaluated model takes it over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from prefect.logging import get_run_logger
+
+from pipeline_lib.errors import ConfigError, DatasetUnfinishedError
+from pipeline_lib.evaluation.gate import Decision, decide
+from pipeline_lib.store import Dataset, open_dataset
+from tasks import tracking
+
+CHAMPION = "champion"
+CANDIDATE = "candidate"
+MODEL_DIGEST = "pipeline.model_digest"
+MODEL_DATASET = "pipeline.model_dataset"
+BASE = "pipeline.base"
+GATE = "pipeline.gate"
+GATE_REASON = "pipeline.gate_reason"
+GATE_RIVAL = "pipeline.gate_rival"
+"""The registered version that a model was compared with, empty for the base."""
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A registered version that models are compared with.
+
+    Attributes:
+        digest: of its model dataset; "" when the version does not say, because something else registered it.
+        dataset: `stage/key` of that dataset.
+        base: repository and revision it was trained from.
+    """
+
+    version: str
+    digest: str
+    dataset: str
+    base: str
+
+    @property
+    def label(self) -> str:
+        """What reports call it."""
+        return f"{CHAMPION} (version {self.version})"
+
+
+def find_rival(name: str, digest: str) -> Rival | None:
+    """The champion of `name`; None for none, which makes the base the rival.
+
+    When the champion is the very model of `digest`, its rival is the one it was compared with when it became the
+    champion: registering a model again asks the same question and gets the same answer.
+    """
+    version = tracking.aliases(name).get(CHAMPION)
+    if version is None:
+        return None
+    tags = tracking.version_tags(name, version)
+    if tags.get(MODEL_DIGEST) == digest:
+        version = tags.get(GATE_RIVAL, "")
+        tags = tracking.version_tags(name, version) if version else {}
+        if not tags:
+            return None
+    return Rival(version, tags.get(MODEL_DIGEST, ""), tags.get(MODEL_DATASET, ""), tags.get(BASE, ""))
+
+
+def open_rival(rival: Rival, store: str, base: str) -> Dataset | None:
+    """The rival's model dataset; None, with a warning, when this store does not have it or its base is another."""
+    problem = f"it was trained from {rival.base}, not {base}" if rival.base != base else f"{store} does not hold it"
+    if rival.digest and rival.base == base:
+        try:
+            found = open_dataset(f"{store}/{rival.dataset}")
+        except DatasetUnfinishedError:
+            found = None
+        if found is not None and found.digest == rival.digest:
+            return found
+    get_run_logger().warning("evaluate: no comparison with the %s: %s", rival.label, problem)
+    return None
+
+
+def evaluated(report: dict[str, Any], name: str, digest: str) -> dict[str, Any]:
+    """The gate's answer in an evaluation's report; raises ConfigError when it is not about this very model."""
+    gate = report.get("gate", {}).get(name)
+    if gate is None or digest not in [source["digest"] for source in report["models"][name]["weights"]]:
+        raise ConfigError(
+            f"The evaluation {report['title']!r} has no answer of the gate for {name} with the digest {digest[:16]}.",
+            "Run evaluate for this model, under this name, and register with the dataset it writes.",
+        )
+    return dict(gate)
+
+
+def settle(name: str, version: str, digest: str, report: dict[str, Any]) -> Decision:
+    """Move the alias `champion` of `name` to `version` if its evaluation says so; record the decision in its tags."""
+    gate = evaluated(report, name, digest)
+    rival = find_rival(name, digest)
+    compared = report["champion"] and report["models"][report["champion"]]["weights"][0]["digest"]
+    decision = decide(gate, compared, rival.digest if rival else None, rival.label if rival else "the base")
+    tags = {
+        GATE: "passed" if decision.promote else "not passed",
+        GATE_REASON: decision.reason,
+        GATE_RIVAL: rival.version if rival else "",
+    }
+    tracking.tag_version(name, version, tags)
+    if decision.promote:
+        tracking.set_alias(name, CHAMPION, version)
+    return decision
