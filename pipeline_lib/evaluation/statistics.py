@@ -9,6 +9,7 @@ few. Everything is symmetric to the last bit: negated values give the negated in
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -52,15 +53,11 @@ def bootstrap(
     sizes = np.bincount(index, minlength=clusters).astype(np.float64)
     sums = _sums(values, index, clusters)
     rng = np.random.default_rng(seed)
-    even = np.full(clusters, 1.0 / clusters)
     block = max(1, _BLOCK // clusters)
     means = np.concatenate(
         [
             (drawn @ sums) / (drawn @ sizes)[:, None]
-            for drawn in (
-                rng.multinomial(clusters, even, size=min(block, resamples - start)).astype(np.float64)
-                for start in range(0, resamples, block)
-            )
+            for drawn in (_resample(rng, clusters, min(block, resamples - at)) for at in range(0, resamples, block))
         ]
     )
     first = max(round((resamples + 1) * _tail(clusters)), 1) - 1
@@ -74,10 +71,8 @@ def bootstrap(
     ]
 
 
-def share_intervals(
-    balances: Floats, index: NDArray[np.integer], clusters: int, *, resamples: int = RESAMPLES, seed: int = 0
-) -> list[Interval]:
-    """As `bootstrap` for shares, given as `balances` (n, k) = share minus one half, in -0.5..0.5; shares are returned.
+def shares(found: Sequence[Interval], balances: Floats, index: NDArray[np.integer], clusters: int) -> list[Interval]:
+    """Shares of the intervals `found`, of which the first k belong to `balances` (n, k) = share minus one half.
 
     Where few prompts (fewer than FEW, after allowing for the clusters) are against the majority, the interval is made
     at least as wide as Wilson's for that effective number of prompts. Where all prompts agree, the bootstrap sees no
@@ -89,9 +84,8 @@ def share_intervals(
     """
     sizes = np.bincount(index, minlength=clusters).astype(np.float64)
     sums = _sums(balances, index, clusters)
-    found = bootstrap(balances, index, clusters, resamples=resamples, seed=seed)
     intervals = []
-    for column, interval in enumerate(found):
+    for column, interval in enumerate(found[: balances.shape[1]]):
         b = interval.point
         residuals = sums[:, column] - b * sizes
         variance = float(residuals @ residuals) / sizes.sum() ** 2 * clusters / (clusters - 1)
@@ -106,6 +100,12 @@ def share_intervals(
                 low, high = min(low, centre - half), max(high, centre + half)
         intervals.append(Interval(_share(b), _share(max(low, -0.5)), _share(min(high, 0.5))))
     return intervals
+
+
+def _resample(rng: np.random.Generator, clusters: int, count: int) -> Floats:
+    """How often each cluster is drawn (count, clusters) when as many as there are are drawn with replacement."""
+    drawn = rng.integers(0, clusters, size=(count, clusters)) + clusters * np.arange(count)[:, None]
+    return np.bincount(drawn.ravel(), minlength=count * clusters).reshape(count, clusters).astype(np.float64)
 
 
 def _sums(values: Floats, index: NDArray[np.integer], clusters: int) -> Floats:

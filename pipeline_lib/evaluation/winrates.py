@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pipeline_lib.errors import EvaluationError
 from pipeline_lib.evaluation.significance import holm, sign_test
-from pipeline_lib.evaluation.statistics import RESAMPLES, Floats, Interval, bootstrap, share_intervals
+from pipeline_lib.evaluation.statistics import RESAMPLES, Floats, Interval, bootstrap, shares
 
 TRUE = "true"
 """The column of the known truth. It judges the scorers, so it is neither averaged nor corrected together with them."""
@@ -106,9 +106,11 @@ def compare(
         [np.asarray(challenger[name], np.float64) - np.asarray(reference[name], np.float64) for name in names], axis=1
     )
     average = won[:, [names.index(name) for name in judged]].mean(axis=1)
-    shares = np.concatenate([won, average[:, None]], axis=1)
-    rates = share_intervals(shares, index, clusters, resamples=resamples, seed=seed)
-    differences = bootstrap(gained, index, clusters, resamples=resamples, seed=seed)
+    balances = np.concatenate([won, average[:, None]], axis=1)
+    every = np.concatenate([balances, gained], axis=1)
+    found = bootstrap(every, index, clusters, resamples=resamples, seed=seed)
+    rates = shares(found, balances, index, clusters)
+    differences = found[len(rates) :]
 
     p_values = {name: sign_test(won[:, i], index) for i, name in enumerate(names)}
     corrected = {**p_values, **dict(zip(judged, holm([p_values[name] for name in judged]), strict=True))}
@@ -122,7 +124,7 @@ def compare(
             p_value=p_values[name],
             p_holm=corrected[name],
         )
-        for i, name in enumerate(names)
+        for name, i in ((name, names.index(name)) for name in challenger)
     }
     return Comparison(rows=len(index), prompts=clusters, scorers=scorers, average=rates[-1])
 
@@ -160,7 +162,7 @@ def _rows(scores: Mapping[str, ArrayLike], rows: NDArray[np.integer]) -> dict[st
 def _checked(
     challenger: Mapping[str, ArrayLike], reference: Mapping[str, ArrayLike], prompts: Sequence[str]
 ) -> tuple[list[str], int, NDArray[np.integer]]:
-    """Scorers, number of prompts, and the number of each row's prompt."""
+    """Scorers in alphabetical order (a matrix product may round by position), number of prompts, each row's prompt."""
     clusters, index = np.unique(np.asarray(prompts), return_inverse=True)
     if set(challenger) != set(reference) or not challenger:
         raise EvaluationError(
@@ -171,4 +173,4 @@ def _checked(
         raise EvaluationError(
             f"A comparison needs at least two prompts to have an interval; got {len(clusters)}.", "Raise num_prompts."
         )
-    return list(challenger), len(clusters), index
+    return sorted(challenger), len(clusters), index

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline_lib.evaluation import statistics
-from pipeline_lib.evaluation.statistics import Interval, bootstrap, share_intervals
+from pipeline_lib.evaluation.statistics import RESAMPLES, Interval, bootstrap, shares
 
 SIMULATIONS = 1000
 
@@ -27,6 +27,12 @@ def simulate(
     margin = mean + math.sqrt(between) * shared[index] + math.sqrt(1 - between) * own
     above, below = 1 - NormalDist(mean).cdf(tie), NormalDist(mean).cdf(-tie)
     return np.where(np.abs(margin) <= tie, 0.0, 0.5 * np.sign(margin)), index, above + (1 - above - below) / 2
+
+
+def share_intervals(
+    balances: np.ndarray, index: np.ndarray, prompts: int, resamples: int = RESAMPLES
+) -> list[Interval]:
+    return shares(bootstrap(balances, index, prompts, resamples=resamples), balances, index, prompts)
 
 
 def coverage(intervals: list[Interval], truth: float) -> float:
