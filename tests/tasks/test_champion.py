@@ -1,0 +1,120 @@
+"""Who the rival of a model is, and when it cannot be painted again, on a real MLflow registry in SQLite."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+
+from pipeline_lib import store
+from pipeline_lib.errors import ConfigError
+from pipeline_lib.store import Dataset
+from tasks import champion, tracking
+from tasks.champion import Rival, find_rival, open_rival, settle
+
+BASE = "shapes/base@mirror"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
+    folder = tmp_path_factory.mktemp("mlflow")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+    patch.chdir(folder)
+    yield tracking.client()
+    patch.undo()
+    mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture
+def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    said: list[str] = []
+    logger = SimpleNamespace(warning=lambda text, *values: said.append(text % values))
+    monkeypatch.setattr(champion, "get_run_logger", lambda: logger)
+    return said
+
+
+def model(root: Path, name: str) -> Dataset:
+    writer = store.writer(str(root), "model", 1, {"name": name})
+    return writer.commit([writer.write_bytes("base.json", name.encode())])
+
+
+def version(server: MlflowClient, name: str, trained: Dataset | None) -> str:
+    """A registered version, with the tags of a model dataset or, for None, by someone else."""
+    if not tracking.aliases(name) and not server.search_registered_models(f"name = '{name}'"):
+        server.create_registered_model(name)
+    tags = (
+        {champion.MODEL_DIGEST: trained.digest, champion.MODEL_DATASET: trained.path(), champion.BASE: BASE}
+        if trained
+        else {}
+    )
+    return str(server.create_model_version(name, "file:///nowhere", tags=tags).version)
+
+
+def report(name: str, trained: Dataset, rival: Dataset | None, passed: bool = True) -> dict[str, Any]:
+    """The parts of report.json that decide."""
+    models: dict[str, Any] = {name: {"weights": [{"digest": trained.digest}]}}
+    if rival:
+        models["holder"] = {"weights": [{"digest": rival.digest}]}
+    gate = {name: {"passed": passed, "sentence": "So it is."}}
+    return json.loads(
+        json.dumps({"title": "t", "models": models, "champion": "holder" if rival else None, "gate": gate})
+    )
+
+
+def test_the_rival_is_the_champion_or_the_one_it_replaced(server: MlflowClient, tmp_path: Path) -> None:
+    first, second = model(tmp_path, "first"), model(tmp_path, "second")
+    assert find_rival("a", first.digest) is None, "nothing is registered"
+    one = version(server, "a", first)
+    assert find_rival("a", second.digest) is None, "there is no champion"
+    assert settle("a", one, first.digest, report("a", first, None)).promote
+    assert find_rival("a", first.digest) is None, "it became champion against the base"
+    assert find_rival("a", second.digest) == Rival(one, first.digest, first.path(), BASE)
+
+    two = version(server, "a", second)
+    assert not settle("a", two, second.digest, report("a", second, None)).promote, "compared with the base only"
+    assert not settle("a", two, second.digest, report("a", second, first, passed=False)).promote
+    assert tracking.aliases("a") == {"champion": one}
+    assert settle("a", two, second.digest, report("a", second, first)).promote
+    assert tracking.aliases("a") == {"champion": two}
+    assert tracking.version_tags("a", two)[champion.GATE_REASON] == "Promoted. So it is."
+    rival = find_rival("a", second.digest)
+    assert rival is not None and (rival.version, rival.label) == (one, f"champion (version {one})")
+    server.delete_model_version("a", one)
+    assert find_rival("a", second.digest) is None, "what it replaced is gone"
+
+
+def test_a_champion_that_cannot_be_painted_is_not_replaced(
+    server: MlflowClient, tmp_path: Path, warnings: list[str]
+) -> None:
+    held, new = model(tmp_path, "held"), model(tmp_path, "new")
+    server.create_registered_model("b")
+    for holder, base, says in (
+        (None, BASE, "not shapes/base@mirror"),
+        (held, "other/base@mirror", "not other/base@mirror"),
+        (model(tmp_path / "elsewhere", "elsewhere"), BASE, "does not hold it"),
+    ):
+        number = version(server, "b", holder)
+        tracking.set_alias("b", champion.CHAMPION, number)
+        rival = find_rival("b", new.digest)
+        assert rival is not None and open_rival(rival, str(tmp_path), base) is None
+        assert says in warnings[-1]
+        decision = settle("b", version(server, "b", new), new.digest, report("b", new, None))
+        assert not decision.promote and f"champion (version {number}), the present champion" in decision.reason
+        assert tracking.aliases("b") == {"champion": number}
+    tracking.set_alias("b", champion.CHAMPION, version(server, "b", held))
+    rival = find_rival("b", new.digest)
+    assert rival is not None and open_rival(rival, str(tmp_path), BASE) == held
+
+
+def test_an_evaluation_of_something_else_is_refused(server: MlflowClient, tmp_path: Path) -> None:
+    trained, other = model(tmp_path, "trained"), model(tmp_path, "other")
+    for name, digest in (("c", other.digest), ("d", trained.digest)):
+        with pytest.raises(ConfigError, match="no answer of the gate"):
+            settle(name, "1", digest, report("c", trained, None))
