@@ -7,8 +7,11 @@ from typing import Any
 
 from prefect.logging import get_run_logger
 
-from pipeline_lib.errors import ConfigError, DatasetUnfinishedError
+from pipeline_lib.config import BaseModel
+from pipeline_lib.errors import CheckpointError, ConfigError, DatasetUnfinishedError, HubError
 from pipeline_lib.evaluation.gate import Decision, decide
+from pipeline_lib.evaluation.generate import model_folder
+from pipeline_lib.models.identity import base_identity
 from pipeline_lib.store import Dataset, open_dataset
 from tasks import tracking
 
@@ -16,7 +19,6 @@ CHAMPION = "champion"
 CANDIDATE = "candidate"
 MODEL_DIGEST = "pipeline.model_digest"
 MODEL_DATASET = "pipeline.model_dataset"
-BASE = "pipeline.base"
 GATE = "pipeline.gate"
 GATE_REASON = "pipeline.gate_reason"
 GATE_RIVAL = "pipeline.gate_rival"
@@ -30,13 +32,11 @@ class Rival:
     Attributes:
         digest: of its model dataset; "" when the version does not say, because something else registered it.
         dataset: `stage/key` of that dataset.
-        base: repository and revision it was trained from.
     """
 
     version: str
     digest: str
     dataset: str
-    base: str
 
     @property
     def label(self) -> str:
@@ -59,21 +59,25 @@ def find_rival(name: str, digest: str) -> Rival | None:
         tags = tracking.version_tags(name, version) if version else {}
         if not tags:
             return None
-    return Rival(version, tags.get(MODEL_DIGEST, ""), tags.get(MODEL_DATASET, ""), tags.get(BASE, ""))
+    return Rival(version, tags.get(MODEL_DIGEST, ""), tags.get(MODEL_DATASET, ""))
 
 
-def open_rival(rival: Rival, store: str, base: str) -> Dataset | None:
-    """The rival's model dataset; None, with a warning, when this store does not have it or its base is another."""
-    problem = f"it was trained from {rival.base}, not {base}" if rival.base != base else f"{store} does not hold it"
-    if rival.digest and rival.base == base:
-        try:
-            found = open_dataset(f"{store}/{rival.dataset}")
-        except DatasetUnfinishedError:
-            found = None
-        if found is not None and found.digest == rival.digest:
-            return found
-    get_run_logger().warning("evaluate: no comparison with the %s: %s", rival.label, problem)
-    return None
+def open_rival(rival: Rival, store: str) -> tuple[Dataset, BaseModel] | None:
+    """The rival's model dataset and the base it was trained from; None, with a warning, where one is not at hand."""
+    from pipeline_lib.models.aligned import read_base  # loads torch
+
+    try:
+        if not rival.digest:
+            raise ConfigError("its version has no tag of a model dataset", "Register models with the flow register.")
+        found = open_dataset(f"{store}/{rival.dataset}")
+        if found.digest != rival.digest:
+            raise ConfigError(f"{found.uri} is another model", "Evaluate in the store it was trained in.")
+        base = read_base(found.local(model_folder(found)))
+        base_identity(base)
+        return found, base
+    except (CheckpointError, ConfigError, DatasetUnfinishedError, HubError) as error:
+        get_run_logger().warning("evaluate: no comparison with the %s: %s", rival.label, error)
+        return None
 
 
 def evaluated(report: dict[str, Any], name: str, digest: str) -> dict[str, Any]:

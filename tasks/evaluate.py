@@ -34,12 +34,11 @@ def evaluate(
     started = time.time()
     trained = open_dataset(model)
     rival = champion.find_rival(name, trained.digest)
-    held = champion.open_rival(rival, store, base_name(base)) if rival else None
-    models: dict[str, Dataset | None] = {
-        "base": None,
-        **({rival.label: held} if rival and held else {}),
-        name: trained,
-    }
+    models: dict[str, Dataset | None] = {"base": None}
+    bases: dict[str, BaseModel] = {}
+    if rival and (held := champion.open_rival(rival, store)):
+        models[rival.label], bases[rival.label] = held
+    models[name] = trained
     dataset = evaluation.evaluate(
         store,
         models,
@@ -52,7 +51,8 @@ def evaluate(
         metrics={name: read_metrics(trained)},
         pull={name: pull_commands(name)},
         title=f"{name} against base",
-        champion=rival.label if rival and held else None,
+        champion=next(iter(bases), None),
+        bases=bases,
     )
     report = read_report(dataset)
     create_table_artifact(headline(report, name), key="win-rates", description=f"{name} against base, 95% intervals")
@@ -62,11 +62,6 @@ def evaluate(
     create_link_artifact(f"file://{dataset.local()}/report.html", "report.html", key="report")
     tracking.log_evaluation(tracking.find_run(trained.key), evaluation_metrics(report, name), dataset)
     return finish("evaluate", dataset, started)
-
-
-def base_name(base: BaseModel) -> str:
-    """Repository and revision of a base model, as a registered version's tag has them."""
-    return f"{base.repo}@{base.revision or 'mirror'}"
 
 
 def pull_commands(name: str) -> str:

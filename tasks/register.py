@@ -16,7 +16,7 @@ from pipeline_lib.config import BaseModel
 from pipeline_lib.models.aligned import export
 from pipeline_lib.store import open_dataset
 from tasks import champion, tracking
-from tasks.evaluate import base_name, evaluation_metrics, pull_commands, read_report
+from tasks.evaluate import evaluation_metrics, pull_commands, read_report
 from tasks.settings import IO_TASK
 
 
@@ -32,7 +32,7 @@ def register(name: str, base: BaseModel, model: str, evaluation: str) -> str:
         champion.MODEL_DIGEST: trained.digest,
         "pipeline.evaluation_digest": judged.digest,
         champion.MODEL_DATASET: trained.path(),
-        champion.BASE: base_name(base),
+        "pipeline.base": f"{base.repo}@{base.revision or 'mirror'}",
         **{f"pipeline.input.{source['uri'].split('/')[0]}": source["digest"] for source in trained.inputs},
     }
     with tempfile.TemporaryDirectory() as scratch:

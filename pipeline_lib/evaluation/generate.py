@@ -134,7 +134,7 @@ def prepare_pipeline(model: Dataset | None, base: BaseModel, config: EvaluateCon
     from pipeline_lib.scoring.engine import runtime
 
     dtype = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[config.mixed_precision]
-    folder = model.local(_model_folder(model)) if model else None
+    folder = model.local(model_folder(model)) if model else None
     pipeline = load_pipeline(folder, base, dtype, str(runtime(device).device))
     pipeline.scheduler = make_scheduler(config.scheduler, pipeline.scheduler.config)
     return pipeline
@@ -192,7 +192,7 @@ def to_png(image: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _model_folder(model: Dataset) -> str:
+def model_folder(model: Dataset) -> str:
     """Where in the dataset the model lies: beside its `base.json`."""
     folders = [posixpath.dirname(s.path) for s in model.shards if posixpath.basename(s.path) == "base.json"]
     if not folders:

@@ -55,6 +55,7 @@ def evaluate(
     metrics: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     pull: Mapping[str, str] | None = None,
     champion: str | None = None,
+    bases: Mapping[str, BaseModel] | None = None,
 ) -> Dataset:
     """Generate, score, compare and report.
 
@@ -72,6 +73,7 @@ def evaluate(
         metrics: model name -> objects of its training's metrics.jsonl, drawn as curves.
         pull: model name -> text of the commands that fetch and use it.
         champion: which of `models` the gate compares the others with; None takes the base, or the first.
+        bases: model name -> the pipeline it was trained from, where that is not `base`.
 
     Returns:
         Table "" with one row per (model, prompt, seed): schemas.EVALUATION and one float32 column per scorer (named by
@@ -102,7 +104,8 @@ def evaluate(
     total = 2 * len(models) * each
     for number, (name, model) in enumerate(models.items()):
         step = _shifted(progress, number * each, total)
-        images[name] = generate(root, model, base, prompts, config, device=device, progress=step)
+        own = (bases or {}).get(name, base)
+        images[name] = generate(root, model, own, prompts, config, device=device, progress=step)
     tower = diversity_tower(scorers, images[reference])
     score = lazy_judge(scorers, mirror, device, tower)
     for number, name in enumerate(models, start=len(models)):

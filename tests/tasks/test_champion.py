@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,12 +14,15 @@ import pytest
 from mlflow import MlflowClient
 
 from pipeline_lib import store
+from pipeline_lib.config import BaseModel
 from pipeline_lib.errors import ConfigError
+from pipeline_lib.presets import preset
 from pipeline_lib.store import Dataset
 from tasks import champion, tracking
 from tasks.champion import Rival, find_rival, open_rival, settle
 
-BASE = "shapes/base@mirror"
+BASE = preset("shapes").base
+LOST = BaseModel(family="sd", repo="no/base", mirror="/nowhere")
 
 
 @pytest.fixture(scope="module")
@@ -40,20 +44,17 @@ def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return said
 
 
-def model(root: Path, name: str) -> Dataset:
+def model(root: Path, name: str, base: BaseModel = BASE) -> Dataset:
     writer = store.writer(str(root), "model", 1, {"name": name})
-    return writer.commit([writer.write_bytes("base.json", name.encode())])
+    shards = [writer.write_bytes("model/base.json", json.dumps(asdict(base)).encode())]
+    return writer.commit([*shards, writer.write_bytes("model/name", name.encode())])
 
 
 def version(server: MlflowClient, name: str, trained: Dataset | None) -> str:
     """A registered version, with the tags of a model dataset or, for None, by someone else."""
     if not tracking.aliases(name) and not server.search_registered_models(f"name = '{name}'"):
         server.create_registered_model(name)
-    tags = (
-        {champion.MODEL_DIGEST: trained.digest, champion.MODEL_DATASET: trained.path(), champion.BASE: BASE}
-        if trained
-        else {}
-    )
+    tags = {champion.MODEL_DIGEST: trained.digest, champion.MODEL_DATASET: trained.path()} if trained else {}
     return str(server.create_model_version(name, "file:///nowhere", tags=tags).version)
 
 
@@ -75,7 +76,7 @@ def test_the_rival_is_the_champion_or_the_one_it_replaced(server: MlflowClient, 
     assert find_rival("a", second.digest) is None, "there is no champion"
     assert settle("a", one, first.digest, report("a", first, None)).promote
     assert find_rival("a", first.digest) is None, "it became champion against the base"
-    assert find_rival("a", second.digest) == Rival(one, first.digest, first.path(), BASE)
+    assert find_rival("a", second.digest) == Rival(one, first.digest, first.path())
 
     two = version(server, "a", second)
     assert not settle("a", two, second.digest, report("a", second, None)).promote, "compared with the base only"
@@ -95,22 +96,22 @@ def test_a_champion_that_cannot_be_painted_is_not_replaced(
 ) -> None:
     held, new = model(tmp_path, "held"), model(tmp_path, "new")
     server.create_registered_model("b")
-    for holder, base, says in (
-        (None, BASE, "not shapes/base@mirror"),
-        (held, "other/base@mirror", "not other/base@mirror"),
-        (model(tmp_path / "elsewhere", "elsewhere"), BASE, "does not hold it"),
+    for holder, says in (
+        (None, "no tag of a model dataset"),
+        (model(tmp_path, "lost", LOST), "no/base"),
+        (model(tmp_path / "elsewhere", "elsewhere"), "No finished dataset"),
     ):
         number = version(server, "b", holder)
         tracking.set_alias("b", champion.CHAMPION, number)
         rival = find_rival("b", new.digest)
-        assert rival is not None and open_rival(rival, str(tmp_path), base) is None
+        assert rival is not None and open_rival(rival, str(tmp_path)) is None
         assert says in warnings[-1]
         decision = settle("b", version(server, "b", new), new.digest, report("b", new, None))
         assert not decision.promote and f"champion (version {number}), the present champion" in decision.reason
         assert tracking.aliases("b") == {"champion": number}
     tracking.set_alias("b", champion.CHAMPION, version(server, "b", held))
     rival = find_rival("b", new.digest)
-    assert rival is not None and open_rival(rival, str(tmp_path), BASE) == held
+    assert rival is not None and open_rival(rival, str(tmp_path)) == (held, BASE)
 
 
 def test_an_evaluation_of_something_else_is_refused(server: MlflowClient, tmp_path: Path) -> None:

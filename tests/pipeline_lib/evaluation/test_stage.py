@@ -2,15 +2,18 @@
 
 import io
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from PIL import Image
 
 from pipeline_lib import schemas, store
@@ -188,6 +191,26 @@ def test_without_a_base_the_first_model_is_the_reference(
     report = read_json(run(tmp_path, models, replace(CONFIG, num_prompts=3)))
     assert report["reference"] == "one"
     assert list(report["comparisons"]) == ["two", "three"]
+
+
+def test_a_model_from_another_base_is_painted_with_that_base(
+    run: Callable[..., Dataset], base: BaseModel, trained: Trained, tmp_path: Path
+) -> None:
+    """A fully trained UNet in a base with another VAE paints other images than in the evaluation's base."""
+    folder = tmp_path / "other"
+    shutil.copytree(base.repo, folder)
+    vae = diffusers.AutoencoderKL.from_pretrained(folder / "vae")
+    torch.nn.init.zeros_(vae.decoder.conv_out.weight)
+    vae.save_pretrained(folder / "vae")
+    models = {"base": None, "one": trained(str(tmp_path), 2)}
+    plain = run(tmp_path, models)
+    done = run(tmp_path, models, bases={"one": BaseModel(family="sd", repo=str(folder))})
+    images = [
+        [frame.filter(frame["model"] == name)["image"].to_list() for name in ("base", "one")]
+        for frame in (plain.scan().collect(), done.scan().collect())
+    ]
+    assert images[0][0] == images[1][0], "the base stays as it is"
+    assert len(set(images[1][1])) == 1 < len(set(images[0][1])), "the other VAE paints one colour"
 
 
 def test_what_cannot_be_compared_is_refused(
