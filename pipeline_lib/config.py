@@ -88,7 +88,7 @@ class TrainConfig:
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     gradient_checkpointing: bool = False
     compile: bool = False
-    """Run the UNet through torch.compile."""
+    """Run the UNet through torch.compile: the policy, and without gradient the reference and the annotators."""
     prompt_dropout: float = 0.0
     """Probability that a pair (both images together) is trained with the empty prompt."""
     flip: float = 0.0

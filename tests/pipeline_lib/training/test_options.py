@@ -191,6 +191,40 @@ def test_compiled_training_follows_plain_training(adapter: str, spec: Callable[.
     assert files[0] == files[1]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "graphs", "runs"),
+    [
+        # The reference and two annotators share a graph without gradient; each step runs them and the policy.
+        ({"adapter": "full", "method": "adaptive-dpo", "ema_decays": (0.9, 0.5)}, 2, 5 * 4),
+        # Adapters off before the first refresh, on after it.
+        ({"adapter": "lora", "method": "balanced-dpo", "reference_refresh": 2}, 3, 5 * 2),
+    ],
+    ids=["full", "lora"],
+)
+def test_frozen_models_are_compiled_too_and_other_weights_compile_nothing_again(
+    changes: dict[str, Any], graphs: int, runs: int, spec: Callable[..., TrainSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[Any] = []
+    ran: list[Any] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: Any) -> Callable[..., Any]:
+        compiled.append(graph)
+
+        def run(*given: Any) -> Any:
+            ran.append(graph)
+            return graph.forward(*given)
+
+        return run
+
+    compile_module = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compile_module(self, backend=backend))
+    torch._dynamo.reset()
+    train(spec("counted", compile=True, steps=5, **changes))
+    torch._dynamo.reset()
+    assert (len(compiled), len(ran)) == (graphs, runs)
+
+
 def test_flips_that_are_known_give_the_metric_an_auroc(
     spec: Callable[..., TrainSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
