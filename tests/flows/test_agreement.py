@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.agreement import agreement
 from flows.import_scores import import_scores
 from flows.score import score
 from pipeline_lib.store import open_dataset
+from tests.flows.artifacts import artifact
 from tests.pipeline_lib.source_files import row, write_source
 
-pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module", autouse=True)
-def api() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
-
-
-def artifact(key: str) -> Any:
-    with get_client(sync_client=True) as client:
-        found = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
-    return max(found, key=lambda item: item.created)
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("api")]
 
 
 def test_imported_scores_are_compared(tmp_path: Path) -> None:

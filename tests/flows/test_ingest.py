@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.ingest import ingest
 from pipeline_lib import ingest as library
@@ -22,15 +17,10 @@ from pipeline_lib.ingest import units
 from pipeline_lib.presets import PICKAPIC_V2
 from pipeline_lib.store import open_dataset
 from tasks import ingest as tasks
+from tests.flows.artifacts import artifact
 from tests.pipeline_lib.source_files import row, write_source
 
-pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module", autouse=True)
-def api() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("api")]
 
 
 @pytest.fixture
@@ -39,12 +29,6 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(units, "UNIT_BYTES", 1)
     rows = [row(i, **({"caption": ""} if i == 5 else {})) for i in range(24)]
     return str(write_source(tmp_path / "source", rows[:12], rows[12:]))
-
-
-def artifact(key: str) -> Any:
-    with get_client(sync_client=True) as client:
-        found = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
-    return max(found, key=lambda item: item.created)
 
 
 def test_units_are_tasks_with_a_bounded_number_in_flight(

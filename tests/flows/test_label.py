@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
-from prefect.testing.utilities import prefect_test_harness
 
 from deploy.stack import ROOT
 from flows import align, label, train
 from pipeline_lib.errors import PipelineError
 from pipeline_lib.store import open_dataset
+from tests.flows.artifacts import artifact
 
 BAD: list[tuple[Any, str]] = [
     ([{"vot": ["clip"]}], r"Step 1: Unknown label step 'vot'\. Did you mean 'vote'"),
@@ -33,18 +31,16 @@ BAD: list[tuple[Any, str]] = [
 
 
 @pytest.mark.integration
+@pytest.mark.usefixtures("api")
 def test_flow_publishes_labels_and_their_report(tmp_path: Path) -> None:
     recipe = "[{filter: [ties, unlabelled]}, {single: human}, {flip: 0.1}]"
-    with prefect_test_harness(server_startup_timeout=120):
-        outcome = label.label(recipe=recipe, limit=60, store=str(tmp_path))
-        with get_client(sync_client=True) as client:
-            key = ArtifactFilter(key=ArtifactFilterKey(any_=["label-report"]))
-            (artifact,) = client.read_artifacts(artifact_filter=key)
+    outcome = label.label(recipe=recipe, limit=60, store=str(tmp_path))
+    report = str(artifact("label-report").data)
     labels = open_dataset(outcome.uri)
     assert labels.counts["flipped"] == round(0.1 * labels.counts["kept"])
     assert {"report.html", "report.json"} <= {shard.path for shard in labels.shards}
-    assert f"{labels.counts['kept']:,} of {labels.counts['pairs']:,} pairs labelled" in str(artifact.data)
-    assert "3. flip: 10% of the labels" in str(artifact.data)
+    assert f"{labels.counts['kept']:,} of {labels.counts['pairs']:,} pairs labelled" in report
+    assert "3. flip: 10% of the labels" in report
 
 
 @pytest.fixture

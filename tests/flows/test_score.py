@@ -17,15 +17,12 @@ import pytest
 import yaml
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
-    ArtifactFilter,
-    ArtifactFilterKey,
     FlowFilter,
     FlowFilterName,
     LogFilter,
     LogFilterFlowRunId,
 )
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.score import score
 from pipeline_lib import scoring
@@ -36,17 +33,12 @@ from pipeline_lib.shapes import pairs_dir
 from pipeline_lib.store import open_dataset, verify
 from tasks import runners
 from tasks.outcome import Outcome
+from tests.flows.artifacts import artifact
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300), pytest.mark.usefixtures("api")]
 SHARDS, PAIRS = 6, 230
 SCORERS = ["clip"]
 TITLE = "ray::score-shard"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def api() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -145,9 +137,7 @@ def test_shards_are_tasks_that_share_one_load(
     assert failures == 1, "an I/O error was retried"
     assert digests(outcomes) == digests(expected)
     assert not scoring.resident._resident, "what comes next has the memory"
-    with get_client(sync_client=True) as client:
-        found = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["score-progress"])))
-    progress = max(found, key=lambda item: item.created)
+    progress = artifact("score-progress")
     assert progress.data == 100.0 and f"{SHARDS} of {SHARDS} shards" in progress.description
     again = score(source=source, scorers=SCORERS, store=store)
     assert again["clip"].status == "skipped" and digests(again) == digests(expected)
