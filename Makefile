@@ -18,7 +18,7 @@ PY := .venv/bin/python
 comma := ,
 STAMP := .venv/.setup-$(subst $(comma),-,$(EXTRAS))
 # One thread per process: oversubscribed cores cost small models a factor of ten and more.
-TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1
+TEST_ENV := OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1
 
 .PHONY: help setup demo up down status logs deploy check format test test-slow parity clean
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from pipeline_lib.scoring import aesthetic, clip, hpsv2, imagereward, pickscore
@@ -24,6 +25,7 @@ class TestClip(ScorerContract):
     harmless = clip.UNUSED
 
 
+@pytest.mark.slow  # the recipe of TestClip, with other widths
 class TestClipH14(ScorerContract):
     name = "clip-h14"
     weights = (f"{clip.H14[0]}/{clip.LAYOUTS[0]}",)
@@ -42,6 +44,7 @@ class TestHpsV21(ScorerContract):
     optional = (hpsv2.CONFIG, "bpe_simple_vocab.txt.gz")
 
 
+@pytest.mark.slow  # the recipe of TestHpsV21, from another file
 class TestHpsV20Antialias(ScorerContract):
     name = "hpsv2.0-antialias"
     weights = (f"{hpsv2.REPO}/{hpsv2.FILE_V20}",)
