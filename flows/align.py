@@ -19,6 +19,7 @@ from pipeline_lib.labels.recipe import check_recipe
 from pipeline_lib.presets import MethodName, PresetName, alignment
 from pipeline_lib.scoring import SCORERS
 from tasks.base import pinned
+from tasks.training_settings import training_config
 
 STAGES_ARTIFACT = "stages"
 
@@ -40,6 +41,7 @@ def align(
     prompts: str | None = None,
     num_prompts: int | None = None,
     base: str | None = None,
+    settings: dict[str, Any] | None = None,
     gate_average: float | None = None,
     gate_scorer: float | None = None,
     store: str | None = None,
@@ -63,6 +65,7 @@ def align(
         num_prompts: At most this many evaluation prompts.
         base: Base model of the same family instead of the preset's: <org>/<name>[@<revision>], a local folder,
             or an MLflow model URI such as models:/balanced-sdxl@champion.
+        settings: Any other setting of the training run by name, such as {"compile": true, "flip": 0.5}.
         gate_average: For @champion the average win rate must lie above this share (0.5) with its whole interval.
         gate_scorer: For @champion no single scorer's win rate may lie below this share (0.45) with its whole interval.
         store: Dataset store, a folder or fsspec URL; empty for the machine's default.
@@ -71,6 +74,14 @@ def align(
         URI of the registered model version.
     """
     check_recipe(recipe or alignment(preset, method).labels, (), SCORERS.names())
+    training_config(
+        alignment(preset, method).train,
+        settings,
+        steps=steps,
+        learning_rate=learning_rate,
+        beta=beta,
+        adapter=adapter,
+    )
     stages: list[dict[str, Any]] = []
     started = time.time()
 
@@ -103,6 +114,7 @@ def align(
         labels=labels.uri,
         encoded=encoded.uri,
         base=base,
+        settings=settings,
         store=store,
     )
     model = trained.outcome

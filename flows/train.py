@@ -10,7 +10,6 @@ from prefect import Flow, flow
 from flows.encode import encode
 from flows.ingest import ingest
 from flows.label import label
-from pipeline_lib.config import override
 from pipeline_lib.labels.recipe import check_recipe
 from pipeline_lib.presets import MethodName, PresetName, alignment
 from pipeline_lib.scoring import SCORERS
@@ -19,6 +18,7 @@ from tasks.base import base_model, pinned
 from tasks.outcome import Outcome
 from tasks.settings import store_url
 from tasks.train import train as train_task
+from tasks.training_settings import training_config
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
         optimizer: Literal["adamw", "adamw8bit", "adafactor"] | None = None,
         mixed_precision: Literal["no", "fp16", "bf16"] | None = None,
         sample_every: int | None = None,
+        settings: dict[str, Any] | None = None,
     ) -> Trained:
         """Train a model on preference pairs, running upstream stages that the store does not hold yet.
 
@@ -84,10 +85,12 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
             optimizer: AdamW, 8-bit AdamW (GPU and the extra `gpu`) or Adafactor.
             mixed_precision: Precision of the forward passes; weights that train stay fp32.
             sample_every: Optimizer steps between grids of sample images, shown in MLflow; 0 for none.
+            settings: Any other setting of the training run by name, such as {"compile": true, "flip": 0.5}.
         """
         check_recipe(recipe or alignment(preset, method).labels, scores or {}, SCORERS.names())
-        config = override(
+        config = training_config(
             alignment(preset, method).train,
+            settings,
             steps=steps,
             learning_rate=learning_rate,
             beta=beta,

@@ -1,0 +1,33 @@
+"""Every setting of a training run from a flow's form, refused with its name and its choices before any stage runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline_lib.config import TrainConfig, override
+from pipeline_lib.errors import ConfigError
+from pipeline_lib.training.methods import check_config
+
+_TYPES = TypeAdapter(TrainConfig)
+
+
+def training_config(preset: TrainConfig, settings: Mapping[str, Any] | None = None, **fields: Any) -> TrainConfig:
+    """The preset's settings with those of `settings`, then `fields` that are not None, in their place.
+
+    Raises:
+        ConfigError: an unknown name, a value of the wrong type, or settings that cannot do what they say.
+    """
+    config = override(override(preset, **(settings or {})), **fields)
+    try:
+        config = _TYPES.validate_python(asdict(config))
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}" for e in error.errors())
+        raise ConfigError(
+            f"Wrong training settings: {wrong}.", "See TrainConfig in pipeline_lib/config.py."
+        ) from error
+    check_config(config)
+    return config

@@ -1,0 +1,51 @@
+"""Settings of a training run from a form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows import align, train
+from pipeline_lib.errors import ConfigError, PipelineError
+from pipeline_lib.presets import METHODS, PRESETS, alignment
+from tasks.training_settings import training_config
+
+DPO = alignment("shapes", "dpo").train
+
+
+def test_presets_pass_unchanged() -> None:
+    for name in PRESETS:
+        for method in METHODS:
+            assert training_config(alignment(name, method).train) == alignment(name, method).train
+
+
+def test_every_field_can_be_set_and_the_form_s_own_fields_win() -> None:
+    settings = {"compile": True, "timestep_range": [0, 499], "lora_targets": ["to_q"], "steps": 5, "method": "ipo"}
+    found = training_config(DPO, settings, steps=7, beta=None)
+    assert (found.compile, found.timestep_range, found.lora_targets) == (True, (0, 499), ("to_q",))
+    assert (found.steps, found.beta, found.method) == (7, DPO.beta, "ipo")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"gradient_acumulation": 2}, r"Did you mean 'gradient_accumulation'"),
+        ({"optimizer": "lion"}, r"optimizer='lion'.*'adamw'.*'adafactor'"),
+        ({"flip": "often"}, r"flip='often'.*valid number"),
+        ({"timestep_range": [1]}, r"timestep_range\.1"),
+        ({"method": "dpoo"}, r"Unknown method 'dpoo'"),
+        ({"flip": 2}, r"flip is 2.*\[0, 1\]"),
+        ({"reference_refresh": 10}, r"never refreshes"),
+    ],
+)
+def test_wrong_settings_end_a_flow_before_any_work(settings: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"(?s){message}"):
+        training_config(DPO, settings)
+    store = str(tmp_path / "store")
+    with pytest.raises(PipelineError, match=f"(?s){message}"):
+        train.train_dpo.fn(settings=settings, store=store)
+    with pytest.raises(PipelineError, match=f"(?s){message}"):
+        align.align.fn(method="dpo", settings=settings, store=store)
+    assert not (tmp_path / "store").exists()
