@@ -96,6 +96,9 @@ def check_registry(deployments: Deployments, stages: dict[str, dict[str, object]
     version = client.get_model_version_by_alias("balanced-shapes", "candidate")
     assert f"models:/balanced-shapes/{version.version}" == stages["register"]["uri"]
     assert version.tags["pipeline.model_digest"] == stages["train"]["digest"]
+    aliases = client.get_registered_model("balanced-shapes").aliases
+    assert ("champion" in aliases) == (version.tags["pipeline.gate"] == "passed")
+    assert "the gate against base: average win rate" in version.tags["pipeline.gate_reason"]
     logged = client.get_logged_model(version.source.removeprefix("models:/"))
     assert {f"eval/win_rate/{name}" for name in (*ALL_SCORERS, "true")} <= {m.key for m in logged.metrics}
     run = client.get_run(logged.source_run_id)
