@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from pipeline_lib.evaluation.background import background_content
 from pipeline_lib.evaluation.examples import Example
 from pipeline_lib.evaluation.significance import power
 from pipeline_lib.evaluation.statistics import CONFIDENCE, FEW, RESAMPLES, Interval
@@ -91,7 +92,13 @@ def render(
     sections = [_section(report, name, number, curves.get(name, ())) for number, name in enumerate(names)]
     reference = report["reference"]
     return render_page(
-        __package__, "report.html.j2", report=report, sections=sections, examples=examples, reference=reference
+        __package__,
+        "report.html.j2",
+        report=report,
+        sections=sections,
+        examples=examples,
+        reference=reference,
+        **background_content(report),
     )
 
 

@@ -19,6 +19,7 @@ from pipeline_lib.config import BaseModel, EvaluateConfig
 from pipeline_lib.digest import digest
 from pipeline_lib.errors import ConfigError, EvaluationError
 from pipeline_lib.evaluation import report as reports
+from pipeline_lib.evaluation.background import background
 from pipeline_lib.evaluation.comparisons import compare_models
 from pipeline_lib.evaluation.diversity import DIVERSITY
 from pipeline_lib.evaluation.examples import Scored, choose
@@ -143,6 +144,7 @@ def evaluate(
         name: {"images": {"uri": data.path(), "digest": data.digest}, "weights": list(data.inputs)}
         for name, data in images.items()
     }
+    about |= background(root, [*images.values(), *scored.values(), *pairs])
     shards = [
         shard
         for number, name in enumerate(models)

@@ -86,3 +86,20 @@ def test_pull_command_is_selected_where_the_clipboard_is_refused(opened: Callabl
     page.get_by_role("button", name="Copy").click()
     page.get_by_role("button", name="Selected").wait_for()
     assert page.evaluate("getSelection().toString()").strip() == 'download_artifacts("models:/aligned@candidate")'
+
+
+def test_lineage_leads_to_the_source_and_links_to_other_pages(opened: Callable[..., Opened]) -> None:
+    page = opened("evaluation").page
+    names = page.locator("table[aria-labelledby='h-lineage'] tbody th").all_inner_texts()
+    stages = [name.partition("/")[0] for name in names]
+    assert {"images", "image-scores", "model", "labels", "scores-clip", "scores-hpsv2", "ingest"} == set(stages)
+    page.get_by_text("Source files of ingest").click()
+    assert page.locator("details[open] li").all_inner_texts()[0].startswith("train-00000-of-00004.parquet, ")
+    page.get_by_text("Settings of labels").focus()
+    page.keyboard.press("Enter")
+    assert "voters" in page.locator("details[open] pre").last.inner_text()
+    page.get_by_role("link", name="The whole label report").click()
+    assert page.locator("h1").inner_text() == "Labels by a vote"
+    page.go_back()
+    page.get_by_role("link", name="ingest/").click()
+    assert page.locator("h2").last.inner_text() == "Some pairs"

@@ -1,0 +1,96 @@
+"""What lies behind an evaluation: its datasets down to the files of the source, and what the labels were."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import yaml
+
+from pipeline_lib.lineage import lineage, store_of
+from pipeline_lib.reports import label, percent
+from pipeline_lib.store import Dataset, absolute
+
+LABELS_REPORT = "report.json"
+KEPT = ("words", "counts", "agreement", "truth")
+"""What is taken over from a label report."""
+SHOWN = 200
+"""Source files that the page lists; `report.json` has all."""
+
+
+def background(root: str, datasets: Iterable[Dataset]) -> dict[str, list[dict[str, Any]]]:
+    """Two parts of `report.json`, from the evaluation's inputs.
+
+    Args:
+        root: URL of the evaluation's store; pages of datasets in other stores are not linked.
+
+    Returns:
+        `lineage`: every dataset with its digest, inputs, settings and size; `labels`: the label datasets among them
+        with KEPT of their reports. `page` is the path of a dataset's HTML page, from the store on, or None.
+    """
+    found = lineage(datasets)
+    here = absolute(root)
+    return {
+        "lineage": [
+            {
+                "uri": dataset.path(),
+                "digest": dataset.digest,
+                "page": _page(dataset, here),
+                "inputs": list(dataset.inputs),
+                "settings": dict(dataset.config),
+                "rows": sum(shard.rows for shard in dataset.shards),
+                "files": len(dataset.shards),
+                "bytes": sum(shard.bytes for shard in dataset.shards),
+            }
+            for dataset in found
+        ],
+        "labels": [
+            {"uri": dataset.path(), "page": _page(dataset, here), **_labels(dataset)}
+            for dataset in found
+            if dataset.stage == "labels" and any(shard.path == LABELS_REPORT for shard in dataset.shards)
+        ],
+    }
+
+
+def _page(dataset: Dataset, root: str) -> str | None:
+    names = [shard.path for shard in dataset.shards if shard.path.endswith(".html")]
+    return f"{dataset.path()}/{names[0]}" if names and store_of(dataset) == root else None
+
+
+def _labels(dataset: Dataset) -> dict[str, Any]:
+    with dataset.open(LABELS_REPORT) as file:
+        report = json.load(file)
+    return {key: report[key] for key in KEPT}
+
+
+def background_content(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What the template `background.html.j2` needs beside the report."""
+    return {
+        "lineage": [_shown(entry) for entry in report["lineage"]],
+        "annotators": [_annotators(labels) for labels in report["labels"]],
+        "shown": SHOWN,
+    }
+
+
+def _shown(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry of the lineage with its settings in words, and the files of its source apart from them."""
+    settings = {key: value for key, value in entry["settings"].items() if key not in ("files", "others")}
+    words = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=1000) if settings else ""
+    return {**entry, "words": words, "shards": entry["settings"].get("files", []), "source": settings.get("source")}
+
+
+def _annotators(labels: Mapping[str, Any]) -> list[list[str]]:
+    """Rows of a table: annotator, agreement with the label, and accuracy where the truth is known."""
+    truth = labels["truth"] or {}
+    return [
+        [label(name), _rate(entry), *([_rate(truth[name]) if name in truth else "unknown"] if truth else [])]
+        for name, entry in labels["agreement"].items()
+    ]
+
+
+def _rate(entry: Mapping[str, Any]) -> str:
+    """A share with its interval, as a label report gives it."""
+    if entry["rate"] is None:
+        return "none decided"
+    return f"{percent(entry['rate'])} ({percent(entry['low'])} to {percent(entry['high'])})"
