@@ -36,7 +36,7 @@ from pipeline_lib.scoring import identities as scorer_identities
 from pipeline_lib.store import Dataset, DatasetWriter, Shard
 
 STAGE = "evaluation"
-VERSION = 2
+VERSION = 3
 REPORT_JSON = "report.json"
 REPORT_HTML = "report.html"
 

@@ -50,6 +50,17 @@ def test_prompt_filter_by_typing(opened: Callable[..., Opened]) -> None:
     assert prompts(page) == before
 
 
+def test_category_filter(opened: Callable[..., Opened]) -> None:
+    page = opened("evaluation").page
+    before = prompts(page)
+    page.get_by_label("Category", exact=True).select_option("ring")
+    assert prompts(page) == [prompt for prompt in before if " ring " in prompt] and prompts(page)
+    page.get_by_label("Prompt contains").fill("circle")
+    assert prompts(page) == []
+    page.get_by_label("Category", exact=True).select_option("all")
+    assert prompts(page) == [prompt for prompt in before if "circle" in prompt]
+
+
 def test_keyboard_alone_sorts_and_filters(opened: Callable[..., Opened]) -> None:
     page = opened("evaluation").page
     page.keyboard.press("Tab")
