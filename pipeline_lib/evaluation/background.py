@@ -77,7 +77,9 @@ def _shown(entry: Mapping[str, Any]) -> dict[str, Any]:
     """An entry of the lineage with its settings in words, and the files of its source apart from them."""
     settings = {key: value for key, value in entry["settings"].items() if key not in ("files", "others")}
     words = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=1000) if settings else ""
-    return {**entry, "words": words, "shards": entry["settings"].get("files", []), "source": settings.get("source")}
+    base = settings.get("base")
+    source = settings.get("source") or (base.get("repo") if isinstance(base, dict) else None)
+    return {**entry, "words": words, "shards": entry["settings"].get("files", []), "source": source}
 
 
 def _annotators(labels: Mapping[str, Any]) -> list[list[str]]:
