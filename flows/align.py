@@ -18,6 +18,7 @@ from flows.train import TRAINING_FLOWS
 from pipeline_lib.labels.recipe import check_recipe
 from pipeline_lib.presets import MethodName, PresetName, alignment
 from pipeline_lib.scoring import SCORERS
+from pipeline_lib.training.methods import check_sharding
 from tasks.base import pinned
 from tasks.training_settings import training_config
 
@@ -41,6 +42,8 @@ def align(
     prompts: str | None = None,
     num_prompts: int | None = None,
     base: str | None = None,
+    processes: int | None = None,
+    sharding: Literal["none", "fsdp"] = "none",
     settings: dict[str, Any] | None = None,
     gate_average: float | None = None,
     gate_scorer: float | None = None,
@@ -65,6 +68,8 @@ def align(
         num_prompts: At most this many evaluation prompts.
         base: Base model of the same family instead of the preset's: <org>/<name>[@<revision>], a local folder,
             or an MLflow model URI such as models:/balanced-sdxl@champion.
+        processes: Trainer processes; empty for one per GPU. Their number changes no result.
+        sharding: fsdp spreads a full fine-tuning over the processes: AdamW, bf16 or no mixed precision.
         settings: Any other setting of the training run by name, such as {"compile": true, "flip": 0.5}.
         gate_average: For @champion the average win rate must lie above this share (0.5) with its whole interval.
         gate_scorer: For @champion no single scorer's win rate may lie below this share (0.45) with its whole interval.
@@ -74,7 +79,7 @@ def align(
         URI of the registered model version.
     """
     check_recipe(recipe or alignment(preset, method).labels, (), SCORERS.names())
-    training_config(
+    config = training_config(
         alignment(preset, method).train,
         settings,
         steps=steps,
@@ -82,6 +87,8 @@ def align(
         beta=beta,
         adapter=adapter,
     )
+    if sharding != "none":
+        check_sharding(config)
     stages: list[dict[str, Any]] = []
     started = time.time()
 
@@ -99,7 +106,7 @@ def align(
     found = {name: outcome.uri for name, outcome in scores.items()}
     labels = label(preset, method, recipe, pairs=pairs.uri, scores=found, weights=weights, store=store)
     note("label", labels.uri, labels.digest, labels.status)
-    encoded = encode(preset, pairs=pairs.uri, base=base, store=store)
+    encoded = encode(preset, flipped=config.flip > 0 or None, pairs=pairs.uri, base=base, store=store)
     note("encode", encoded.uri, encoded.digest, encoded.status)
     trained = TRAINING_FLOWS[method](
         preset,
@@ -114,6 +121,8 @@ def align(
         labels=labels.uri,
         encoded=encoded.uri,
         base=base,
+        processes=processes,
+        sharding=sharding,
         settings=settings,
         store=store,
     )

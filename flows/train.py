@@ -105,7 +105,8 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
         base = pinned(base)
         pairs = pairs or ingest(preset, source, split, limit, store=store).uri
         labels = labels or label(preset, method, recipe, weights=weights, pairs=pairs, scores=scores, store=store).uri
-        encoded = encoded or encode(preset, pairs=pairs, base=base, store=store).uri
+        flipped = config.flip > 0 or None
+        encoded = encoded or encode(preset, flipped=flipped, pairs=pairs, base=base, store=store).uri
         lineage = {"pairs": pairs} | {f"scores-{name}": uri for name, uri in (scores or {}).items()}
         outcome, run_id = train_task(
             store_url(store),

@@ -28,6 +28,31 @@ def test_every_field_can_be_set_and_the_form_s_own_fields_win() -> None:
     assert (found.steps, found.beta, found.method) == (7, DPO.beta, "ipo")
 
 
+class Encoding(Exception):
+    """Stands in for the encode flow."""
+
+
+@pytest.mark.parametrize(("flip", "flipped"), [(0.5, True), (0.0, None)])
+def test_a_run_with_flips_encodes_mirrored_images(
+    flip: float, flipped: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def encode(preset: str, **given: Any) -> None:
+        raise Encoding(given["flipped"])
+
+    monkeypatch.setattr(train, "encode", encode)
+    with pytest.raises(Encoding) as stopped:
+        train.train_dpo.fn(settings={"flip": flip}, pairs="pairs", labels="labels")
+    assert stopped.value.args == (flipped,)
+
+
+def test_what_shards_cannot_do_ends_the_flows_before_any_work(tmp_path: Path) -> None:
+    settings = {"adapter": "lora"}
+    for flow in (train.train_dpo, align.align):
+        with pytest.raises(ConfigError, match=r"(?s)adapter='lora'.*adapter='full'"):
+            flow.fn(settings=settings, sharding="fsdp", store=str(tmp_path / "store"))
+    assert not (tmp_path / "store").exists()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
