@@ -21,7 +21,8 @@ from PIL import Image
 
 from pipeline_lib.config import TrainConfig
 from pipeline_lib.errors import ConfigError
-from pipeline_lib.store import Dataset
+from pipeline_lib.store import Dataset, open_dataset
+from pipeline_lib.training import job
 from pipeline_lib.training.launch import environment, launcher
 from pipeline_lib.training.spec import TrainSpec, write_spec
 from pipeline_lib.training.trainer import train
@@ -157,6 +158,29 @@ def test_shards_in_bf16_follow_one_process_in_bf16(spec: Callable[..., TrainSpec
     assert curve(two, "grad_norm")[0] == pytest.approx(curve(one, "grad_norm")[0], rel=1e-3)
     assert curve(two) == pytest.approx(curve(one), abs=0.05)  # bf16 has three digits, and Adam makes much of the last
     assert {weight.dtype for weight in unet(two).values()} == {torch.float32}
+
+
+@pytest.mark.slow
+def test_a_job_in_shards_publishes_the_dataset_of_a_job_without(
+    spec: Callable[..., TrainSpec], tmp_path: Path
+) -> None:
+    given = spec("job", steps=2)
+    question = (
+        given.model,
+        given.train,
+        open_dataset(given.encoded),
+        open_dataset(given.labels),
+        tmp_path / "scratch",
+    )
+    made = job.train(str(tmp_path / "store"), *question, processes=2, sharding="fsdp")
+    assert {shard.path for shard in made.shards} == {
+        "metrics.jsonl",
+        "model/base.json",
+        "model/unet/config.json",
+        "model/unet/diffusion_pytorch_model.safetensors",
+    }
+    UNet2DConditionModel.from_pretrained(made.local("model/unet"))
+    assert job.train(str(tmp_path / "store"), *question, command=("/bin/false",)).digest == made.digest
 
 
 SHARE = """
