@@ -16,6 +16,7 @@ from pipeline_lib.config import BaseModel, TrainConfig
 from pipeline_lib.models import FAMILIES
 from pipeline_lib.models.aligned import LORA_WEIGHTS, UNET, write_base
 from pipeline_lib.models.components import load_unet
+from pipeline_lib.models.lean import make_lean
 
 DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 ADAPTER = "default"
@@ -30,12 +31,14 @@ class Policy:
         trainable: fp32 parameters by their name in the UNet, in the UNet's order.
         lora: only adapters train; without them the UNet is the base.
         sharded: parameters are spread over the processes (sharding.py).
+        shares_text: the UNet takes one text for both images of a pair (`make_lean`).
     """
 
     unet: Any
     trainable: Mapping[str, torch.nn.Parameter]
     lora: bool
     sharded: bool = False
+    shares_text: bool = False
 
 
 def build_policy(base: BaseModel, config: TrainConfig) -> Policy:
@@ -46,6 +49,7 @@ def build_policy(base: BaseModel, config: TrainConfig) -> Policy:
     """
     lora = config.adapter == "lora"
     unet = load_unet(base)
+    shares_text = make_lean(unet)
     if lora:
         unet.requires_grad_(False)
         for parameter in unet.parameters():
@@ -58,7 +62,7 @@ def build_policy(base: BaseModel, config: TrainConfig) -> Policy:
     trainable = {name: parameter for name, parameter in unet.named_parameters() if parameter.requires_grad}
     for parameter in trainable.values():
         parameter.data = parameter.data.float()
-    return Policy(unet.train(), trainable, lora)
+    return Policy(unet.train(), trainable, lora, shares_text=shares_text)
 
 
 def save_policy(policy: Policy, base: BaseModel, config: TrainConfig, out: Path) -> None:
@@ -84,9 +88,9 @@ def _save_lora(policy: Policy, base: BaseModel, config: TrainConfig, out: Path) 
 
 
 def _lora_config(base: BaseModel, config: TrainConfig) -> Any:
-    from peft import LoraConfig  # slow to import, and full fine-tuning does not need it
+    from pipeline_lib.training.lora import lora_config  # loads peft: slow, and full fine-tuning does not need it
 
-    return LoraConfig(
+    return lora_config(
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,

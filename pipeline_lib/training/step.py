@@ -30,7 +30,8 @@ def pair_errors(run: Run, batch: Batch) -> tuple[Pairs, dict[str, Tensor]]:
     timesteps = batch.timesteps.repeat(2)
     noisy, target = run.schedule.noisy_and_target(batch.clean, batch.noise.repeat(2, 1, 1, 1), timesteps)
     pooled = None if batch.pooled is None else batch.pooled.repeat(2, 1)
-    conditioning = run.family.conditioning(batch.embeddings.repeat(2, 1, 1), pooled, run.sampler.tables.resolution)
+    embeddings = batch.embeddings if run.policy.shares_text else batch.embeddings.repeat(2, 1, 1)
+    conditioning = run.family.conditioning(embeddings, pooled, run.sampler.tables.resolution)
     inputs = (noisy, timesteps)
 
     def errors(prediction: Tensor) -> Tensor:
