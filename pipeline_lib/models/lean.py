@@ -23,17 +23,20 @@ from torch.nn.functional import gelu, scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
 
-def make_lean(unet: Any) -> bool:
+def make_lean(unet: Any, recompute: bool = True) -> bool:
     """Change how a UNet2DConditionModel computes; parameters, their names and results stay.
+
+    Args:
+        recompute: keep less. To be left to torch.compile, which does it by itself, and to gradient checkpointing.
 
     Returns:
         whether it takes n texts for k * n images, where image i has text i modulo n; otherwise a text per image.
     """
     shared = _shares_text(unet)
     for module in unet.modules():
-        if isinstance(module, ResnetBlock2D) and _usual(module):
+        if recompute and isinstance(module, ResnetBlock2D) and _usual(module):
             module.forward = MethodType(_residual, module)
-        elif isinstance(module, FeedForward) and isinstance(module.net[0], GEGLU):
+        elif recompute and isinstance(module, FeedForward) and isinstance(module.net[0], GEGLU):
             module.forward = MethodType(_feed_forward, module)
         elif isinstance(module, BasicTransformerBlock) and shared:
             module.attn2.set_processor(SharedText())

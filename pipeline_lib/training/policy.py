@@ -49,7 +49,7 @@ def build_policy(base: BaseModel, config: TrainConfig) -> Policy:
     """
     lora = config.adapter == "lora"
     unet = load_unet(base)
-    shares_text = make_lean(unet)
+    shares_text = make_lean(unet, recompute=not (config.compile or config.gradient_checkpointing))
     if lora:
         unet.requires_grad_(False)
         for parameter in unet.parameters():

@@ -176,12 +176,15 @@ def ours(root: Path, family: Family, adapter: Adapter, method: str, cached: bool
 
 def serve(pipe: Connection, root: Path, contestant: tuple[Any, ...]) -> None:
     """A contestant's process: builds its step, then takes one whenever asked; at the end tells its peak memory."""
-    import diffusers  # noqa: F401 - loaded by both sides before memory is counted
+    # What either side loads, at once or on first use, is loaded on both before memory is counted.
+    import pandas  # noqa: F401 - by pyarrow
     import peft  # noqa: F401
+    import pyarrow.dataset  # noqa: F401
+    import scipy.stats  # noqa: F401 - by diffusers' schedulers
     import torch
-    import transformers  # noqa: F401
 
     import pipeline_lib.training.trainer  # noqa: F401
+    from tests.bench import train_models  # noqa: F401 - diffusers' and transformers' models
 
     torch.manual_seed(0)
     before = peak_bytes()
