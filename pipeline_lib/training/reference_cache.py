@@ -32,6 +32,10 @@ class ReferenceCache:
             return None
         return torch.from_numpy(np.ascontiguousarray(found.T)).to(batch.labels.device)
 
+    def complete(self) -> bool:
+        """No error is missing, so the reference will not be run again."""
+        return not np.isnan(self.errors).any()
+
     def write(self, batch: Batch, errors: Tensor) -> None:
         """Keep errors [2, n] of a batch."""
         self.errors[batch.rows, batch.draws] = errors.T.cpu().numpy()

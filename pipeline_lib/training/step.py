@@ -42,6 +42,8 @@ def pair_errors(run: Run, batch: Batch) -> tuple[Pairs, dict[str, Tensor]]:
 
     # Frozen models first: they borrow the policy's module, whose graph must not be alive then.
     base = run.cache.read(batch) if run.cache else None
+    if run.cache and base is not None and run.reference is not None and run.cache.complete():
+        run.reference = None  # a fifth of the memory of full fine-tuning with AdamW
     frozen = predict(run.reference) if base is None and run.method.reference != "none" else None
     if frozen is not None:
         base = errors(frozen)

@@ -19,7 +19,7 @@ from pipeline_lib.digest import file_sha256
 from pipeline_lib.encoding import encode
 from pipeline_lib.errors import ConfigError
 from pipeline_lib.store import Dataset
-from pipeline_lib.training import reference
+from pipeline_lib.training import reference, trainer
 from pipeline_lib.training.batches import Sampler
 from pipeline_lib.training.reference_cache import ReferenceCache
 from pipeline_lib.training.spec import TrainSpec
@@ -81,6 +81,23 @@ def test_cached_reference_errors_replace_the_reference_and_change_nothing(
         for name in ("loss", "margin", "win_error", "grad_norm"):
             assert cached[name] == pytest.approx(computed[name], rel=1e-4, abs=1e-6)
     assert ["drift" in record for record in records(with_cache)] == [True] * 6 + [False] * 6
+
+
+def test_full_fine_tuning_lets_the_reference_go_once_all_its_errors_are_cached(
+    spec: Callable[..., TrainSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[bool] = []
+    step = trainer.optimizer_step
+
+    def watched(run: trainer.Run, *given: Any) -> dict[str, float] | None:
+        result = step(run, *given)
+        held.append(run.reference is not None)
+        return result
+
+    monkeypatch.setattr(trainer, "optimizer_step", watched)
+    train(spec("with", adapter="full", fixed_draws=2))
+    train(spec("without", adapter="full"))
+    assert held == [True] * 6 + [False] * 6 + [True] * 12
 
 
 def test_fixed_draws_recur_and_fresh_ones_do_not(tables: Tables) -> None:
