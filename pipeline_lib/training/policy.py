@@ -16,7 +16,7 @@ from pipeline_lib.config import BaseModel, TrainConfig
 from pipeline_lib.models import FAMILIES
 from pipeline_lib.models.aligned import LORA_WEIGHTS, UNET, write_base
 from pipeline_lib.models.components import load_unet
-from pipeline_lib.models.lean import make_lean
+from pipeline_lib.models.shared_text import share_text
 
 DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 ADAPTER = "default"
@@ -31,7 +31,7 @@ class Policy:
         trainable: fp32 parameters by their name in the UNet, in the UNet's order.
         lora: only adapters train; without them the UNet is the base.
         sharded: parameters are spread over the processes (sharding.py).
-        shares_text: the UNet takes one text for both images of a pair (`make_lean`).
+        shares_text: the UNet takes one text for both images of a pair (`share_text`).
     """
 
     unet: Any
@@ -49,7 +49,7 @@ def build_policy(base: BaseModel, config: TrainConfig) -> Policy:
     """
     lora = config.adapter == "lora"
     unet = load_unet(base)
-    shares_text = make_lean(unet, recompute=not (config.compile or config.gradient_checkpointing))
+    shares_text = share_text(unet)
     if lora:
         unet.requires_grad_(False)
         for parameter in unet.parameters():
