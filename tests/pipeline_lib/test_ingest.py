@@ -352,7 +352,7 @@ def test_page_shows_pairs_with_their_verdicts(tmp_path: Path) -> None:
     dataset = run(tmp_path, rows, [row(3, jpg_0=image_bytes("3-a", size=400))])
     with dataset.open("samples.html") as file:
         page = file.read().decode()
-    assert page.count('<li class="example">') == 3
+    assert page.count('<li class="example"') == 3
     assert "&lt;b&gt;first&lt;/b&gt;" in page and "<b>first" not in page
     assert page.count("<b>Preferred</b>") == page.count("<b>Tie</b>") == 2
     assert page.count("<img ") == 6 and page.count('width="320" height="320"') == 1, "a large image is scaled down"
