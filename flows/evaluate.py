@@ -28,6 +28,7 @@ def evaluate(
     weights: str | None = None,
     model: str | None = None,
     pairs: str | None = None,
+    heldout: str | None = None,
     base: str | None = None,
     store: str | None = None,
 ) -> Outcome:
@@ -37,7 +38,8 @@ def evaluate(
         preset: Base model, prompt set, sampler and scorers; empty fields below take its values.
         method: Method whose model is judged (and trained, when `model` is empty).
         seed: Training seed, when `model` is empty.
-        prompts: Prompt set (shapes-test, pickapic-validation-unique, partiprompts, ...) or a text file.
+        prompts: Prompt set (shapes-heldout, pickapic-validation-unique, pickapic-test-unique, partiprompts, hpdv2,
+            drawbench), heldout for the prompts of the pairs in `heldout`, or a file of prompts.
         num_prompts: At most this many prompts.
         steps: Sampling steps.
         guidance: Classifier-free guidance scale.
@@ -46,6 +48,7 @@ def evaluate(
         weights: Where reward-model checkpoints come from.
         model: URI of a model dataset; empty runs the method's training flow.
         pairs: URI of the ingest dataset the model was trained on, for the check that no prompt was seen in training.
+        heldout: URI of an ingest dataset of pairs that were not trained on, such as another split of the source.
         base: Base model of the same family instead of the preset's: <org>/<name>[@<revision>], a local folder,
             or an MLflow model URI such as models:/balanced-sdxl@champion.
         store: Dataset store; empty for the machine's default.
@@ -72,4 +75,5 @@ def evaluate(
         list(chosen.scorers),
         weights or chosen.weights,
         pairs,
+        heldout,
     )

@@ -128,7 +128,7 @@ class EvaluateConfig:
     """How models are compared; stored with every number."""
 
     prompts: str
-    """A name in evaluation/prompts.py, or a text file with one prompt per line."""
+    """A name in evaluation/prompts.py, or a file: .txt with one prompt per line, .tsv or .csv with a column Prompt."""
     num_prompts: int | None = None
     seeds: tuple[int, ...] = (0,)
     scheduler: Literal["ddim", "dpmsolver++", "euler"] = "dpmsolver++"

@@ -28,6 +28,7 @@ def evaluate(
     scorers: list[str],
     weights: str,
     pairs: str,
+    heldout: str | None = None,
 ) -> Outcome:
     """Compare the model dataset `model` with its base, and with the registry's champion of that name where there is
     one; attach win rates and the report to the model's MLflow run."""
@@ -53,6 +54,7 @@ def evaluate(
         title=f"{name} against base",
         champion=next(iter(bases), None),
         bases=bases,
+        held_out=open_dataset(heldout) if heldout else None,
     )
     report = read_report(dataset)
     create_table_artifact(headline(report, name), key="win-rates", description=f"{name} against base, 95% intervals")

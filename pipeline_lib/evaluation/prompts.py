@@ -1,21 +1,20 @@
-"""Prompt sets by name, what is known about them, and the check that none was trained on."""
+"""Prompts to compare models on: by the name of a set or from a file, and the check that none was trained on."""
 
 from __future__ import annotations
 
 import csv
+import io
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline_lib.digest import digest
-from pipeline_lib.errors import ConfigError, EvaluationError, HubError
+from pipeline_lib.errors import ConfigError
 from pipeline_lib.ingest import normalise_prompt, prompt_id
 from pipeline_lib.registry import Registry, unknown_name
 from pipeline_lib.store import Dataset
@@ -40,42 +39,48 @@ class PromptSet:
         return digest(list(self.prompts), 16)
 
 
+_SETS = "pipeline_lib.evaluation.prompt_sets"
 PROMPT_SETS: Registry[Callable[[], PromptSet]] = Registry(
     "prompt set",
     {
-        "shapes-test": "pipeline_lib.evaluation.prompts:shapes_test",
-        "shapes-validation": "pipeline_lib.evaluation.prompts:shapes_validation",
-        "pickapic-validation-unique": "pipeline_lib.evaluation.prompts:pickapic_validation_unique",
-        "partiprompts": "pipeline_lib.evaluation.prompts:partiprompts",
+        "shapes-test": f"{_SETS}:shapes_test",
+        "shapes-heldout": f"{_SETS}:shapes_test",
+        "shapes-validation": f"{_SETS}:shapes_validation",
+        "pickapic-validation-unique": f"{_SETS}:pickapic_validation_unique",
+        "pickapic-test-unique": f"{_SETS}:pickapic_test_unique",
+        "partiprompts": f"{_SETS}:partiprompts",
+        "hpdv2": f"{_SETS}:hpdv2",
+        "drawbench": f"{_SETS}:drawbench",
     },
 )
-
-PARTIPROMPTS = ("nateraw/parti-prompts", "944b156abfdad7627c3221b5ec4f6a6fb060a197", "PartiPrompts.tsv")
-PICKAPIC = ("liuhuohuo2/pick-a-pic-v2", "f602d48", "data/validation_unique-*.parquet")
-"""Repository, revision and file of the sets that live on the hub (the original Pick-a-Pic repository is gone)."""
+HELD_OUT = "heldout"
+"""The name that means the prompts of held-out pairs: an ingest dataset beside the one trained on."""
 
 
-def load_prompts(name: str, num_prompts: int | None = None) -> PromptSet:
+def load_prompts(name: str, num_prompts: int | None = None, held_out: Dataset | None = None) -> PromptSet:
     """A prompt set by registered name, or from a text file.
 
     Args:
-        name: a name of PROMPT_SETS, or the path of a file: one prompt per line, or a `.tsv` with a `Prompt` column
-            and perhaps a `Category` column.
+        name: a name of PROMPT_SETS; HELD_OUT; or the path of a file: one prompt per line, or a `.tsv` or `.csv` with
+            a `Prompt` column and perhaps a `Category` column.
         num_prompts: keep this many, chosen by the hash of their text: an even sample of an ordered list (PartiPrompts
             is sorted by category), and a larger number contains a smaller one. None keeps all.
+        held_out: the finished ingest dataset whose prompts HELD_OUT means.
 
     Raises:
         UnknownNameError: neither a known name nor a file.
-        ConfigError: no prompt in the file, or fewer than `num_prompts`.
+        ConfigError: no prompt in the file, fewer than `num_prompts`, or HELD_OUT without its dataset.
         HubError: the set is on the hub, which cannot be reached.
     """
     path = Path(name).expanduser()
     if name in PROMPT_SETS.targets:
         found = PROMPT_SETS.get(name)()
+    elif name == HELD_OUT:
+        found = _of_pairs(held_out)
     elif path.is_file():
-        found = _from_file(path.name, path)
+        found = from_file(path.name, path)
     else:
-        raise unknown_name("prompt set (or file)", name, PROMPT_SETS.names())
+        raise unknown_name("prompt set (or file)", name, sorted([*PROMPT_SETS.names(), HELD_OUT]))
     texts = [normalise_prompt(prompt) for prompt in found.prompts]
     category = dict(zip(reversed(texts), reversed(found.categories), strict=False))  # of a repeated prompt, the first
     prompts = tuple(dict.fromkeys(text for text in texts if text))
@@ -102,79 +107,37 @@ def leaked(prompts: Iterable[str], training_pairs: Dataset) -> tuple[str, ...]:
     return tuple(prompt for prompt in prompts if _loose(prompt) in seen)
 
 
-def shapes_test() -> PromptSet:
-    """The built-in world's 256 test captions, with the known truth."""
-    return _shapes("test")
-
-
-def shapes_validation() -> PromptSet:
-    """The built-in world's 128 validation captions (for choosing hyper-parameters), with the known truth."""
-    return _shapes("validation")
-
-
-def partiprompts() -> PromptSet:
-    """PartiPrompts (Yu et al. 2022), 1,632 prompts in 12 categories, from the hub."""
-    (file,) = _hub_files(*PARTIPROMPTS)
-    return _from_file("partiprompts", file)
-
-
-def pickapic_validation_unique() -> PromptSet:
-    """Pick-a-Pic's validation_unique split: 500 prompts, each by another user; the set most papers report on."""
-    tables = [pq.read_table(file, columns=["caption"]) for file in _hub_files(*PICKAPIC)]
-    return PromptSet("pickapic-validation-unique", tuple(c for table in tables for c in table["caption"].to_pylist()))
-
-
-def _shapes(split: Literal["test", "validation"]) -> PromptSet:
-    from pipeline_lib.shapes.grammar import parse, split_captions
-
-    captions = split_captions(split)
-    return PromptSet(f"shapes-{split}", captions, _shapes_truth, tuple(parse(caption).shape for caption in captions))
-
-
-def _shapes_truth(images: Sequence[Image.Image], prompts: Sequence[str]) -> NDArray[np.float32]:
-    from pipeline_lib.shapes.renderer import SIDE
-    from pipeline_lib.shapes.truth import true_utility
-
-    wrong = {image.size for image in images} - {(SIDE, SIDE)}
-    if wrong:
-        raise EvaluationError(
-            f"The true utility of the shapes world is defined on {SIDE}x{SIDE} pixels; got {sorted(wrong)}.",
-            f"Set resolution={SIDE}.",
-        )
-    return true_utility(np.stack([np.asarray(image.convert("RGB")) for image in images]), prompts)
-
-
-def _hub_files(repo: str, revision: str, pattern: str) -> list[Path]:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-
-    where = f"{pattern} of the dataset {repo}@{revision}"
-    try:
-        folder = snapshot_download(repo, repo_type="dataset", revision=revision, allow_patterns=[pattern])
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
-        raise HubError(
-            f"Cannot download {where}: the hub cannot be reached or refuses, and the local cache does not have it.",
-            "Check the network, HF_ENDPOINT and HF_TOKEN, or give a text file of prompts.",
-        ) from error
-    files = sorted(Path(folder).glob(pattern))
-    if not files:
-        raise HubError(f"There is no {where}.", "Check the repository's files, or give a text file of prompts.")
-    return files
-
-
-def _from_file(name: str, path: Path) -> PromptSet:
+def from_file(name: str, path: Path, column: str = "Prompt") -> PromptSet:
+    """The prompts of a file: the lines, or of a `.tsv` or `.csv` the `column`, with categories where it has a column
+    `Category`; raises ConfigError when the table has no such column."""
     text = path.read_text(encoding="utf-8-sig")
-    if path.suffix != ".tsv":
+    if path.suffix not in (".tsv", ".csv"):
         return PromptSet(name, tuple(text.splitlines()))
-    rows = csv.DictReader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
-    if "Prompt" not in (rows.fieldnames or ()):
+    # The usual form of each: quotes are text in a .tsv, and enclose text in a .csv.
+    tabs = path.suffix == ".tsv"
+    rows = csv.DictReader(
+        io.StringIO(text, newline=""),
+        delimiter="\t" if tabs else ",",
+        quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL,
+    )
+    if column not in (rows.fieldnames or ()):
         raise ConfigError(
-            f"{path} has no column 'Prompt'; it has {', '.join(rows.fieldnames or ['none'])}.",
-            "Name the column of prompts 'Prompt', or give a .txt file with one prompt per line.",
+            f"{path} has no column {column!r}; it has {', '.join(rows.fieldnames or ['none'])}.",
+            f"Name the column of prompts {column!r}, or give a .txt file with one prompt per line.",
         )
-    found = [(row["Prompt"] or "", row.get("Category") or "none") for row in rows]
+    found = [(row[column] or "", (row.get("Category") or "").strip() or "none") for row in rows]
     categories = tuple(category for _, category in found) if "Category" in (rows.fieldnames or ()) else ()
     return PromptSet(name, tuple(prompt for prompt, _ in found), categories=categories)
+
+
+def _of_pairs(pairs: Dataset | None) -> PromptSet:
+    if pairs is None:
+        raise ConfigError(
+            f"The prompt set {HELD_OUT!r} needs held-out pairs, and there are none.",
+            "Give `heldout`, an ingest dataset of another split, or choose another prompt set.",
+        )
+    prompts = pairs.scan("pairs").select("prompt").unique(maintain_order=True).collect()["prompt"]
+    return PromptSet(HELD_OUT, tuple(prompts.to_list()))
 
 
 def _loose(text: str) -> str:

@@ -57,6 +57,7 @@ def evaluate(
     pull: Mapping[str, str] | None = None,
     champion: str | None = None,
     bases: Mapping[str, BaseModel] | None = None,
+    held_out: Dataset | None = None,
 ) -> Dataset:
     """Generate, score, compare and report.
 
@@ -75,6 +76,7 @@ def evaluate(
         pull: model name -> text of the commands that fetch and use it.
         champion: which of `models` the gate compares the others with; None takes the base, or the first.
         bases: model name -> the pipeline it was trained from, where that is not `base`.
+        held_out: the ingest dataset of pairs that no model was trained on, which the prompt set "heldout" means.
 
     Returns:
         Table "" with one row per (model, prompt, seed): schemas.EVALUATION and one float32 column per scorer (named by
@@ -95,7 +97,7 @@ def evaluate(
     Gate(config.gate_average, config.gate_scorer)
     if not scorers:
         raise ConfigError("An evaluation needs at least one scorer.", f"Choose from {', '.join(SCORERS.names())}.")
-    prompts = load_prompts(config.prompts, config.num_prompts)
+    prompts = load_prompts(config.prompts, config.num_prompts, held_out)
     leaks = _leaks(prompts, training_pairs)
     judges = scorer_identities(scorers, mirror, device)
 

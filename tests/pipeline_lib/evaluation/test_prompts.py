@@ -1,16 +1,24 @@
 """Prompt sets, and the search for prompts that were trained on."""
 
+import io
+import json
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from huggingface_hub import constants
 from PIL import Image
 
 from pipeline_lib import schemas, store
 from pipeline_lib.errors import ConfigError, EvaluationError, HubError, UnknownNameError
+from pipeline_lib.evaluation.prompt_sets import DRAWBENCH, HPDV2, PICKAPIC
 from pipeline_lib.evaluation.prompts import leaked, load_prompts
 from pipeline_lib.store import Dataset
+from tests.pipeline_lib.hub_server import Hub, serve
 
 
 def pairs(root: Path, prompts: list[str]) -> Dataset:
@@ -27,6 +35,7 @@ def test_shapes_sets_are_disjoint_and_know_the_truth() -> None:
     test, validation = load_prompts("shapes-test"), load_prompts("shapes-validation")
     assert (len(test.prompts), len(validation.prompts)) == (256, 128)
     assert not set(test.prompts) & set(validation.prompts)
+    assert load_prompts("shapes-heldout").digest == test.digest
     assert test.truth is not None
     red = Image.new("RGB", (32, 32), "red")
     utility = test.truth(
@@ -90,7 +99,10 @@ def test_unknown_and_empty_sets_are_errors(tmp_path: Path) -> None:
         load_prompts(str(tmp_path / "empty.txt"))
 
 
-@pytest.mark.parametrize("name", ["partiprompts", "pickapic-validation-unique"])
+HUB_SETS = ("drawbench", "hpdv2", "partiprompts", "pickapic-test-unique", "pickapic-validation-unique")
+
+
+@pytest.mark.parametrize("name", HUB_SETS)
 def test_an_unreachable_hub_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
@@ -102,15 +114,66 @@ def test_an_unreachable_hub_is_named(name: str, monkeypatch: pytest.MonkeyPatch)
         load_prompts(name)
 
 
-def test_pickapic_prompts_are_the_caption_column(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import huggingface_hub
-    import pyarrow.parquet as pq
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., AbstractContextManager[None]]:
+    """Serves files by name -> content as a dataset (repository, revision) of the hub, with an empty local cache."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
 
-    (tmp_path / "data").mkdir()
-    table = pa.table({"caption": ["a cat", "a dog"], "jpg_0": [b"", b""]})
-    pq.write_table(table, tmp_path / "data" / "validation_unique-00000-of-00001-abc.parquet")
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *args, **settings: str(tmp_path))
-    assert load_prompts("pickapic-validation-unique").prompts == ("a cat", "a dog")
+    def serving(where: Sequence[str], files: dict[str, bytes]) -> AbstractContextManager[None]:
+        for name, content in files.items():
+            (tmp_path / "repo" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "repo" / name).write_bytes(content)
+        return serve(monkeypatch, where[0], tmp_path / "repo", where[1])
+
+    return serving
+
+
+def test_pickapic_prompts_are_the_caption_column(hub: Callable[..., AbstractContextManager[None]]) -> None:
+    def captions(*texts: str) -> bytes:
+        file = io.BytesIO()
+        pq.write_table(pa.table({"caption": texts, "jpg_0": [b""] * len(texts)}), file)
+        return file.getvalue()
+
+    files = {
+        "data/validation_unique-00000-of-00001-ab.parquet": captions("a cat", "a dog"),
+        "data/test_unique-00000-of-00001-cd.parquet": captions("a tree"),
+        "data/test-00000-of-00001-ef.parquet": captions("a house"),
+    }
+    with hub(PICKAPIC, files):
+        validation, test = load_prompts("pickapic-validation-unique"), load_prompts("pickapic-test-unique")
+        assert (validation.prompts, test.prompts) == (("a cat", "a dog"), ("a tree",))
+        assert test.name == "pickapic-test-unique"
+        assert not any("test-00000" in path for _, path, _ in Hub.log), "a split that nobody asked for was fetched"
+
+
+def test_the_styles_of_hpdv2_are_its_categories(hub: Callable[..., AbstractContextManager[None]]) -> None:
+    styles = ("anime", "concept-art", "paintings", "photo")
+    files = {f"benchmark/{style}.json": json.dumps([f"{style} é", "a cat"]).encode() for style in styles}
+    with hub(HPDV2, files | {"benchmark_imgs.tar.gz": b"large"}):
+        found = load_prompts("hpdv2")
+        assert found.prompts == ("anime é", "a cat", "concept-art é", "paintings é", "photo é")
+        assert found.categories == ("anime", "anime", "concept-art", "paintings", "photo")
+        assert not any("tar.gz" in path for _, path, _ in Hub.log)
+
+
+def test_a_file_the_hub_does_not_have_is_named(hub: Callable[..., AbstractContextManager[None]]) -> None:
+    with hub(HPDV2, {"benchmark/anime.json": b"[]"}), pytest.raises(HubError, match="concept-art"):
+        load_prompts("hpdv2")
+
+
+def test_drawbench_is_a_quoted_table_with_categories(hub: Callable[..., AbstractContextManager[None]]) -> None:
+    table = 'Prompts,Category\r\n"A sign that says ""Hi"", twice",Text\r\n"A cat,\nand a dog",Gary Marcus et al. \r\n'
+    with hub(DRAWBENCH, {"DrawBench Prompts - Sheet1.csv": table.encode()}):
+        found = load_prompts("drawbench")
+    assert found.prompts == ('A sign that says "Hi", twice', "A cat, and a dog")
+    assert found.categories == ("Text", "Gary Marcus et al.")
+
+
+def test_held_out_pairs_give_their_prompts_once(tmp_path: Path) -> None:
+    found = load_prompts("heldout", held_out=pairs(tmp_path, ["a cat", "a dog", "a cat"]))
+    assert (found.name, found.prompts, found.truth) == ("heldout", ("a cat", "a dog"), None)
+    with pytest.raises(ConfigError, match="held-out pairs"):
+        load_prompts("heldout")
 
 
 def test_leaks_are_found_whatever_case_and_spacing(tmp_path: Path) -> None:
