@@ -13,7 +13,7 @@ from pipeline_lib.config import BaseModel
 from pipeline_lib.digest import digest, file_sha256
 from pipeline_lib.models import named
 from pipeline_lib.presets import preset as find_preset
-from tasks import tracking
+from tasks import registry
 from tasks.settings import IO_TASK, state_dir
 
 MLFLOW_SCHEMES = ("models:/", "runs:/", "mlflow-artifacts:/")
@@ -33,7 +33,7 @@ def pinned(name: str | None) -> str | None:
 @task(name="pin-base-model", **IO_TASK)
 def pin(name: str) -> str:
     """The version that an MLflow URI means now."""
-    return tracking.pinned(name)
+    return registry.pinned(name)
 
 
 @task(name="base-model", **IO_TASK)
@@ -44,7 +44,7 @@ def resolve(base: BaseModel, name: str) -> BaseModel:
     """
     store = state_dir() / "bases"
     if name.startswith(MLFLOW_SCHEMES):
-        found = _from_mlflow(base, tracking.pinned(name), store)
+        found = _from_mlflow(base, registry.pinned(name), store)
     else:
         found = named.base_named(base, name, store / digest([name], 16))
     get_run_logger().info("base model: %s (%s)", found.repo, found.mirror)
@@ -60,7 +60,7 @@ def _from_mlflow(base: BaseModel, uri: str, store: Path) -> BaseModel:
         return named.in_folder(base, final, depth)
     store.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=store, prefix=".", suffix=".tmp") as scratch:
-        files = tracking.download(uri, Path(scratch) / "files")
+        files = registry.download(uri, Path(scratch) / "files")
         whole = named.complete(files, Path(scratch) / "fused")
         if not uri.startswith("models:/"):  # a run's files may change: a folder for each content
             there = sorted(file for file in whole.rglob("*") if file.is_file())

@@ -13,7 +13,7 @@ from pipeline_lib.evaluation.gate import Decision, decide
 from pipeline_lib.evaluation.generate import model_folder
 from pipeline_lib.models.identity import base_identity
 from pipeline_lib.store import Dataset, open_dataset
-from tasks import tracking
+from tasks import registry
 
 CHAMPION = "champion"
 CANDIDATE = "candidate"
@@ -50,13 +50,13 @@ def find_rival(name: str, digest: str) -> Rival | None:
     When the champion is the very model of `digest`, its rival is the one it was compared with when it became the
     champion: registering a model again asks the same question and gets the same answer.
     """
-    version = tracking.aliases(name).get(CHAMPION)
+    version = registry.aliases(name).get(CHAMPION)
     if version is None:
         return None
-    tags = tracking.version_tags(name, version)
+    tags = registry.version_tags(name, version)
     if tags.get(MODEL_DIGEST) == digest:
         version = tags.get(GATE_RIVAL, "")
-        tags = tracking.version_tags(name, version) if version else {}
+        tags = registry.version_tags(name, version) if version else {}
         if not tags:
             return None
     return Rival(version, tags.get(MODEL_DIGEST, ""), tags.get(MODEL_DATASET, ""))
@@ -102,7 +102,7 @@ def settle(name: str, version: str, digest: str, report: dict[str, Any]) -> Deci
         GATE_REASON: decision.reason,
         GATE_RIVAL: rival.version if rival else "",
     }
-    tracking.tag_version(name, version, tags)
+    registry.tag_version(name, version, tags)
     if decision.promote:
-        tracking.set_alias(name, CHAMPION, version)
+        registry.set_alias(name, CHAMPION, version)
     return decision

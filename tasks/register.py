@@ -15,7 +15,7 @@ from prefect.logging import get_run_logger
 from pipeline_lib.config import BaseModel
 from pipeline_lib.models.aligned import export
 from pipeline_lib.store import open_dataset
-from tasks import champion, tracking
+from tasks import champion, registry, tracking
 from tasks.evaluate import evaluation_metrics, pull_commands, read_report
 from tasks.settings import IO_TASK
 
@@ -38,7 +38,7 @@ def register(name: str, base: BaseModel, model: str, evaluation: str) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "pipeline"
         export(trained.local("model"), base, folder)
-        version = tracking.register(name, run_id, folder, metrics, tags)
+        version = registry.register(name, run_id, folder, metrics, tags)
     uri = f"models:/{name}/{version}"
     decision = champion.settle(name, version, trained.digest, report)
     held = f"{champion.CANDIDATE}, {champion.CHAMPION}" if decision.promote else champion.CANDIDATE

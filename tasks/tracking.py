@@ -1,7 +1,7 @@
 """MLflow: one run per trained model, found again by the model dataset's key, so that a resumed job continues its run.
 
 The run holds parameters, input datasets with digests, training curves, evaluation metrics and the report; the
-registered model version points back at it. Only this module imports MLflow.
+registered model version points back at it (tasks/registry.py).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunStatus
 from prefect.logging import get_run_logger
 
 from pipeline_lib.config import BaseModel, TrainConfig
-from pipeline_lib.errors import ConfigError, HubError
+from pipeline_lib.errors import ConfigError
 from pipeline_lib.store import Dataset
 
 KEY_TAG = "pipeline.model_key"
@@ -156,97 +156,6 @@ def log_evaluation(run_id: str, metrics: Mapping[str, float], dataset: Dataset) 
     for name in ("report.html", "report.json"):
         server.log_artifact(run_id, str(folder / name), "evaluation")
     log_datasets(run_id, {"evaluation": dataset})
-
-
-def register(name: str, run_id: str, folder: Path, metrics: Mapping[str, float], tags: Mapping[str, str]) -> str:
-    """Publish a diffusers folder as the next version of model `name`, alias `candidate`; returns the version.
-
-    A version with the same tags is reused, so registering again changes nothing.
-    """
-    server = client()
-    existing = [v for v in _versions(server, name) if tags.items() <= dict(v.tags).items()]
-    if existing:
-        version = str(existing[0].version)
-    else:
-        experiment_id = server.get_run(run_id).info.experiment_id
-        model = mlflow.initialize_logged_model(
-            name=name, source_run_id=run_id, tags=dict(tags), model_type="diffusers", experiment_id=experiment_id
-        )
-        server.log_model_artifacts(model.model_id, str(folder))
-        now = int(time.time() * 1000)
-        server.log_batch(run_id, metrics=[Metric(k, v, now, 0, model_id=model.model_id) for k, v in metrics.items()])
-        server.finalize_logged_model(model.model_id, "READY")
-        version = str(mlflow.register_model(f"models:/{model.model_id}", name, tags=dict(tags)).version)
-    set_alias(name, "candidate", version)
-    return version
-
-
-def pinned(uri: str) -> str:
-    """A model URI that means the same tomorrow: `models:/<name>/<version>` for an alias and for `.../latest`.
-
-    Raises:
-        HubError: the registry has no such model, version or alias, or does not answer.
-    """
-    server = client()
-    name, _, alias = uri.removeprefix("models:/").partition("@")
-    with _registry_errors(uri):
-        if alias:
-            return f"models:/{name}/{server.get_model_version_by_alias(name, alias).version}"
-        if uri.startswith("models:/") and uri.endswith("/latest"):
-            name = name.removesuffix("/latest")
-            found = sorted(int(version.version) for version in _versions(server, name))
-            if not found:
-                raise mlflow.MlflowException(f"there is no version of {name!r}")
-            return f"models:/{name}/{found[-1]}"
-    return uri
-
-
-def download(uri: str, to: Path) -> Path:
-    """Where below `to` the files of a model or run artifact (`models:/...`, `runs:/...`) are now; raises HubError."""
-    client()
-    to.mkdir(parents=True, exist_ok=True)
-    with _registry_errors(uri):
-        return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(to)))
-
-
-@contextmanager
-def _registry_errors(uri: str) -> Iterator[None]:
-    try:
-        yield
-    except (mlflow.MlflowException, OSError) as error:
-        raise HubError(
-            f"Cannot read {uri} from {os.environ.get('MLFLOW_TRACKING_URI')}: {error}.",
-            "Check the name, version or alias in MLflow's registry, and that MLFLOW_TRACKING_URI is your server.",
-        ) from error
-
-
-def aliases(name: str) -> dict[str, str]:
-    """Alias -> version of a registered model; empty when nothing is registered under that name."""
-    found = client().search_registered_models(f"name = '{name}'")
-    return {str(alias): str(version) for model in found for alias, version in model.aliases.items()}
-
-
-def set_alias(name: str, alias: str, version: str) -> None:
-    """Point an alias at a version."""
-    client().set_registered_model_alias(name, alias, version)
-
-
-def version_tags(name: str, version: str) -> dict[str, str]:
-    """The tags of a registered version; empty when there is no such version."""
-    return {
-        k: v for found in _versions(client(), name) if str(found.version) == version for k, v in found.tags.items()
-    }
-
-
-def tag_version(name: str, version: str, tags: Mapping[str, str]) -> None:
-    """Set tags of a registered version."""
-    server = client()
-    for key, value in tags.items():
-        server.set_model_version_tag(name, version, key, value)
-
-
-def _versions(server: MlflowClient, name: str) -> list[Any]:
-    return list(server.search_model_versions(f"name = '{name}'"))
 
 
 def _source(uri: str) -> tuple[str, str]:

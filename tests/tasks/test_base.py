@@ -21,7 +21,7 @@ from pipeline_lib.models.identity import base_identity
 from pipeline_lib.training.policy import build_policy, save_policy
 from pipeline_lib.training.spec import TrainSpec
 from pipeline_lib.training.trainer import train
-from tasks import base, tracking
+from tasks import base, registry, tracking
 from tests.pipeline_lib.models import tiny
 
 PRESET = BaseModel(family="sd", repo="someone/else", vae_repo="someone/vae")
@@ -53,7 +53,7 @@ def run_of(server: MlflowClient) -> str:
 
 
 def registered(server: MlflowClient, name: str, files: Path, **tags: str) -> str:
-    return tracking.register(name, run_of(server), files, {}, {"of": str(files), **tags})
+    return registry.register(name, run_of(server), files, {}, {"of": str(files), **tags})
 
 
 def resolve(name: str, preset: BaseModel = PRESET) -> BaseModel:
@@ -75,7 +75,7 @@ def test_alias_latest_and_version_are_one_base_fetched_once_and_keyed_by_content
         raise AssertionError("fetched again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(tracking, "download", never)
+        patch.setattr(registry, "download", never)
         assert resolve("models:/plain/latest") == resolve(f"models:/plain/{version}") == found
 
     other = registered(server, "plain", files, more="tags")

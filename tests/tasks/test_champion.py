@@ -18,7 +18,7 @@ from pipeline_lib.config import BaseModel
 from pipeline_lib.errors import ConfigError
 from pipeline_lib.presets import preset
 from pipeline_lib.store import Dataset
-from tasks import champion, tracking
+from tasks import champion, registry, tracking
 from tasks.champion import Rival, find_rival, open_rival, settle
 
 BASE = preset("shapes").base
@@ -52,7 +52,7 @@ def model(root: Path, name: str, base: BaseModel = BASE) -> Dataset:
 
 def version(server: MlflowClient, name: str, trained: Dataset | None) -> str:
     """A registered version, with the tags of a model dataset or, for None, by someone else."""
-    if not tracking.aliases(name) and not server.search_registered_models(f"name = '{name}'"):
+    if not registry.aliases(name) and not server.search_registered_models(f"name = '{name}'"):
         server.create_registered_model(name)
     tags = {champion.MODEL_DIGEST: trained.digest, champion.MODEL_DATASET: trained.path()} if trained else {}
     return str(server.create_model_version(name, "file:///nowhere", tags=tags).version)
@@ -81,10 +81,10 @@ def test_the_rival_is_the_champion_or_the_one_it_replaced(server: MlflowClient, 
     two = version(server, "a", second)
     assert not settle("a", two, second.digest, report("a", second, None)).promote, "compared with the base only"
     assert not settle("a", two, second.digest, report("a", second, first, passed=False)).promote
-    assert tracking.aliases("a") == {"champion": one}
+    assert registry.aliases("a") == {"champion": one}
     assert settle("a", two, second.digest, report("a", second, first)).promote
-    assert tracking.aliases("a") == {"champion": two}
-    assert tracking.version_tags("a", two)[champion.GATE_REASON] == "Promoted. So it is."
+    assert registry.aliases("a") == {"champion": two}
+    assert registry.version_tags("a", two)[champion.GATE_REASON] == "Promoted. So it is."
     rival = find_rival("a", second.digest)
     assert rival is not None and (rival.version, rival.label) == (one, f"champion (version {one})")
     server.delete_model_version("a", one)
@@ -102,14 +102,14 @@ def test_a_champion_that_cannot_be_painted_is_not_replaced(
         (model(tmp_path / "elsewhere", "elsewhere"), "No finished dataset"),
     ):
         number = version(server, "b", holder)
-        tracking.set_alias("b", champion.CHAMPION, number)
+        registry.set_alias("b", champion.CHAMPION, number)
         rival = find_rival("b", new.digest)
         assert rival is not None and open_rival(rival, str(tmp_path)) is None
         assert says in warnings[-1]
         decision = settle("b", version(server, "b", new), new.digest, report("b", new, None))
         assert not decision.promote and f"champion (version {number}), the present champion" in decision.reason
-        assert tracking.aliases("b") == {"champion": number}
-    tracking.set_alias("b", champion.CHAMPION, version(server, "b", held))
+        assert registry.aliases("b") == {"champion": number}
+    registry.set_alias("b", champion.CHAMPION, version(server, "b", held))
     rival = find_rival("b", new.digest)
     assert rival is not None and open_rival(rival, str(tmp_path)) == (held, BASE)
 

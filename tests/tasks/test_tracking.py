@@ -97,26 +97,10 @@ def test_steps_the_run_has_are_not_logged_again(server: MlflowClient) -> None:
     assert [metric.step for metric in server.get_metric_history(run, "train/loss")] == [1, 2, 3, 4]
 
 
-def test_lineage_and_registry(server: MlflowClient, tmp_path: Path) -> None:
+def test_input_datasets_carry_their_digests(server: MlflowClient, tmp_path: Path) -> None:
     run = tracking.training_run("balanced-test", "model-key", BASE, CONFIG, {})
     writer = store.writer(str(tmp_path), "labels", 1, {})
     labels = writer.commit([writer.write_bytes("a.txt", b"a")])
     tracking.log_datasets(run, {"labels": labels})
     (source,) = server.get_run(run).inputs.dataset_inputs
     assert {tag.key: tag.value for tag in source.tags}["pipeline.digest"] == labels.digest
-
-    folder = tmp_path / "pipeline"
-    folder.mkdir()
-    (folder / "model_index.json").write_text("{}")
-    tags = {"pipeline.model_digest": "d1", "pipeline.evaluation_digest": "e1"}
-    version = tracking.register("balanced-test", run, folder, {"eval/win_rate/clip": 0.6}, tags)
-    assert tracking.register("balanced-test", run, folder, {}, tags) == version, "the same model is registered once"
-    other = tracking.register("balanced-test", run, folder, {}, {**tags, "pipeline.model_digest": "d2"})
-    assert int(other) == int(version) + 1
-    assert str(server.get_model_version_by_alias("balanced-test", "candidate").version) == other
-    assert tracking.aliases("balanced-test") == {"candidate": other} and tracking.aliases("unknown") == {}
-    tracking.tag_version("balanced-test", version, {"pipeline.gate": "passed"})
-    assert tracking.version_tags("balanced-test", version) == {**tags, "pipeline.gate": "passed"}
-    assert tracking.version_tags("balanced-test", "99") == {}
-    pulled = mlflow.artifacts.download_artifacts(f"models:/balanced-test/{version}", dst_path=str(tmp_path / "pulled"))
-    assert (Path(pulled) / "model_index.json").read_text() == "{}"

@@ -1,0 +1,73 @@
+"""MLflow's registry on a real SQLite store: one version per model and evaluation, aliases, tags."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+
+from pipeline_lib.config import BaseModel, TrainConfig
+from tasks import registry, tracking
+
+BASE = BaseModel(family="sd", repo="tiny/base")
+CONFIG = TrainConfig(method="diffusion-dpo", steps=3)
+TAGS = {"pipeline.model_digest": "d1", "pipeline.evaluation_digest": "e1"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
+    folder = tmp_path_factory.mktemp("mlflow")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+    patch.chdir(folder)  # artifacts of a SQLite store go below the working directory
+    yield tracking.client()
+    patch.undo()
+    mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / "pipeline/model_index.json").write_text("{}")
+    return tmp_path / "pipeline"
+
+
+def test_versions_aliases_and_tags(server: MlflowClient, folder: Path, tmp_path: Path) -> None:
+    run = tracking.training_run("balanced-test", "model-key", BASE, CONFIG, {})
+    version = registry.register("balanced-test", run, folder, {"eval/win_rate/clip": 0.6}, TAGS)
+    assert registry.register("balanced-test", run, folder, {}, TAGS) == version, "the same model is registered once"
+    other = registry.register("balanced-test", run, folder, {}, {**TAGS, "pipeline.model_digest": "d2"})
+    assert int(other) == int(version) + 1
+    assert str(server.get_model_version_by_alias("balanced-test", "candidate").version) == other
+    assert registry.aliases("balanced-test") == {"candidate": other} and registry.aliases("unknown") == {}
+    registry.tag_version("balanced-test", version, {"pipeline.gate": "passed"})
+    assert registry.version_tags("balanced-test", version) == {**TAGS, "pipeline.gate": "passed"}
+    assert registry.version_tags("balanced-test", "99") == {}
+    pulled = mlflow.artifacts.download_artifacts(f"models:/balanced-test/{version}", dst_path=str(tmp_path / "pulled"))
+    assert (Path(pulled) / "model_index.json").read_text() == "{}"
+
+
+def test_registered_twice_at_once_it_is_one_version(
+    server: MlflowClient, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tracking.training_run("raced", "raced-key", BASE, CONFIG, {})
+    both, original = Barrier(2, timeout=60), mlflow.register_model
+
+    def together(*args: Any, **options: Any) -> Any:
+        both.wait()  # each has seen that there is no such version
+        return original(*args, **options)
+
+    monkeypatch.setattr(mlflow, "register_model", together)
+    with ThreadPoolExecutor(2) as pool:
+        versions = list(pool.map(lambda _: registry.register("raced", run, folder, {}, TAGS), range(2)))
+    assert versions == ["1", "1"]
+    assert [v.version for v in server.search_model_versions("name = 'raced'")] == [1]
+    assert registry.aliases("raced") == {"candidate": "1"}
+    experiment = server.get_run(run).info.experiment_id
+    assert len(server.search_logged_models([experiment])) == 1
