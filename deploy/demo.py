@@ -12,6 +12,7 @@ from typing import Any
 
 from deploy.stack import ROOT, StackSettings, current_settings, process_environment
 from deploy.stack.api import call
+from pipeline_lib.evaluation.headline import headline
 
 DEPLOYMENT = "align/shapes"
 NAME = "balanced-shapes"
@@ -44,7 +45,7 @@ def main() -> int:
     evaluation = Path(next(row["uri"] for row in stages if row["stage"] == "evaluate"))
     report = json.loads((evaluation / "report.json").read_text())
     rates = report["win_rate"][NAME]
-    _print_result(settings, run["id"], stages, rates, report, evaluation)
+    _print_result(settings, run["id"], stages, report, evaluation)
     rounded = {scorer: [round(value, 4) for value in rate] for scorer, rate in rates.items()}
     result = {
         "ok": True,
@@ -62,7 +63,6 @@ def _print_result(
     settings: StackSettings,
     run_id: str,
     stages: list[dict[str, Any]],
-    rates: dict[str, list[float]],
     report: dict[str, Any],
     evaluation: Path,
 ) -> None:
@@ -71,10 +71,7 @@ def _print_result(
         print(f"{row['stage']:<10} {row['seconds']:>8.1f}  {row['status']}")
     skipped = sum(row["status"] == "skipped" for row in stages)
     print(f"{skipped} of {len(stages)} stages were skipped: the store already held their datasets." if skipped else "")
-    prompts = report["prompts"]["used"]
-    print(f"Win rate of the aligned model over its base, {prompts} held-out prompts, 95% intervals")
-    for scorer, (point, low, high) in rates.items():
-        print(f"  {scorer:<12} {point:.3f}  [{low:.3f}, {high:.3f}]  {_bar(point)}")
+    print(headline(report))
     print(f"\nRegistered  {next(row['uri'] for row in stages if row['stage'] == 'register')} (alias candidate)")
     print(f"Gate        {report['gate'][NAME]['sentence']}")
     print(f"Report      {evaluation / 'report.html'}")
@@ -82,13 +79,6 @@ def _print_result(
     print(f"MLflow UI   {settings.mlflow_url}")
     print(f"\nPull and use it (MLFLOW_TRACKING_URI={settings.mlflow_url}):\n")
     print(USE)
-
-
-def _bar(rate: float, width: int = 30) -> str:
-    """A text bar with a mark at one half."""
-    cells = ["#" if i < round(rate * width) else "." for i in range(width)]
-    cells.insert(width // 2, "|")
-    return "".join(cells)
 
 
 def _post(settings: StackSettings, path: str, payload: dict[str, Any]) -> Any:

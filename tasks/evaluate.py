@@ -8,9 +8,11 @@ from typing import Any
 
 from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.logging import get_run_logger
 
 from pipeline_lib import evaluation
 from pipeline_lib.config import BaseModel, EvaluateConfig
+from pipeline_lib.evaluation.headline import headline
 from pipeline_lib.store import Dataset, open_dataset
 from tasks import champion, tracking
 from tasks.outcome import Outcome, finish
@@ -57,7 +59,8 @@ def evaluate(
         held_out=open_dataset(heldout) if heldout else None,
     )
     report = read_report(dataset)
-    create_table_artifact(headline(report, name), key="win-rates", description=f"{name} against base, 95% intervals")
+    get_run_logger().info("evaluate: %s", headline(report))
+    create_table_artifact(win_rates(report, name), key="win-rates", description=f"{name} against base, 95% intervals")
     create_markdown_artifact(
         f"{name}: {report['gate'][name]['sentence']}", key="gate", description="gate to @champion"
     )
@@ -106,7 +109,7 @@ def evaluation_metrics(report: dict[str, Any], name: str) -> dict[str, float]:
     return metrics | ({"eval/diversity": about["diversity"]} if "diversity" in about else {})
 
 
-def headline(report: dict[str, Any], name: str) -> list[dict[str, Any]]:
+def win_rates(report: dict[str, Any], name: str) -> list[dict[str, Any]]:
     """Rows for a table artifact: win rate of model `name` against its base with interval, by scorer."""
     return [
         {"scorer": scorer, "win rate": round(point, 4), "low": round(low, 4), "high": round(high, 4)}
