@@ -49,7 +49,7 @@ def evaluate(
         config,
         scorers,
         weights,
-        open_dataset(pairs),
+        [open_dataset(pairs)],
         reporter("evaluate", "images"),
         metrics={name: read_metrics(trained)},
         pull={name: pull_commands(name)},

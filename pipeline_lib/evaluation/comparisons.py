@@ -20,7 +20,7 @@ def compare_models(
     categories: Sequence[str],
     diversity: Mapping[str, np.ndarray],
 ) -> dict[str, Any]:
-    """The keys `comparisons`, `win_rate` and `gate` of `report.json`.
+    """The keys `comparisons`, `win_rate` and `gate` of `report.json`; the gate is asked where the settings have it.
 
     Args:
         sides: every model's scores.
@@ -31,7 +31,7 @@ def compare_models(
     """
     reference, settings = about["reference"], about["settings"]
     rival, ties = about["champion"] or reference, settings["tie_spread"]
-    gate = Gate(settings["gate_average"], settings["gate_scorer"])
+    gate = Gate(settings["gate_average"], settings["gate_scorer"]) if "gate_average" in settings else None
     comparisons, win_rates, verdicts = {}, {}, {}
     for name in (name for name in sides if name != reference):
         ours, theirs = sides[name].scores, sides[reference].scores
@@ -45,7 +45,7 @@ def compare_models(
         comparisons[name] = numbers
         rates = {scorer: row["win_rate"] for scorer, row in numbers["scorers"].items()}
         win_rates[name] = {**rates, "average": numbers["average"]}
-        if name != rival:
+        if gate and name != rival:
             if rival != reference:
                 compared = compare(ours, sides[rival].scores, prompts, tie_spread=ties)
             verdict = judge(compared, rival, gate)

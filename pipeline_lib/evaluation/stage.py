@@ -48,7 +48,7 @@ def evaluate(
     config: EvaluateConfig,
     scorers: Sequence[str],
     mirror: str,
-    training_pairs: Dataset | None = None,
+    training_pairs: Sequence[Dataset] = (),
     progress: Progress | None = None,
     *,
     device: str = "auto",
@@ -58,24 +58,30 @@ def evaluate(
     champion: str | None = None,
     bases: Mapping[str, BaseModel] | None = None,
     held_out: Dataset | None = None,
+    reference: str | None = None,
+    gated: bool = True,
+    unchecked: Sequence[str] = (),
 ) -> Dataset:
     """Generate, score, compare and report.
 
     Args:
         root: the store's URL.
-        models: name -> dataset of stage "model", or None for the base. All are compared with the base; without a
-            base, with the first.
+        models: name -> dataset of stage "model", or None for the base.
         base: the pipeline the models were trained from.
         scorers: names in `scoring.SCORERS`; `mirror` says where their weights come from (`hub.snapshot`).
-        training_pairs: the ingest dataset that was trained on. Prompts that occur in it are reported and left out of
-            every number (their images stay in "images", which does not depend on what a model was trained on).
+        training_pairs: the ingest datasets that were trained on. Prompts that occur there are reported and left out
+            of every number (their images stay in "images", which does not depend on what a model was trained on).
         progress: called with (images painted and images scored, the sum of both at the end).
         device: "cpu", "cuda", "cuda:1", ... or "auto", which takes CUDA when there is one.
         title: headline of the report.
         metrics: model name -> objects of its training's metrics.jsonl, drawn as curves.
         pull: model name -> text of the commands that fetch and use it.
         champion: which of `models` the gate compares the others with; None takes the base, or the first.
-        bases: model name -> the pipeline it was trained from, where that is not `base`.
+        bases: model name -> the pipeline it was trained from, where that is not `base`; of a model without a dataset,
+            the pipeline that it is.
+        reference: which of `models` the others are compared with; None takes the base, or the first.
+        gated: whether to ask the gate before `@champion`.
+        unchecked: names of the models whose training prompts are not known, for the report.
         held_out: the ingest dataset of pairs that no model was trained on, which the prompt set "heldout" means.
 
     Returns:
@@ -90,7 +96,7 @@ def evaluate(
         EvaluationError: every prompt was trained on, or a model paints non-finite pixels.
         HubError, CheckpointError: the base, a model or a scorer cannot be loaded.
     """
-    reference = _reference(models)
+    reference = _reference(models, reference, bases or {})
     rival = champion or reference
     if rival not in models:
         raise unknown_name("model as the champion", rival, list(models))
@@ -120,15 +126,15 @@ def evaluate(
         "title": title or f"{', '.join(name for name in models if name != reference)} against {reference}",
         "reference": reference,
         "champion": champion,
-        "settings": {**_plain(config), "prompts": prompts.name},
+        "settings": {**_plain(config, gated), "prompts": prompts.name},
         "base": {**base_identity(base), "revision": base.revision},
         "scorers": {name: {k: v for k, v in who.items() if k != "scorer"} for name, who in judges.items()},
         "pull": dict(pull or {}),
     }
     drawn = digest({name: list(lines) for name, lines in curves.items()}, 16)
-    pairs = [training_pairs] if training_pairs else []
     question = {**about, "models": list(models), "curves": drawn, "categories": digest(list(prompts.categories), 16)}
-    writer = store.writer(root, STAGE, VERSION, question, [*images.values(), *scored.values(), *pairs])
+    question["unchecked"] = list(unchecked)
+    writer = store.writer(root, STAGE, VERSION, question, [*images.values(), *scored.values(), *training_pairs])
     if finished := writer.finished():
         return finished
 
@@ -137,16 +143,17 @@ def evaluate(
         "name": prompts.name,
         "digest": prompts.digest,
         "used": len(kept),
-        "checked": training_pairs is not None,
+        "checked": bool(training_pairs),
+        "unchecked": list(unchecked),
         "leaked": list(leaks),
     }
     about["statistics"] = reports.statistics_used(len(kept), config.tie_spread, tower)
-    about["training_pairs"] = [{"uri": p.path(), "digest": p.digest} for p in pairs]
+    about["training_pairs"] = [{"uri": p.path(), "digest": p.digest} for p in training_pairs]
     about["models"] = {
         name: {"images": {"uri": data.path(), "digest": data.digest}, "weights": list(data.inputs)}
         for name, data in images.items()
     }
-    about |= background(root, [*images.values(), *scored.values(), *pairs])
+    about |= background(root, [*images.values(), *scored.values(), *training_pairs])
     shards = [
         shard
         for number, name in enumerate(models)
@@ -216,24 +223,26 @@ def write_reports(
     ]
 
 
-def _reference(models: Mapping[str, Dataset | None]) -> str:
-    bases = [name for name, model in models.items() if model is None]
+def _reference(models: Mapping[str, Dataset | None], reference: str | None, pipelines: Mapping[str, BaseModel]) -> str:
+    bases = [name for name, model in models.items() if model is None and name not in pipelines]
     if len(models) < 2 or len(bases) > 1:
         raise ConfigError(
             "A comparison needs two or more models, at most one of them the base itself; got "
             f"{', '.join(models) or 'none'} ({len(bases)} of them the base).",
             'Give, for example, {"base": None, "aligned": <dataset of stage "model">}.',
         )
-    return bases[0] if bases else next(iter(models))
+    if reference is not None and reference not in models:
+        raise unknown_name("model as the reference", reference, list(models))
+    return reference or (bases[0] if bases else next(iter(models)))
 
 
-def _leaks(prompts: PromptSet, training_pairs: Dataset | None) -> tuple[str, ...]:
-    if training_pairs is None:
-        return ()
-    leaks = leaked(prompts.prompts, training_pairs)
+def _leaks(prompts: PromptSet, training_pairs: Sequence[Dataset]) -> tuple[str, ...]:
+    found = {prompt for pairs in training_pairs for prompt in leaked(prompts.prompts, pairs)}
+    leaks = tuple(prompt for prompt in prompts.prompts if prompt in found)
     if len(leaks) == len(prompts.prompts):
         raise EvaluationError(
-            f"Every prompt of {prompts.name!r} also occurs in the training pairs {training_pairs.uri}.",
+            f"Every prompt of {prompts.name!r} also occurs in the training pairs "
+            f"{', '.join(pairs.uri for pairs in training_pairs)}.",
             "Evaluate on prompts that were not trained on.",
         )
     return leaks
@@ -243,8 +252,9 @@ def _only(table: pa.Table, kept: set[str]) -> pa.Table:
     return table.filter(pa.array([row in kept for row in table["prompt_id"].to_pylist()], pa.bool_()))
 
 
-def _plain(config: EvaluateConfig) -> dict[str, Any]:
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
+def _plain(config: EvaluateConfig, gated: bool) -> dict[str, Any]:
+    settings = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
+    return {key: value for key, value in settings.items() if gated or not key.startswith("gate_")}
 
 
 def _shifted(progress: Progress | None, before: int, total: int) -> Progress | None:

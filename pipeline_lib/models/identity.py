@@ -8,7 +8,7 @@ from pipeline_lib.config import BaseModel
 from pipeline_lib.digest import digest, file_sha256
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=64)
 def base_identity(base: BaseModel) -> dict[str, str | None]:
     """Name and weights digest of a base model, for dataset keys. Fetches and hashes it, once per process."""
     from pipeline_lib.models.components import encoder_digest, folder  # loads torch and diffusers

@@ -39,15 +39,15 @@ def make_pages(root: Path) -> dict[str, Path]:
         "ingest": local(pairs, "samples.html"),
         "agreement": local(agreement(url, pairs, scores)),
         "labels": local(build_labels(url, [{"reveal": 0.5}, {"pseudo_label": "clip"}, "dedpo"], pairs, scores)),
-        "evaluation": local(judge(url, models, pairs, "shapes-test", PROMPTS)),
-        "comparison": local(judge(url, several, None, str(prompts), None, ("clip",))),
+        "evaluation": local(judge(url, models, [pairs], "shapes-test", PROMPTS)),
+        "comparison": local(judge(url, several, [], str(prompts), None, ("clip",))),
     }
 
 
 def judge(
     url: str,
     models: dict[str, Dataset | None],
-    pairs: Dataset | None,
+    pairs: Sequence[Dataset],
     prompts: str,
     count: int | None,
     scorers: Sequence[str] = SHAPES.scorers,

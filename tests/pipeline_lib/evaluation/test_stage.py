@@ -20,7 +20,9 @@ from pipeline_lib import schemas, store
 from pipeline_lib.config import BaseModel, EvaluateConfig
 from pipeline_lib.errors import ConfigError, EvaluationError, UnknownNameError
 from pipeline_lib.evaluation import evaluate, generate, scores
+from pipeline_lib.evaluation.prompts import load_prompts
 from pipeline_lib.store import Dataset, verify
+from tests.pipeline_lib.evaluation.conftest import unet
 
 CONFIG = EvaluateConfig(
     prompts="shapes-validation", num_prompts=5, seeds=(0, 1), scheduler="ddim", steps=2, guidance=3.0, resolution=32
@@ -174,14 +176,14 @@ def test_prompts_that_were_trained_on_do_not_count(
     models = {"base": None, "aligned": trained(str(tmp_path), 2)}
     prompts = run(tmp_path, models).scan().collect()["prompt"].unique(maintain_order=True).to_list()
     pairs = ingested(tmp_path, [prompts[1].upper(), "something else"])
-    done = run(tmp_path, models, training_pairs=pairs)
+    done = run(tmp_path, models, training_pairs=[pairs])
     assert prompts[1] not in done.scan().collect()["prompt"].to_list()
     assert done.counts == {"images": 16, "leaked_prompts": 1, "prompts": 4}
     report = read_json(done)
     assert report["prompts"]["leaked"] == [prompts[1]]
     assert report["comparisons"]["aligned"]["rows"] == 8
     with pytest.raises(EvaluationError, match="Every prompt"):
-        run(tmp_path, models, training_pairs=ingested(tmp_path / "all", prompts))
+        run(tmp_path, models, training_pairs=[ingested(tmp_path / "all", prompts)])
 
 
 def test_without_a_base_the_first_model_is_the_reference(
@@ -211,6 +213,29 @@ def test_a_model_from_another_base_is_painted_with_that_base(
     ]
     assert images[0][0] == images[1][0], "the base stays as it is"
     assert len(set(images[1][1])) == 1 < len(set(images[0][1])), "the other VAE paints one colour"
+
+
+def test_any_models_are_compared_and_another_reference_mirrors_the_numbers(
+    run: Callable[..., Dataset], base: BaseModel, trained: Trained, tmp_path: Path
+) -> None:
+    """Whole pipelines beside trained models, no gate; what any of them was trained on is left out."""
+    unet(5).save_pretrained(shutil.copytree(base.repo, tmp_path / "whole") / "unet")
+    models = {"one": trained(str(tmp_path), 2), "base": None, "whole": None}
+    own = {"base": base, "whole": BaseModel(family="sd", repo=str(tmp_path / "whole"))}
+    prompts = load_prompts(CONFIG.prompts, CONFIG.num_prompts).prompts
+    more = {"bases": own, "gated": False, "unchecked": ["whole"]}
+    more["training_pairs"] = [ingested(tmp_path / name, [prompt]) for name, prompt in zip("ab", prompts, strict=False)]
+    report, swapped = (read_json(run(tmp_path, models, reference=name, **more)) for name in ("one", "whole"))
+    assert (report["reference"], list(report["comparisons"])) == ("one", ["base", "whole"])
+    assert report["prompts"]["leaked"] == list(prompts[:2]) and report["prompts"]["unchecked"] == ["whole"]
+    assert report["gate"] == {} and "gate_average" not in report["settings"]
+    for scorer, (point, low, high) in report["win_rate"]["whole"].items():
+        assert swapped["win_rate"]["one"][scorer] == pytest.approx([1 - point, 1 - high, 1 - low], abs=1e-12)
+    images = {name: about["images"]["digest"] for name, about in report["models"].items()}
+    assert len(set(images.values())) == 3
+    assert images == {name: about["images"]["digest"] for name, about in swapped["models"].items()}
+    with pytest.raises(UnknownNameError, match="whole"):
+        run(tmp_path, models, reference="hole", **more)
 
 
 def test_what_cannot_be_compared_is_refused(
