@@ -18,7 +18,6 @@ from flows.train import TRAINING_FLOWS
 from pipeline_lib.labels.recipe import check_recipe
 from pipeline_lib.presets import MethodName, PresetName, alignment
 from pipeline_lib.scoring import SCORERS
-from pipeline_lib.training.methods import check_sharding
 from tasks.base import pinned
 from tasks.training_settings import training_config
 
@@ -80,15 +79,15 @@ def align(
     """
     check_recipe(recipe or alignment(preset, method).labels, (), SCORERS.names())
     config = training_config(
-        alignment(preset, method).train,
+        preset,
+        method,
         settings,
+        sharding,
         steps=steps,
         learning_rate=learning_rate,
         beta=beta,
         adapter=adapter,
     )
-    if sharding != "none":
-        check_sharding(config)
     stages: list[dict[str, Any]] = []
     started = time.time()
 

@@ -13,7 +13,6 @@ from flows.label import label
 from pipeline_lib.labels.recipe import check_recipe
 from pipeline_lib.presets import MethodName, PresetName, alignment
 from pipeline_lib.scoring import SCORERS
-from pipeline_lib.training.methods import check_sharding
 from tasks.base import base_model, pinned
 from tasks.outcome import Outcome
 from tasks.settings import store_url
@@ -89,8 +88,10 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
         """
         check_recipe(recipe or alignment(preset, method).labels, scores or {}, SCORERS.names())
         config = training_config(
-            alignment(preset, method).train,
+            preset,
+            method,
             settings,
+            sharding,
             steps=steps,
             learning_rate=learning_rate,
             beta=beta,
@@ -100,8 +101,6 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
             mixed_precision=mixed_precision,
             sample_every=sample_every,
         )
-        if sharding != "none":
-            check_sharding(config)
         base = pinned(base)
         pairs = pairs or ingest(preset, source, split, limit, store=store).uri
         labels = labels or label(preset, method, recipe, weights=weights, pairs=pairs, scores=scores, store=store).uri

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline_lib.config import TrainConfig, override
 from pipeline_lib.errors import ConfigError
-from pipeline_lib.training.methods import check_config
+from pipeline_lib.presets import MethodName, PresetName, alignment
+from pipeline_lib.training.methods import check_config, check_sharding
 
 _TYPES = TypeAdapter(TrainConfig)
 
 
-def training_config(preset: TrainConfig, settings: Mapping[str, Any] | None = None, **fields: Any) -> TrainConfig:
-    """The preset's settings with those of `settings`, then `fields` that are not None, in their place.
+def training_config(
+    preset: PresetName,
+    method: MethodName,
+    settings: Mapping[str, Any] | None = None,
+    sharding: Literal["none", "fsdp"] = "none",
+    **fields: Any,
+) -> TrainConfig:
+    """The preset's settings for a method with those of `settings`, then `fields` that are not None, in their place.
 
     Raises:
-        ConfigError: an unknown name, a value of the wrong type, or settings that cannot do what they say.
+        ConfigError: an unknown name, a value of the wrong type, settings that cannot do what they say, or, with
+            `sharding`, what shards cannot do.
     """
-    config = override(override(preset, **(settings or {})), **fields)
+    config = override(override(alignment(preset, method).train, **(settings or {})), **fields)
     try:
         config = _TYPES.validate_python(asdict(config))
     except ValidationError as error:
@@ -30,4 +38,6 @@ def training_config(preset: TrainConfig, settings: Mapping[str, Any] | None = No
             f"Wrong training settings: {wrong}.", "See TrainConfig in pipeline_lib/config.py."
         ) from error
     check_config(config)
+    if sharding != "none":
+        check_sharding(config)
     return config

@@ -12,20 +12,18 @@ from pipeline_lib.errors import ConfigError, PipelineError
 from pipeline_lib.presets import METHODS, PRESETS, alignment
 from tasks.training_settings import training_config
 
-DPO = alignment("shapes", "dpo").train
-
 
 def test_presets_pass_unchanged() -> None:
     for name in PRESETS:
         for method in METHODS:
-            assert training_config(alignment(name, method).train) == alignment(name, method).train
+            assert training_config(name, method) == alignment(name, method).train
 
 
 def test_every_field_can_be_set_and_the_form_s_own_fields_win() -> None:
     settings = {"compile": True, "timestep_range": [0, 499], "lora_targets": ["to_q"], "steps": 5, "method": "ipo"}
-    found = training_config(DPO, settings, steps=7, beta=None)
+    found = training_config("shapes", "dpo", settings, steps=7, beta=None)
     assert (found.compile, found.timestep_range, found.lora_targets) == (True, (0, 499), ("to_q",))
-    assert (found.steps, found.beta, found.method) == (7, DPO.beta, "ipo")
+    assert (found.steps, found.beta, found.method) == (7, alignment("shapes", "dpo").train.beta, "ipo")
 
 
 class Encoding(Exception):
@@ -67,7 +65,7 @@ def test_what_shards_cannot_do_ends_the_flows_before_any_work(tmp_path: Path) ->
 )
 def test_wrong_settings_end_a_flow_before_any_work(settings: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"(?s){message}"):
-        training_config(DPO, settings)
+        training_config("shapes", "dpo", settings)
     store = str(tmp_path / "store")
     with pytest.raises(PipelineError, match=f"(?s){message}"):
         train.train_dpo.fn(settings=settings, store=store)
