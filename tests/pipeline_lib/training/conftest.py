@@ -1,9 +1,14 @@
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 
+from pipeline_lib.config import TrainConfig
 from pipeline_lib.encoding import encode
 from pipeline_lib.store import Dataset
+from pipeline_lib.training.spec import TrainSpec
 from tests.pipeline_lib.models import tiny
 
 
@@ -31,3 +36,34 @@ def encoded(mirror: Path, store: str) -> dict[str, Dataset]:
 def labels(store: str) -> dict[str, Dataset]:
     """Labels of the ingested dataset, by kind."""
     return {kind: tiny.label(store, tiny.ingest(store), kind) for kind in ("human", "soft", "dedpo")}
+
+
+@pytest.fixture
+def new_run(
+    mirror: Path, encoded: dict[str, Dataset], labels: dict[str, Dataset], tmp_path: Path
+) -> Callable[..., TrainSpec]:
+    """`new_run(config, run, base, kind, sharding, **changes)`: a run with `changes` to the config, on a tiny base.
+
+    Its folder is `run` in the test's; `kind` of labels defaults to what the method trains on.
+    """
+
+    def build(
+        config: TrainConfig,
+        run: str = "run",
+        base: str = "v",
+        kind: str = "",
+        sharding: Literal["none", "fsdp"] = "none",
+        **changes: Any,
+    ) -> TrainSpec:
+        config = replace(config, **changes)
+        kind = kind or ("dedpo" if config.method == "dedpo" else "human")
+        return TrainSpec(
+            model=tiny.base(mirror, base),
+            train=config,
+            encoded=encoded[base].uri,
+            labels=labels[kind].uri,
+            run_dir=str(tmp_path / run),
+            sharding=sharding,
+        )
+
+    return build

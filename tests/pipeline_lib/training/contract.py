@@ -11,9 +11,8 @@ with `BETA`, and ell = -((win - lose) - (ref_win - ref_lose)) of the winner's an
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,13 +20,11 @@ import torch
 from torch import Tensor
 
 from pipeline_lib.config import TrainConfig
-from pipeline_lib.digest import file_sha256
-from pipeline_lib.store import Dataset
 from pipeline_lib.training.losses import Pairs
 from pipeline_lib.training.methods import LOSSES
 from pipeline_lib.training.spec import TrainSpec
 from pipeline_lib.training.trainer import train
-from tests.pipeline_lib.models import tiny
+from tests.pipeline_lib.training.runs import records, stop_in_step, weights
 
 BETA = 40.0
 N = 6
@@ -121,26 +118,12 @@ class LossContract:
         shuffled = replace(given, **{name: getattr(given, name)[..., order] for name in names})
         torch.testing.assert_close(self.values(shuffled), self.values(given)[order])
 
-    def test_it_trains_and_an_interrupted_run_ends_in_the_same_bytes(
-        self, mirror: Path, encoded: dict[str, Dataset], labels: dict[str, Dataset], tmp_path: Path
-    ) -> None:
+    def test_it_trains_and_an_interrupted_run_ends_in_the_same_bytes(self, new_run: Callable[..., TrainSpec]) -> None:
         config = self.config(steps=4, batch_size=4, learning_rate=1e-3, lora_rank=2, checkpoint_every=2)
-        data = {"encoded": encoded["v"].uri, "labels": labels[self.labels].uri}
-        whole, cut = (
-            TrainSpec(model=tiny.base(mirror, "v"), train=config, run_dir=str(tmp_path / name), **data)
-            for name in ("whole", "cut")
-        )
+        whole, cut = (new_run(config, name, kind=self.labels) for name in ("whole", "cut"))
         assert train(whole) == "done"
-        asked: list[int] = []
-
-        def stopping() -> bool:
-            asked.append(len(asked))
-            return len(asked) == 3
-
-        assert train(cut, stopping) == "interrupted"
+        assert train(cut, stop_in_step(3)) == "interrupted"
         assert train(cut) == "done"
-        name = "model/pytorch_lora_weights.safetensors"
-        assert file_sha256(Path(cut.run_dir, name)) == file_sha256(Path(whole.run_dir, name))
-        records = [json.loads(line) for line in Path(cut.run_dir, "metrics.jsonl").read_text().splitlines()]
-        assert [record["step"] for record in records] == [1, 2, 3, 4]
-        assert all(np.isfinite(record["loss"]) and record["grad_norm"] > 0 for record in records)
+        assert weights(cut) == weights(whole)
+        assert [record["step"] for record in records(cut)] == [1, 2, 3, 4]
+        assert all(np.isfinite(record["loss"]) and record["grad_norm"] > 0 for record in records(cut))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +15,10 @@ import psutil
 import pytest
 
 from pipeline_lib.config import TrainConfig
-from pipeline_lib.store import Dataset
 from pipeline_lib.training.launch import environment, launcher, process_count, visible_gpus
 from pipeline_lib.training.spec import TrainSpec, write_spec
 from pipeline_lib.training.trainer import train
-from tests.pipeline_lib.models import tiny
+from tests.pipeline_lib.training.runs import curve, finish, interrupt, saved, start, status, wait_for_steps
 
 CONFIG = TrainConfig(
     method="diffusion-dpo",
@@ -42,43 +39,8 @@ METHODS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture
-def spec(
-    mirror: Path, encoded: dict[str, Dataset], labels: dict[str, Dataset], tmp_path: Path
-) -> Callable[..., TrainSpec]:
-    def build(run: str, **changes: Any) -> TrainSpec:
-        config = replace(CONFIG, **changes)
-        return TrainSpec(
-            model=tiny.base(mirror, "v"),
-            train=config,
-            encoded=encoded["v"].uri,
-            labels=labels["dedpo" if config.method == "dedpo" else "human"].uri,
-            run_dir=str(tmp_path / run),
-        )
-
-    return build
-
-
-def start(spec: TrainSpec, processes: int) -> subprocess.Popen[str]:
-    path = Path(spec.run_dir, "spec.json")
-    write_spec(path, spec)
-    command = [*launcher(processes), str(path)]
-    return subprocess.Popen(command, env=environment(processes), stderr=subprocess.PIPE, text=True)
-
-
-def curve(spec: TrainSpec) -> list[float]:
-    return [json.loads(line)["loss"] for line in Path(spec.run_dir, "metrics.jsonl").read_text().splitlines()]
-
-
-def status(spec: TrainSpec) -> dict[str, str]:
-    return json.loads(Path(spec.run_dir, "status.json").read_text())
-
-
-def wait_for_steps(spec: TrainSpec, steps: int) -> None:
-    metrics = Path(spec.run_dir, "metrics.jsonl")
-    deadline = time.monotonic() + 120
-    while not (metrics.exists() and metrics.read_bytes().count(b"\n") >= steps):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+def spec(new_run: Callable[..., TrainSpec]) -> Callable[..., TrainSpec]:
+    return partial(new_run, CONFIG)
 
 
 @pytest.mark.slow
@@ -86,9 +48,7 @@ def wait_for_steps(spec: TrainSpec, steps: int) -> None:
 def test_two_processes_give_the_curve_of_one(method: str, spec: Callable[..., TrainSpec]) -> None:
     one, two = (spec(name, method=method, **METHODS[method]) for name in ("one", "two"))
     train(one)
-    process = start(two, 2)
-    _, said = process.communicate(timeout=240)
-    assert process.returncode == 0, said
+    finish(start(two, 2))
     assert len(curve(one)) == 50
     assert curve(two) == pytest.approx(curve(one), abs=1e-4)
 
@@ -102,15 +62,11 @@ def test_two_processes_are_two_and_stop_and_continue_as_one(spec: Callable[..., 
     one, two = spec("one"), spec("two")
     train(one)
     process = start(two, 2)
-    wait_for_steps(two, 5)
-    for child in psutil.Process(process.pid).children(recursive=True):
-        if child.is_running() and "pipeline_lib.training" in child.cmdline():
-            child.send_signal(signal.SIGTERM)
-            break  # one of them is enough: they agree to stop
-    process.communicate(timeout=240)
+    wait_for_steps(two, 5, process)
+    interrupt(process)
     assert status(two) == {"status": "interrupted"}
     done = len(curve(two))
-    assert [path.name for path in Path(two.run_dir, "checkpoints").iterdir()] == [f"step-{done:06d}"]
+    assert saved(two) == [f"step-{done:06d}"]
     assert 5 <= done < CONFIG.steps
     assert train(two) == "done"
     assert curve(two) == pytest.approx(curve(one), abs=1e-4)

@@ -3,48 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pipeline_lib.config import TrainConfig
-from pipeline_lib.digest import file_sha256
 from pipeline_lib.errors import ConfigError
-from pipeline_lib.store import Dataset
 from pipeline_lib.training.__main__ import main
 from pipeline_lib.training.spec import INTERRUPTED, USER_ERROR, TrainSpec, read_spec, write_spec
 from pipeline_lib.training.trainer import train
-from tests.pipeline_lib.models import tiny
+from tests.pipeline_lib.training.runs import interrupt, records, saved, start, status, wait_for_steps, weights
 
 CONFIG = TrainConfig(method="diffusion-dpo", steps=60, batch_size=4, checkpoint_every=1000, lora_rank=2, beta=100.0)
 
 
 @pytest.fixture
-def spec(mirror: Path, encoded: dict[str, Dataset], labels: dict[str, Dataset], tmp_path: Path) -> TrainSpec:
-    return TrainSpec(
-        model=tiny.base(mirror, "v"),
-        train=CONFIG,
-        encoded=encoded["v"].uri,
-        labels=labels["human"].uri,
-        run_dir=str(tmp_path / "run"),
-    )
-
-
-def start(spec: TrainSpec) -> subprocess.Popen[str]:
-    path = Path(spec.run_dir, "spec.json")
-    write_spec(path, spec)
-    command = [sys.executable, "-m", "pipeline_lib.training", str(path)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-
-
-def status(spec: TrainSpec) -> dict[str, str]:
-    return json.loads(Path(spec.run_dir, "status.json").read_text())
+def spec(new_run: Callable[..., TrainSpec]) -> TrainSpec:
+    return new_run(CONFIG)
 
 
 def test_spec_survives_the_file(spec: TrainSpec, tmp_path: Path) -> None:
@@ -65,26 +43,19 @@ def test_spec_with_an_unknown_field_suggests_the_nearest(spec: TrainSpec, tmp_pa
 
 def test_sigterm_checkpoints_and_the_next_start_ends_in_the_same_bytes(spec: TrainSpec, tmp_path: Path) -> None:
     process = start(spec)
-    metrics = Path(spec.run_dir, "metrics.jsonl")
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (metrics.exists() and metrics.read_text().count("\n") >= 3):
-        assert process.poll() is None, process.stderr and process.stderr.read()
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == INTERRUPTED, errors
+    wait_for_steps(spec, 3, process)
+    said = interrupt(process)
+    assert process.returncode == INTERRUPTED, said
     assert status(spec) == {"status": "interrupted"}
-    (checkpoint,) = Path(spec.run_dir, "checkpoints").iterdir()
-    done = len(metrics.read_text().splitlines())
-    assert checkpoint.name == f"step-{done:06d}"
+    done = len(records(spec))
+    assert saved(spec) == [f"step-{done:06d}"]
     assert 3 <= done < CONFIG.steps
 
     assert train(spec) == "done"
     whole = replace(spec, run_dir=str(tmp_path / "whole"))
     train(whole)
-    name = "model/pytorch_lora_weights.safetensors"
-    assert file_sha256(Path(spec.run_dir, name)) == file_sha256(Path(whole.run_dir, name))
-    assert len(metrics.read_text().splitlines()) == CONFIG.steps
+    assert weights(spec) == weights(whole)
+    assert len(records(spec)) == CONFIG.steps
 
 
 def test_user_error_is_two_lines_and_exit_code_2(spec: TrainSpec, capsys: pytest.CaptureFixture[str]) -> None:

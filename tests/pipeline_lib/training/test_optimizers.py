@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -13,11 +13,10 @@ import torch
 
 from pipeline_lib.config import TrainConfig
 from pipeline_lib.errors import ConfigError
-from pipeline_lib.store import Dataset
 from pipeline_lib.training.optimizers import build_optimizer
 from pipeline_lib.training.spec import TrainSpec
 from pipeline_lib.training.trainer import train
-from tests.pipeline_lib.models import tiny
+from tests.pipeline_lib.training.runs import records
 
 CONFIG = TrainConfig(method="diffusion-dpo", learning_rate=1e-2, weight_decay=0.1)
 
@@ -69,16 +68,8 @@ def test_eight_bit_adamw_without_bitsandbytes_names_the_extra(monkeypatch: pytes
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_eight_bit_adamw_without_a_gpu_ends_before_the_first_step(
-    mirror: Path, encoded: dict[str, Dataset], labels: dict[str, Dataset], tmp_path: Path
-) -> None:
-    job = TrainSpec(
-        model=tiny.base(mirror, "v"),
-        train=replace(CONFIG, optimizer="adamw8bit", steps=1, batch_size=2),
-        encoded=encoded["v"].uri,
-        labels=labels["human"].uri,
-        run_dir=str(tmp_path),
-    )
+def test_eight_bit_adamw_without_a_gpu_ends_before_the_first_step(new_run: Callable[..., TrainSpec]) -> None:
+    job = new_run(CONFIG, optimizer="adamw8bit", steps=1, batch_size=2)
     with pytest.raises(ConfigError, match=r"(?s)needs a GPU.*adafactor"):
         train(job)
-    assert not (tmp_path / "metrics.jsonl").exists()
+    assert records(job) == []

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from pipeline_lib.config import TrainConfig
-from pipeline_lib.digest import file_sha256
 from pipeline_lib.encoding import encode
 from pipeline_lib.errors import ConfigError
 from pipeline_lib.store import Dataset
@@ -26,6 +25,7 @@ from pipeline_lib.training.spec import TrainSpec
 from pipeline_lib.training.tables import Tables, open_tables, read_labels
 from pipeline_lib.training.trainer import train
 from tests.pipeline_lib.models import tiny
+from tests.pipeline_lib.training.runs import records, weights
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(
@@ -34,28 +34,13 @@ CONFIG = TrainConfig(
 
 
 @pytest.fixture
-def spec(
-    mirror: Path, encoded: dict[str, Dataset], labels: dict[str, Dataset], tmp_path: Path
-) -> Callable[..., TrainSpec]:
-    def build(run: str = "run", name: str = "v", **changes: Any) -> TrainSpec:
-        return TrainSpec(
-            model=tiny.base(mirror, name),
-            train=replace(CONFIG, **changes),
-            encoded=encoded[name].uri,
-            labels=labels["human"].uri,
-            run_dir=str(tmp_path / run),
-        )
-
-    return build
+def spec(new_run: Callable[..., TrainSpec]) -> Callable[..., TrainSpec]:
+    return partial(new_run, CONFIG)
 
 
 @pytest.fixture
 def flipped(mirror: Path, store: str) -> Dataset:
     return encode(store, tiny.base(mirror, "v"), replace(tiny.ENCODE, flipped=True), tiny.ingest(store))
-
-
-def records(spec: TrainSpec) -> list[dict[str, float]]:
-    return [json.loads(line) for line in Path(spec.run_dir, "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.parametrize("adapter", ["lora", "full"])
@@ -180,16 +165,15 @@ def test_other_lora_layers(spec: Callable[..., TrainSpec]) -> None:
 
 @pytest.mark.parametrize("name", ["v", "xl"])
 def test_sample_grids_come_at_set_intervals_and_change_no_weight(name: str, spec: Callable[..., TrainSpec]) -> None:
-    with_samples = spec("with", name, steps=5, sample_every=2, lora_dropout=0.1)
-    without = spec("without", name, steps=5, lora_dropout=0.1)
+    with_samples = spec("with", base=name, steps=5, sample_every=2, lora_dropout=0.1)
+    without = spec("without", base=name, steps=5, lora_dropout=0.1)
     train(with_samples)
     train(without)
     grids = sorted(Path(with_samples.run_dir, "samples").iterdir())
     assert [path.name for path in grids] == ["step-000002.png", "step-000004.png"]
     assert Image.open(grids[0]).size == (4 * tiny.SIDE, 2 * tiny.SIDE)  # two prompts and the empty one is not shown
     assert grids[0].read_bytes() != grids[1].read_bytes()
-    weights = [Path(job.run_dir, "model/pytorch_lora_weights.safetensors") for job in (with_samples, without)]
-    assert file_sha256(weights[0]) == file_sha256(weights[1])
+    assert weights(with_samples) == weights(without)
     train(replace(with_samples, run_dir=with_samples.run_dir + "-again"))
     assert (Path(with_samples.run_dir + "-again") / "samples" / grids[1].name).read_bytes() == grids[1].read_bytes()
 

@@ -12,7 +12,7 @@ REGISTRY = "pipeline_lib/training/methods.py"
 LOSS = "pipeline_lib/training/squared_hinge.py"
 TEST = "tests/pipeline_lib/training/test_squared_hinge.py"
 BLOCKS = blocks("Add a loss")
-NEEDED = ["models/tiny.py", "training/conftest.py", "training/contract.py"]
+NEEDED = ["models/tiny.py", "training/conftest.py", "training/contract.py", "training/runs.py"]
 
 
 @pytest.fixture

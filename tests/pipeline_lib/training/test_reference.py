@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from pipeline_lib.config import TrainConfig
-from pipeline_lib.store import Dataset
 from pipeline_lib.training import reference
 from pipeline_lib.training.policy import Policy, build_policy
 from pipeline_lib.training.spec import TrainSpec
 from pipeline_lib.training.trainer import train
 from tests.pipeline_lib.models import tiny
+from tests.pipeline_lib.training.runs import curve
 
 Adapter: TypeAlias = Literal["lora", "full"]
 INPUTS = (torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([3, 700]))
@@ -83,7 +83,7 @@ def test_annotator_is_the_moving_average_of_the_policy_in_fp32(policy: Policy) -
 
 @pytest.mark.parametrize("adapter", get_args(Adapter))
 def test_training_starts_again_from_indifference_after_each_refresh(
-    adapter: Adapter, mirror: Path, encoded: dict[str, Dataset], labels: dict[str, Dataset], tmp_path: Path
+    adapter: Adapter, new_run: Callable[..., TrainSpec]
 ) -> None:
     config = TrainConfig(
         method="balanced-dpo",
@@ -95,9 +95,11 @@ def test_training_starts_again_from_indifference_after_each_refresh(
         lora_rank=2,
         beta=50.0,
     )
-    base, data = tiny.base(mirror, "v"), {"encoded": encoded["v"].uri, "labels": labels["human"].uri}
-    train(TrainSpec(model=base, train=config, run_dir=str(tmp_path), **data))
-    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [record["refreshes"] for record in records] == [0, 0, 1, 1, 1, 2, 2]
-    at_reference = [record["margin"] == 0 and record["loss"] == pytest.approx(math.log(2)) for record in records]
+    job = new_run(config)
+    train(job)
+    assert curve(job, "refreshes") == [0, 0, 1, 1, 1, 2, 2]
+    at_reference = [
+        margin == 0 and loss == pytest.approx(math.log(2))
+        for margin, loss in zip(curve(job, "margin"), curve(job), strict=True)
+    ]
     assert at_reference == [True, False, False, True, False, False, True]

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import torch
 from accelerate.state import AcceleratorState
@@ -21,12 +18,12 @@ from PIL import Image
 
 from pipeline_lib.config import TrainConfig
 from pipeline_lib.errors import ConfigError
-from pipeline_lib.store import Dataset, open_dataset
+from pipeline_lib.store import open_dataset
 from pipeline_lib.training import job
 from pipeline_lib.training.launch import environment, launcher
 from pipeline_lib.training.spec import TrainSpec, write_spec
 from pipeline_lib.training.trainer import train
-from tests.pipeline_lib.models import tiny
+from tests.pipeline_lib.training.runs import curve, finish, interrupt, saved, start, status, wait_for_steps
 
 CONFIG = TrainConfig(
     method="diffusion-dpo",
@@ -50,35 +47,8 @@ def fresh_accelerator() -> Iterator[None]:
 
 
 @pytest.fixture
-def spec(
-    mirror: Path, encoded: dict[str, Dataset], labels: dict[str, Dataset], tmp_path: Path
-) -> Callable[..., TrainSpec]:
-    def build(run: str, name: str = "v", sharding: Any = "fsdp", **changes: Any) -> TrainSpec:
-        return TrainSpec(
-            model=tiny.base(mirror, name),
-            train=replace(CONFIG, **changes),
-            encoded=encoded[name].uri,
-            labels=labels["human"].uri,
-            run_dir=str(tmp_path / run),
-            sharding=sharding,
-        )
-
-    return build
-
-
-def start(spec: TrainSpec) -> subprocess.Popen[str]:
-    path = Path(spec.run_dir, "spec.json")
-    write_spec(path, spec)
-    return subprocess.Popen([*launcher(2), str(path)], env=environment(2), stderr=subprocess.PIPE, text=True)
-
-
-def finish(process: subprocess.Popen[str]) -> None:
-    _, said = process.communicate(timeout=240)
-    assert process.returncode == 0, said
-
-
-def curve(spec: TrainSpec, name: str = "loss") -> list[float]:
-    return [json.loads(line)[name] for line in Path(spec.run_dir, "metrics.jsonl").read_text().splitlines()]
+def spec(new_run: Callable[..., TrainSpec]) -> Callable[..., TrainSpec]:
+    return partial(new_run, CONFIG, sharding="fsdp")
 
 
 def unet(spec: TrainSpec) -> dict[str, torch.Tensor]:
@@ -101,7 +71,7 @@ def same(one: TrainSpec, other: TrainSpec) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"name": "xl", "gradient_checkpointing": True},
+        {"base": "xl", "gradient_checkpointing": True},
         {"method": "balanced-dpo", "reference_refresh": 6, "steps": 20},
         {"method": "adaptive-dpo", "ema_decays": (0.9, 0.5), "steps": 20},
     ],
@@ -112,7 +82,7 @@ def test_shards_give_the_curve_and_the_model_of_one_process(
 ) -> None:
     one, two = spec("one", sharding="none", **changes), spec("two", **changes)
     train(one)
-    finish(start(two))
+    finish(start(two, 2))
     same(one, two)
 
 
@@ -121,25 +91,17 @@ def test_an_interrupted_run_continues_in_shards_or_without(spec: Callable[..., T
     changes = {"method": "balanced-dpo", "reference_refresh": 4, "sample_every": 20, "steps": 45}
     one, two = spec("one", sharding="none", **changes), spec("two", **changes)
     train(one)
-    process = start(two)
-    metrics = Path(two.run_dir, "metrics.jsonl")
-    deadline = time.monotonic() + 120
-    while not (metrics.exists() and metrics.read_bytes().count(b"\n") >= 6):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    for child in psutil.Process(process.pid).children(recursive=True):
-        if child.is_running() and "pipeline_lib.training" in child.cmdline():
-            child.send_signal(signal.SIGTERM)
-            break
-    process.communicate(timeout=240)
-    assert json.loads(Path(two.run_dir, "status.json").read_text()) == {"status": "interrupted"}
+    process = start(two, 2)
+    wait_for_steps(two, 6, process)
+    interrupt(process)
+    assert status(two) == {"status": "interrupted"}
     done = len(curve(two))
     assert 6 <= done < one.train.steps
-    assert [path.name for path in Path(two.run_dir, "checkpoints").iterdir()] == [f"step-{done:06d}"]
+    assert saved(two) == [f"step-{done:06d}"]
 
     whole = replace(two, run_dir=str(tmp_path / "whole"), sharding="none")
     subprocess.run(["cp", "-r", two.run_dir, whole.run_dir], check=True)
-    finish(start(two))
+    finish(start(two, 2))
     same(one, two)
     assert train(whole) == "done"
     same(one, whole)
@@ -153,7 +115,7 @@ def test_shards_in_bf16_follow_one_process_in_bf16(spec: Callable[..., TrainSpec
     changes = {"mixed_precision": "bf16", "steps": 5}
     one, two = spec("one", sharding="none", **changes), spec("two", **changes)
     train(one)
-    finish(start(two))
+    finish(start(two, 2))
     assert curve(two)[0] == curve(one)[0]
     assert curve(two, "grad_norm")[0] == pytest.approx(curve(one, "grad_norm")[0], rel=1e-3)
     assert curve(two) == pytest.approx(curve(one), abs=0.05)  # bf16 has three digits, and Adam makes much of the last

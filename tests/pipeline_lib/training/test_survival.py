@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import random
 import resource
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,13 @@ import torch
 from torch import Tensor
 
 from pipeline_lib.config import TrainConfig
-from pipeline_lib.digest import file_sha256
 from pipeline_lib.errors import CheckpointError, TrainingDivergedError
-from pipeline_lib.store import Dataset
 from pipeline_lib.training import checkpoints, losses
 from pipeline_lib.training.checkpoints import Checkpoint
 from pipeline_lib.training.losses import Pairs
 from pipeline_lib.training.spec import TrainSpec
 from pipeline_lib.training.trainer import train
-from tests.pipeline_lib.models import tiny
+from tests.pipeline_lib.training.runs import records, saved, stop_in_step, weights
 
 CONFIG = TrainConfig(
     method="diffusion-dpo", beta=100.0, steps=24, batch_size=2, learning_rate=1e-3, checkpoint_every=3, lora_rank=2
@@ -38,33 +35,8 @@ READY.set_forkserver_preload([__name__])
 
 
 @pytest.fixture
-def spec(
-    mirror: Path, encoded: dict[str, Dataset], labels: dict[str, Dataset], tmp_path: Path
-) -> Callable[..., TrainSpec]:
-    def build(run: str = "run", **changes: Any) -> TrainSpec:
-        return TrainSpec(
-            model=tiny.base(mirror, "v"),
-            train=replace(CONFIG, **changes),
-            encoded=encoded["v"].uri,
-            labels=labels["human"].uri,
-            run_dir=str(tmp_path / run),
-        )
-
-    return build
-
-
-def weights(spec: TrainSpec) -> dict[str, str]:
-    root = Path(spec.run_dir, "model")
-    return {str(path.relative_to(root)): file_sha256(path) for path in sorted(root.rglob("*")) if path.is_file()}
-
-
-def records(spec: TrainSpec) -> list[dict[str, float]]:
-    path = Path(spec.run_dir, "metrics.jsonl")
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def saved(spec: TrainSpec) -> list[str]:
-    return sorted(path.name for path in Path(spec.run_dir, "checkpoints").iterdir())
+def spec(new_run: Callable[..., TrainSpec]) -> Callable[..., TrainSpec]:
+    return partial(new_run, CONFIG)
 
 
 def kill_at(spec: TrainSpec, step: int, wait: float) -> int:
@@ -149,14 +121,7 @@ def test_full_disk_is_said_and_the_last_checkpoint_serves(
 ) -> None:
     whole, cut = spec("whole", steps=8, adapter="full"), spec("cut", steps=8, adapter="full")
     train(whole)
-    seen = 0
-
-    def stopping() -> bool:
-        nonlocal seen
-        seen += 1
-        return seen == 1
-
-    train(cut, stopping)
+    train(cut, stop_in_step(1))
     child = READY.Process(target=limited, args=(cut, size))
     child.start()
     child.join()

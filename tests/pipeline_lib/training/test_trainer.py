@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file
 
 from pipeline_lib.config import TrainConfig
-from pipeline_lib.digest import file_sha256
 from pipeline_lib.errors import CheckpointError, ConfigError, LabelError, TrainingDivergedError
 from pipeline_lib.models.aligned import load_pipeline
 from pipeline_lib.store import Dataset, open_dataset
@@ -27,6 +26,7 @@ from pipeline_lib.training.spec import TrainSpec
 from pipeline_lib.training.tables import open_tables, read_labels
 from pipeline_lib.training.trainer import train
 from tests.pipeline_lib.models import tiny
+from tests.pipeline_lib.training.runs import records, stop_in_step, weights
 
 CONFIG = TrainConfig(
     method="diffusion-dpo",
@@ -51,41 +51,8 @@ METHODS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture
-def spec(
-    mirror: Path, encoded: dict[str, Dataset], labels: dict[str, Dataset], tmp_path: Path
-) -> Callable[..., TrainSpec]:
-    def build(name: str = "epsilon", run: str = "run", kind: str = "human", **changes: Any) -> TrainSpec:
-        return TrainSpec(
-            model=tiny.base(mirror, name),
-            train=replace(CONFIG, **changes),
-            encoded=encoded[name].uri,
-            labels=labels[kind].uri,
-            run_dir=str(tmp_path / run),
-        )
-
-    return build
-
-
-def weights(spec: TrainSpec) -> dict[str, str]:
-    """Hashes of every file of the result."""
-    root = Path(spec.run_dir, "model")
-    return {str(path.relative_to(root)): file_sha256(path) for path in sorted(root.rglob("*")) if path.is_file()}
-
-
-def records(spec: TrainSpec) -> list[dict[str, float]]:
-    return [json.loads(line) for line in Path(spec.run_dir, "metrics.jsonl").read_text().splitlines()]
-
-
-def after(steps: int) -> Callable[[], bool]:
-    """A stop signal that comes during optimizer step `steps`."""
-    asked = 0
-
-    def stopping() -> bool:
-        nonlocal asked
-        asked += 1
-        return asked == steps
-
-    return stopping
+def spec(new_run: Callable[..., TrainSpec]) -> Callable[..., TrainSpec]:
+    return partial(new_run, CONFIG, base="epsilon")
 
 
 def step_by_hand(spec: TrainSpec, unet: Any, start: int = 0) -> tuple[float, float]:
@@ -124,7 +91,7 @@ def step_by_hand(spec: TrainSpec, unet: Any, start: int = 0) -> tuple[float, flo
 
 @pytest.mark.parametrize("name", tiny.NAMES)
 def test_first_full_step_is_the_step_written_out(name: str, spec: Callable[..., TrainSpec]) -> None:
-    job = spec(name, steps=1, batch_size=4)
+    job = spec(base=name, steps=1, batch_size=4)
     assert train(job) == "done"
     unet = UNet2DConditionModel.from_pretrained(Path(job.model.mirror, job.model.repo), subfolder="unet")
     loss, accuracy = step_by_hand(job, unet)
@@ -158,7 +125,7 @@ def adapt_by_hand(unet: Any, adapters: dict[str, torch.nn.Parameter], scale: flo
 
 @pytest.mark.parametrize("name", tiny.NAMES)
 def test_two_lora_steps_are_the_steps_written_out(name: str, spec: Callable[..., TrainSpec]) -> None:
-    job = spec(name, adapter="lora", steps=2, schedule="constant")
+    job = spec(base=name, adapter="lora", steps=2, schedule="constant")
     assert train(job) == "done"
     start = build_policy(job.model, job.train).trainable
     adapters = {key: torch.nn.Parameter(value.detach().clone()) for key, value in start.items()}
@@ -188,7 +155,7 @@ def test_two_lora_steps_are_the_steps_written_out(name: str, spec: Callable[...,
 
 @pytest.mark.parametrize("name", ["epsilon", "xl-v"])
 def test_lora_as_diffusers_loads_it_has_the_loss_of_the_next_step(name: str, spec: Callable[..., TrainSpec]) -> None:
-    one, two = (spec(name, f"run-{n}", adapter="lora", steps=n, schedule="constant") for n in (1, 2))
+    one, two = (spec(f"run-{n}", base=name, adapter="lora", steps=n, schedule="constant") for n in (1, 2))
     train(one)
     train(two)
     loss, _ = step_by_hand(two, load_pipeline(Path(one.run_dir, "model"), one.model).unet, 4)
@@ -207,12 +174,11 @@ def test_lora_as_diffusers_loads_it_has_the_loss_of_the_next_step(name: str, spe
     ],
 )
 def test_interrupted_run_ends_in_the_same_bytes(method: str, adapter: str, spec: Callable[..., TrainSpec]) -> None:
-    kind = "dedpo" if method == "dedpo" else "human"
-    changes = {"method": method, "adapter": adapter, **METHODS[method]}
-    whole, cut = spec("v", "whole", kind, **changes), spec("v", "cut", kind, **changes)
+    changes = {"base": "v", "method": method, "adapter": adapter, **METHODS[method]}
+    whole, cut = spec("whole", **changes), spec("cut", **changes)
     assert train(whole) == "done"
-    assert train(cut, after(1)) == "interrupted"
-    assert train(cut, after(2)) == "interrupted"  # at step 3: one refresh before, one after
+    assert train(cut, stop_in_step(1)) == "interrupted"
+    assert train(cut, stop_in_step(2)) == "interrupted"  # at step 3: one refresh before, one after
     assert train(cut) == "done"
     assert weights(cut) == weights(whole)
     timing = TIMING_FIELDS
@@ -223,9 +189,9 @@ def test_interrupted_run_ends_in_the_same_bytes(method: str, adapter: str, spec:
 
 def test_lora_dropout_is_part_of_the_position(spec: Callable[..., TrainSpec]) -> None:
     changes = {"adapter": "lora", "lora_dropout": 0.5}
-    whole, cut, without = spec(run="whole", **changes), spec(run="cut", **changes), spec(run="without", adapter="lora")
+    whole, cut, without = spec("whole", **changes), spec("cut", **changes), spec("without", adapter="lora")
     train(whole)
-    train(cut, after(3))
+    train(cut, stop_in_step(3))
     torch.rand(1)  # other use of the global generator does not matter
     train(cut)
     train(without)
@@ -235,7 +201,7 @@ def test_lora_dropout_is_part_of_the_position(spec: Callable[..., TrainSpec]) ->
 def test_killed_run_continues_from_its_checkpoint(
     spec: Callable[..., TrainSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, cut = spec(run="whole"), spec(run="cut")
+    whole, cut = spec("whole"), spec("cut")
     train(whole)
     step = trainer.optimizer_step
 
@@ -259,10 +225,9 @@ def test_killed_run_continues_from_its_checkpoint(
 
 @pytest.mark.parametrize("method", ["diffusion-dpo", "balanced-dpo", "dedpo"])
 def test_accumulated_batches_equal_one_large_batch(method: str, spec: Callable[..., TrainSpec]) -> None:
-    kind = "dedpo" if method == "dedpo" else "human"
     changes = {"method": method, "steps": 3, **METHODS[method]}
-    large = spec(run="large", kind=kind, batch_size=8, **changes)
-    parts = spec(run="parts", kind=kind, batch_size=4, gradient_accumulation=2, **changes)
+    large = spec("large", batch_size=8, **changes)
+    parts = spec("parts", batch_size=4, gradient_accumulation=2, **changes)
     train(large)
     train(parts)
     for left, right in zip(records(large), records(parts), strict=True):
@@ -271,7 +236,7 @@ def test_accumulated_batches_equal_one_large_batch(method: str, spec: Callable[.
 
 
 def test_gradient_checkpointing_changes_no_number(spec: Callable[..., TrainSpec]) -> None:
-    plain, checkpointed = spec(run="plain", steps=2), spec(run="saved", steps=2, gradient_checkpointing=True)
+    plain, checkpointed = spec("plain", steps=2), spec("saved", steps=2, gradient_checkpointing=True)
     train(plain)
     train(checkpointed)
     assert records(plain)[1]["loss"] == pytest.approx(records(checkpointed)[1]["loss"], abs=1e-6)
@@ -290,10 +255,10 @@ def accelerate_reset() -> Iterator[None]:
 def test_bf16_starts_at_the_reference_and_follows_fp32(
     name: str, adapter: str, spec: Callable[..., TrainSpec], accelerate_reset: None
 ) -> None:
-    half = spec(name, "half", adapter=adapter, steps=3, mixed_precision="bf16")
+    half = spec("half", base=name, adapter=adapter, steps=3, mixed_precision="bf16")
     train(half)
     AcceleratorState._reset_state(True)
-    exact = spec(name, "exact", adapter=adapter, steps=3)
+    exact = spec("exact", base=name, adapter=adapter, steps=3)
     train(exact)
     first = records(half)[0]
     assert (first["margin"], first["implicit_accuracy"]) == (0.0, 0.5)
@@ -303,9 +268,9 @@ def test_bf16_starts_at_the_reference_and_follows_fp32(
 
 
 def test_adafactor_resumes(spec: Callable[..., TrainSpec]) -> None:
-    whole, cut = spec(run="whole", optimizer="adafactor"), spec(run="cut", optimizer="adafactor")
+    whole, cut = spec("whole", optimizer="adafactor"), spec("cut", optimizer="adafactor")
     train(whole)
-    train(cut, after(3))
+    train(cut, stop_in_step(3))
     train(cut)
     assert weights(cut) == weights(whole)
 
@@ -335,7 +300,7 @@ def test_divergence_stops_with_a_remedy(spec: Callable[..., TrainSpec]) -> None:
 
 
 def test_checkpoint_of_another_run_is_refused(spec: Callable[..., TrainSpec]) -> None:
-    train(spec(), after(1))
+    train(spec(), stop_in_step(1))
     with pytest.raises(CheckpointError, match="another run"):
         train(spec(beta=101.0))
 
@@ -346,7 +311,7 @@ def test_wrong_data_fails_before_the_first_step(spec: Callable[..., TrainSpec], 
     with pytest.raises(LabelError, match="recipe 'human'"):
         train(spec(method="adaptive-dpo", kind="soft"))
     with pytest.raises(ConfigError, match="was encoded by"):
-        train(replace(spec("epsilon"), encoded=encoded["v"].uri))
+        train(replace(spec(), encoded=encoded["v"].uri))
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="needs a GPU"):
             train(spec(mixed_precision="fp16"))
