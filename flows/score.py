@@ -10,10 +10,10 @@ from prefect import flow
 from prefect.futures import PrefectFuture
 
 from flows.ingest import ingest
+from pipeline_lib import resident
 from pipeline_lib.config import require
 from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
-from pipeline_lib.scoring import resident
 from pipeline_lib.store import Shard
 from tasks.agreement import agreement
 from tasks.outcome import Outcome

@@ -136,6 +136,7 @@ class EvaluateConfig:
     guidance: float = 7.5
     resolution: int = 512
     batch_size: int = 8
+    """Images painted at once on CUDA. On the CPU their number follows from the resolution, and decides no pixel."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     tie_spread: float = 0.0
     """Scores tie when they are equal, or differ by no more than this share of the scorer's standard deviation."""

@@ -10,7 +10,7 @@ from prefect.logging import get_run_logger
 from pipeline_lib.config import BaseModel
 from pipeline_lib.errors import CheckpointError, ConfigError, DatasetUnfinishedError, HubError
 from pipeline_lib.evaluation.gate import Decision, decide
-from pipeline_lib.evaluation.generate import model_folder
+from pipeline_lib.evaluation.painter import model_folder
 from pipeline_lib.models.identity import base_identity
 from pipeline_lib.store import Dataset, open_dataset
 from tasks import registry

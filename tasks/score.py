@@ -11,8 +11,8 @@ from prefect import task
 from prefect.logging import get_run_logger
 from prefect.logging.handlers import APILogHandler
 
-from pipeline_lib import scoring
-from pipeline_lib.scoring import resident
+from pipeline_lib import resident, scoring
+from pipeline_lib.scoring.resident import resident_scorers
 from pipeline_lib.scoring.stage import Work
 from pipeline_lib.store import Shard, open_dataset
 from tasks.outcome import Outcome, finish
@@ -36,7 +36,7 @@ def score_shard(work: list[Work], pairs: str, weights: str, index: int) -> dict[
     """Score one shard of images; scorer -> files written, or found where an earlier run has left them."""
     started = time.monotonic()
     with resident.device_slot() as device:
-        loaded = resident.resident_scorers(work, weights, device)
+        loaded = resident_scorers({item.scorer: item.identity for item in work}, weights, device)
         written = scoring.score_shard(work, loaded, open_dataset(pairs), index)
     where = f"{socket.gethostname()}, process {os.getpid()}, {device}"
     get_run_logger().info("shard %d: %.1f s on %s", index, time.monotonic() - started, where)

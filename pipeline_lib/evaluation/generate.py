@@ -1,49 +1,70 @@
-"""Stage "images": one model's images for a prompt set. The base's are made once and shared by every comparison.
-
-The initial noise is a function of (prompt, seed) alone, never of batch, order or process, so two models given the same
-prompt and seed start from the same noise and differ by their weights only.
-"""
+"""Stage "images": one model's images for a prompt set. The base's are made once and shared by every comparison."""
 
 from __future__ import annotations
 
-import io
-import posixpath
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
-from PIL import Image
 
 from pipeline_lib import schemas, store
 from pipeline_lib.config import BaseModel, EvaluateConfig
-from pipeline_lib.digest import text_id
-from pipeline_lib.errors import CheckpointError, EvaluationError
+from pipeline_lib.digest import canonical_json
+from pipeline_lib.errors import ConfigError
+from pipeline_lib.evaluation.painter import Painter, images_at_once, load_painter
 from pipeline_lib.evaluation.prompts import PromptSet
-from pipeline_lib.ingest import normalise_prompt, prompt_id
+from pipeline_lib.evaluation.texts import Texts
+from pipeline_lib.ingest import prompt_id
+from pipeline_lib.models import FAMILIES
 from pipeline_lib.models.identity import base_identity
+from pipeline_lib.resident import resident
 from pipeline_lib.store import Dataset, DatasetWriter, Shard
 
-if TYPE_CHECKING:
-    import torch
-
 STAGE = "images"
-VERSION = 1
-PROMPTS_PER_SHARD = 64
+VERSION = 2
+SHARD_IMAGES = (16, 64)
+"""Images of a shard, the work that a crash can cost, at least and at most: between them as many as ..."""
+SHARD_WORK = 50 * 16 * 1024**2
+"""... take this many steps x pixels: 16 images of SDXL in 50 steps, a minute or two of one GPU."""
 
 SCHEMA = pa.schema([field for field in schemas.EVALUATION if field.name != "model"])
 
 Progress = Callable[[int, int], None]
 
 
-def image_writer(
-    root: str, model: Dataset | None, base: BaseModel, prompts: PromptSet, config: EvaluateConfig
-) -> DatasetWriter:
-    """The writer of one model's images. `model` None is the base itself.
+@dataclass(frozen=True)
+class Painting:
+    """One model's images, finished or to be painted, and what decides them. `model` None is the base itself."""
 
-    The key holds everything that decides the pixels. That includes the batch size: the noise does not depend on it,
-    but kernels round differently for other shapes, which moves a few pixels by one grey level. The device, which does
-    the same, is not a setting and not part of the key.
+    writer: DatasetWriter
+    model: Dataset | None
+    base: BaseModel
+    prompts: PromptSet
+    config: EvaluateConfig
+
+    @property
+    def images(self) -> int:
+        """How many images the model paints."""
+        return len(self.prompts.prompts) * len(self.config.seeds)
+
+    def shards(self) -> list[str]:
+        """Paths of the shards."""
+        return [shard_path(index) for index in range(-(-len(self.prompts.prompts) // prompts_per_shard(self.config)))]
+
+
+def open_painting(
+    root: str,
+    model: Dataset | None,
+    base: BaseModel,
+    prompts: PromptSet,
+    config: EvaluateConfig,
+    device: str = "auto",
+) -> Painting:
+    """The painting of one model on a kind of device. The base is found and hashed, nothing is loaded.
+
+    The key holds everything that decides the pixels. That includes the number of images that go through the model at
+    once: the noise does not depend on it, but kernels round differently for other shapes, which moves a few pixels by
+    one grey level. On the CPU it is always the same (`painter`), on CUDA it is the configuration's.
     """
     question = {
         "base": base_identity(base),
@@ -53,15 +74,11 @@ def image_writer(
         "steps": config.steps,
         "guidance": config.guidance,
         "resolution": config.resolution,
-        "batch_size": config.batch_size,
+        "batch_size": images_at_once(config, _kind(device)),
         "mixed_precision": config.mixed_precision,
     }
-    return store.writer(root, STAGE, VERSION, question, [model] if model else [])
-
-
-def shard_count(prompts: PromptSet) -> int:
-    """Number of shards, PROMPTS_PER_SHARD prompts each."""
-    return -(-len(prompts.prompts) // PROMPTS_PER_SHARD)
+    writer = store.writer(root, STAGE, VERSION, question, [model] if model else [])
+    return Painting(writer, model, base, prompts, config)
 
 
 def generate(
@@ -82,39 +99,33 @@ def generate(
         base: the pipeline that `model` was trained from.
         progress: called with (images done, images in all) after each shard.
     """
-    writer = image_writer(root, model, base, prompts, config)
-    total = len(prompts.prompts) * len(config.seeds)
-    if finished := writer.finished():
+    painting = open_painting(root, model, base, prompts, config, device)
+    if finished := painting.writer.finished():
         if progress:
-            progress(total, total)
+            progress(painting.images, painting.images)
         return finished
-    pipeline: Any = None
     shards: list[Shard] = []
-    for index in range(shard_count(prompts)):
-        shard = writer.existing(shard_path(index))
-        if shard is None:
-            pipeline = pipeline or prepare_pipeline(model, base, config, device)
-            shard = generate_shard(writer, pipeline, prompts, config, index)
-        shards.append(shard)
+    for index in range(len(painting.shards())):
+        shards.append(paint_shard(painting, index, device))
         if progress:
-            progress(sum(s.rows for s in shards), total)
-    return writer.commit(shards)
+            progress(sum(s.rows for s in shards), painting.images)
+    return painting.writer.commit(shards)
 
 
-def shard_path(index: int) -> str:
-    """Path of a shard in the dataset."""
-    return f"part-{index:05d}.parquet"
+def paint_shard(painting: Painting, index: int, device: str = "auto") -> Shard:
+    """Paint and publish one shard, or find where an earlier run has left it.
 
-
-def generate_shard(
-    writer: DatasetWriter, pipeline: Any, prompts: PromptSet, config: EvaluateConfig, index: int
-) -> Shard:
-    """Generate and publish one shard with a pipeline from `prepare_pipeline`."""
-    chosen = prompts.prompts[index * PROMPTS_PER_SHARD : (index + 1) * PROMPTS_PER_SHARD]
-    jobs = [(prompt, seed) for prompt in chosen for seed in config.seeds]
-    images: list[bytes] = []
-    for start in range(0, len(jobs), config.batch_size):
-        images += generate_images(pipeline, jobs[start : start + config.batch_size], config)
+    Raises:
+        ConfigError: this machine finds another base than the one that planned the work, or another kind of device.
+        EvaluationError: pixels are not finite.
+    """
+    path = painting.shards()[index]
+    if existing := painting.writer.existing(path):
+        return existing
+    size = prompts_per_shard(painting.config)
+    chosen = painting.prompts.prompts[index * size : (index + 1) * size]
+    jobs = [(prompt, seed) for prompt in chosen for seed in painting.config.seeds]
+    images = resident_painter(painting, device).paint(jobs)
     table = pa.table(
         {
             "prompt_id": [prompt_id(prompt) for prompt, _ in jobs],
@@ -123,81 +134,39 @@ def generate_shard(
             "image": images,
         }
     )
-    return writer.write_table(shard_path(index), schemas.conform(table, SCHEMA, "images"))
+    return painting.writer.write_table(path, schemas.conform(table, SCHEMA, "images"))
 
 
-def prepare_pipeline(model: Dataset | None, base: BaseModel, config: EvaluateConfig, device: str = "auto") -> Any:
-    """A loaded diffusers pipeline with the scheduler and precision of `config`; device "auto" takes CUDA if it can."""
-    import torch
-
-    from pipeline_lib.models.aligned import load_pipeline
+def resident_painter(painting: Painting, device: str = "auto") -> Painter:
+    """The painting's model on `device`, loaded on the first call; the embeddings of prompts outlive a model."""
     from pipeline_lib.scoring.engine import runtime
 
-    dtype = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[config.mixed_precision]
-    folder = model.local(model_folder(model)) if model else None
-    pipeline = load_pipeline(folder, base, dtype, str(runtime(device).device))
-    pipeline.scheduler = make_scheduler(config.scheduler, pipeline.scheduler.config)
-    return pipeline
-
-
-def make_scheduler(name: str, trained: Any) -> Any:
-    """The sampler of that name over the base's own noise schedule; each is deterministic given the initial noise."""
-    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
-
-    if name == "ddim":
-        # Latents are not bounded by 1, so the pixel-space default of clipping must not apply.
-        return DDIMScheduler.from_config(trained, clip_sample=False)
-    if name == "dpmsolver++":
-        return DPMSolverMultistepScheduler.from_config(trained, algorithm_type="dpmsolver++")
-    return EulerDiscreteScheduler.from_config(trained)
-
-
-def generate_images(pipeline: Any, jobs: Sequence[tuple[str, int]], config: EvaluateConfig) -> list[bytes]:
-    """One batch of PNG images, one per (prompt, seed); raises EvaluationError when pixels are not finite."""
-    import torch
-
-    side = config.resolution // pipeline.vae_scale_factor
-    shape = (pipeline.unet.config.in_channels, side, side)
-    latents = torch.stack([initial_noise(prompt, seed, shape) for prompt, seed in jobs])
-    pixels = pipeline(
-        prompt=[prompt for prompt, _ in jobs],
-        height=config.resolution,
-        width=config.resolution,
-        num_inference_steps=config.steps,
-        guidance_scale=config.guidance,
-        latents=latents.to(pipeline.device, pipeline.unet.dtype),
-        output_type="np",
-    ).images
-    broken = [job for job, image in zip(jobs, pixels, strict=True) if not np.isfinite(image).all()]
-    if broken:
-        raise EvaluationError(
-            f"The model paints non-finite pixels for {len(broken)} of {len(jobs)} images, first {broken[0]!r}.",
-            'Use mixed_precision="no" or "bf16", for SDXL in fp16 the fp16-fix VAE; or the weights have diverged.',
+    base, config = painting.base, painting.config
+    where = str(runtime(device).device)
+    asked = painting.writer.config
+    if asked["base"] != base_identity(base) or asked["batch_size"] != images_at_once(config, _kind(where)):
+        raise ConfigError(
+            f"The base model or the kind of device on this machine ({where}) is not that of the run.",
+            "Give every machine the same weights and the same kind of device.",
         )
-    return [to_png(image) for image in pixels]
+    encoder = canonical_json([asked["base"], config.mixed_precision])
+    texts = resident(f"{where}, texts", encoder, lambda: Texts(FAMILIES.get(base.family)))
+    return resident(where, painting.writer.uri, lambda: load_painter(painting.model, base, config, texts, where))
 
 
-def initial_noise(prompt: str, seed: int, shape: tuple[int, ...]) -> torch.Tensor:
-    """Standard normal float32 noise (channels, height, width), drawn on the CPU: the same in any batch and process."""
-    import torch
-
-    generator = torch.Generator("cpu").manual_seed(int(text_id("noise", normalise_prompt(prompt), str(seed)), 16) >> 1)
-    return torch.randn(shape, generator=generator, dtype=torch.float32)
-
-
-def to_png(image: np.ndarray) -> bytes:
-    """PNG bytes of a (height, width, 3) image in 0..1."""
-    buffer = io.BytesIO()
-    Image.fromarray((image * 255).round().astype(np.uint8)).save(buffer, format="PNG")
-    return buffer.getvalue()
+def prompts_per_shard(config: EvaluateConfig) -> int:
+    """Prompts of a shard, with all their seeds."""
+    least, most = SHARD_IMAGES
+    images = SHARD_WORK // (config.steps * config.resolution**2)
+    return max(min(max(images, least), most) // len(config.seeds), 1)
 
 
-def model_folder(model: Dataset) -> str:
-    """Where in the dataset the model lies: beside its `base.json`."""
-    folders = [posixpath.dirname(s.path) for s in model.shards if posixpath.basename(s.path) == "base.json"]
-    if not folders:
-        raise CheckpointError(
-            f"{model.uri} is not a trained model: it has no base.json.",
-            'Give a dataset of stage "model", or None for the base.',
-        )
-    return folders[0]
+def shard_path(index: int) -> str:
+    """Path of a shard in the dataset."""
+    return f"part-{index:05d}.parquet"
+
+
+def _kind(device: str) -> str:
+    from pipeline_lib.scoring.engine import runtime
+
+    return str(runtime(device).device.type)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,88 +16,90 @@ from pipeline_lib.evaluation.diversity import DIVERSITY, distances, embedder, em
 from pipeline_lib.evaluation.generate import Progress
 from pipeline_lib.evaluation.prompts import PromptSet
 from pipeline_lib.evaluation.winrates import TRUE
-from pipeline_lib.scoring import load_scorers, score_images
+from pipeline_lib.scoring import score_images
+from pipeline_lib.scoring.resident import resident_scorers
 from pipeline_lib.store import Dataset, DatasetWriter, Shard
 
 STAGE = "image-scores"
 VERSION = 1
 KEYS = ("prompt_id", "seed")
 
-Judge = Callable[[list[Image.Image], list[str]], Mapping[str, np.ndarray]]
-"""Images and their prompts -> scorer -> float32 scores (n,); under DIVERSITY, where asked for, embeddings (n, d)."""
+
+@dataclass(frozen=True)
+class Judging:
+    """All scorers' verdicts on one dataset of images, finished or to be given, and what decides them.
+
+    Attributes:
+        prompts: what the images were made for.
+        identities: scorer -> what decides its scores (`scoring.identities`), in the order of the columns.
+    """
+
+    writer: DatasetWriter
+    images: Dataset
+    prompts: PromptSet
+    identities: Mapping[str, Mapping[str, Any]]
 
 
-def score_generated(
-    root: str,
-    images: Dataset,
-    prompts: PromptSet,
-    identities: Sequence[Mapping[str, Any]],
-    judge: Judge,
-    *,
-    progress: Progress | None = None,
-) -> Dataset:
+def open_judging(
+    root: str, images: Dataset, prompts: PromptSet, identities: Mapping[str, Mapping[str, Any]]
+) -> Judging:
+    """The judging of a dataset of stage "images" that was made for `prompts`; nothing is loaded."""
+    question = {"scorers": list(identities.values()), "truth": prompts.name if prompts.truth else None}
+    if tower := diversity_tower(identities, images):
+        question["diversity"] = tower
+    return Judging(store.writer(root, STAGE, VERSION, question, [images]), images, prompts, identities)
+
+
+def score_generated(judging: Judging, mirror: str, device: str = "auto", progress: Progress | None = None) -> Dataset:
     """Columns prompt_id, seed, one float32 per scorer (its identity's `column`), `true` where it is known, and
     `diversity` where a prompt has more than one image; shards parallel to the images'.
 
     Args:
-        root: the store's URL.
-        images: a dataset of stage "images" made for `prompts`.
-        identities: what decides the scores (`scoring.Located.identity`), in the order of the columns.
-        judge: gives the scores; called only for shards that are not there yet.
+        mirror: where the scorers' weights come from.
         progress: called with (images scored, images in all) after each shard.
     """
-    question = {"scorers": list(identities), "truth": prompts.name if prompts.truth else None}
-    if tower := diversity_tower([who["scorer"] for who in identities], images):
-        question["diversity"] = tower
-    writer = store.writer(root, STAGE, VERSION, question, [images])
-    total = sum(shard.rows for shard in images.tables())
-    if finished := writer.finished():
+    total = sum(shard.rows for shard in judging.images.tables())
+    if finished := judging.writer.finished():
         if progress:
             progress(total, total)
         return finished
-    columns = {who["scorer"]: who["column"] for who in identities}
     shards: list[Shard] = []
-    for shard in images.tables():
-        shards.append(writer.existing(shard.path) or score_shard(writer, images, shard, prompts, columns, judge))
+    for index in range(len(judging.images.tables())):
+        shards.append(judge_shard(judging, index, mirror, device))
         if progress:
             progress(sum(s.rows for s in shards), total)
-    return writer.commit(shards)
+    return judging.writer.commit(shards)
 
 
-def score_shard(
-    writer: DatasetWriter, images: Dataset, shard: Shard, prompts: PromptSet, columns: Mapping[str, str], judge: Judge
-) -> Shard:
-    """Score and publish one shard of generated images; `columns` names every scorer's column."""
-    table = images.read(shard)
+def judge_shard(judging: Judging, index: int, mirror: str, device: str = "auto") -> Shard:
+    """Score and publish one shard of images, or find its scores where an earlier run has left them."""
+    shard = judging.images.tables()[index]
+    if existing := judging.writer.existing(shard.path):
+        return existing
+    table = judging.images.read(shard)
     pictures = [Image.open(io.BytesIO(png)).convert("RGB") for png in table["image"].to_pylist()]
     texts = table["prompt"].to_pylist()
-    scores = {columns.get(name, name): values for name, values in judge(pictures, texts).items()}
-    embeddings = scores.pop(DIVERSITY, None)
-    if prompts.truth:
-        scores[TRUE] = prompts.truth(pictures, texts)
-    if embeddings is not None:
-        scores[DIVERSITY] = distances(embeddings, table["prompt_id"].to_pylist())
+    verdicts = score_images(resident_judges(judging, mirror, device), pictures, texts)
+    scores = {judging.identities[name]["column"]: verdicts[name] for name in judging.identities}
+    if judging.prompts.truth:
+        scores[TRUE] = judging.prompts.truth(pictures, texts)
+    if DIVERSITY in verdicts:
+        scores[DIVERSITY] = distances(verdicts[DIVERSITY], table["prompt_id"].to_pylist())
     scored = table.select(KEYS)
     for name, values in scores.items():
         scored = scored.append_column(name, pa.array(np.asarray(values, np.float32)))
-    return writer.write_table(shard.path, scored)
+    return judging.writer.write_table(shard.path, scored)
 
 
-def diversity_tower(names: Sequence[str], images: Dataset) -> str | None:
+def resident_judges(judging: Judging, mirror: str, device: str = "auto") -> list[Any]:
+    """The scorers on `device`, loaded on the first call, and what gives embeddings where diversity is asked for."""
+    from pipeline_lib.scoring.engine import runtime
+
+    scorers = resident_scorers(judging.identities, mirror, str(runtime(device).device))
+    tower = diversity_tower(judging.identities, judging.images)
+    return [*scorers, *([embedder(scorers[list(judging.identities).index(tower)])] if tower else [])]
+
+
+def diversity_tower(names: Iterable[str], images: Dataset) -> str | None:
     """The scorer among `names` whose image tower measures diversity; None when prompts have one image each."""
-    return embedding_scorer(names) if len(images.config["seeds"]) > 1 else None
-
-
-def lazy_judge(names: Sequence[str], mirror: str, device: str, tower: str | None = None) -> Judge:
-    """All scorers, loaded when the first image needs them; with `tower`, the embeddings of that scorer's as well."""
-    loaded: list[Any] = []
-
-    def judge(pictures: list[Image.Image], texts: list[str]) -> Mapping[str, np.ndarray]:
-        if not loaded:
-            scorers = load_scorers(list(names), mirror, device)
-            loaded.extend(scorers)
-            if tower:
-                loaded.append(embedder(scorers[list(names).index(tower)]))
-        return score_images(loaded, pictures, texts)
-
-    return judge
+    return embedding_scorer(list(names)) if len(images.config["seeds"]) > 1 else None

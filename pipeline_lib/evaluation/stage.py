@@ -26,11 +26,12 @@ from pipeline_lib.evaluation.examples import Scored, choose
 from pipeline_lib.evaluation.gate import Gate
 from pipeline_lib.evaluation.generate import Progress, generate, shard_path
 from pipeline_lib.evaluation.prompts import PromptSet, leaked, load_prompts
-from pipeline_lib.evaluation.scores import KEYS, diversity_tower, lazy_judge, score_generated
+from pipeline_lib.evaluation.scores import KEYS, diversity_tower, open_judging, score_generated
 from pipeline_lib.ingest import prompt_id
 from pipeline_lib.models.identity import base_identity
 from pipeline_lib.registry import unknown_name
 from pipeline_lib.reports import Curve
+from pipeline_lib.resident import release
 from pipeline_lib.scoring import SCORERS
 from pipeline_lib.scoring import identities as scorer_identities
 from pipeline_lib.store import Dataset, DatasetWriter, Shard
@@ -115,18 +116,20 @@ def evaluate(
         step = _shifted(progress, number * each, total)
         own = (bases or {}).get(name, base)
         images[name] = generate(root, model, own, prompts, config, device=device, progress=step)
-    tower = diversity_tower(scorers, images[reference])
-    score = lazy_judge(scorers, mirror, device, tower)
     for number, name in enumerate(models, start=len(models)):
         step = _shifted(progress, number * each, total)
-        scored[name] = score_generated(root, images[name], prompts, list(judges.values()), score, progress=step)
+        judging = open_judging(root, images[name], prompts, judges)
+        scored[name] = score_generated(judging, mirror, device, step)
+    release()
+    painted = images[reference].config
+    tower = diversity_tower(scorers, images[reference])
 
     curves = {name: reports.training_curves(rows) for name, rows in (metrics or {}).items()}
     about: dict[str, Any] = {
         "title": title or f"{', '.join(name for name in models if name != reference)} against {reference}",
         "reference": reference,
         "champion": champion,
-        "settings": {**_plain(config, gated), "prompts": prompts.name},
+        "settings": {**_plain(config, gated), "prompts": prompts.name, "batch_size": painted["batch_size"]},
         "base": {**base_identity(base), "revision": base.revision},
         "scorers": {name: {k: v for k, v in who.items() if k != "scorer"} for name, who in judges.items()},
         "pull": dict(pull or {}),

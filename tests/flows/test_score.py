@@ -25,7 +25,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.sorting import FlowRunSort
 
 from flows.score import score
-from pipeline_lib import scoring
+from pipeline_lib import resident, scoring
 from pipeline_lib.errors import ConfigError, SourceError
 from pipeline_lib.presets import PICKAPIC_V2
 from pipeline_lib.scoring import engine
@@ -136,7 +136,7 @@ def test_shards_are_tasks_that_share_one_load(
     assert (most, loads) == (2, 1)
     assert failures == 1, "an I/O error was retried"
     assert digests(outcomes) == digests(expected)
-    assert not scoring.resident._resident, "what comes next has the memory"
+    assert not resident._resident, "what comes next has the memory"
     progress = artifact("score-progress")
     assert progress.data == 100.0 and f"{SHARDS} of {SHARDS} shards" in progress.description
     again = score(source=source, scorers=SCORERS, store=store)

@@ -122,7 +122,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         }
 
     monkeypatch.setattr(stage, "scorer_identities", identities)
-    monkeypatch.setattr(scores, "load_scorers", lambda names, mirror, device: list(names))
+    monkeypatch.setattr(scores, "resident_scorers", lambda wanted, mirror, device: list(wanted))
     monkeypatch.setattr(scores, "score_images", score_images)
     monkeypatch.setattr(diversity, "TOWERS", ("red",))
     monkeypatch.setattr(scores, "embedder", lambda scorer: diversity.DIVERSITY)

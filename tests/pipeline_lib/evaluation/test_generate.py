@@ -1,29 +1,33 @@
 """Images of a tiny random Stable Diffusion: noise, sharing, resuming, and honest failures."""
 
 import io
+import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from pipeline_lib import store
-from pipeline_lib.config import BaseModel, EvaluateConfig
+from pipeline_lib import resident, store
+from pipeline_lib.config import BaseModel, EvaluateConfig, TrainConfig
 from pipeline_lib.errors import CheckpointError, EvaluationError
-from pipeline_lib.evaluation import generate as generation
-from pipeline_lib.evaluation.generate import (
-    generate,
-    generate_images,
-    image_writer,
-    initial_noise,
-    make_scheduler,
-    prepare_pipeline,
-)
+from pipeline_lib.evaluation import generate as generate_module
+from pipeline_lib.evaluation import texts as texts_module
+from pipeline_lib.evaluation.generate import Painting, generate, open_painting, paint_shard, prompts_per_shard
+from pipeline_lib.evaluation.painter import Painter, initial_noise, load_painter, make_scheduler
 from pipeline_lib.evaluation.prompts import PromptSet
+from pipeline_lib.evaluation.texts import Texts
+from pipeline_lib.models import FAMILIES
+from pipeline_lib.presets import preset
+from pipeline_lib.shapes import prompts
 from pipeline_lib.store import Dataset
+from pipeline_lib.training.policy import build_policy, save_policy
 
 CONFIG = EvaluateConfig(
     prompts="file", seeds=(0, 1), scheduler="ddim", steps=2, guidance=3.0, resolution=32, batch_size=4
@@ -48,16 +52,114 @@ def test_noise_depends_on_prompt_and_seed_alone() -> None:
 FIRST_NOISE = [-0.08696587383747101, -0.27535849809646606, 0.7889424562454224]
 
 
+def painter(base: BaseModel, config: EvaluateConfig, model: Dataset | None = None) -> Painter:
+    return load_painter(model, base, config, Texts(FAMILIES.get(base.family)), "cpu")
+
+
 @pytest.mark.parametrize("scheduler", ["ddim", "dpmsolver++", "euler"])
-def test_an_image_does_not_depend_on_its_batch(base: BaseModel, scheduler: Any) -> None:
+def test_an_image_is_what_diffusers_alone_paints(base: BaseModel, scheduler: Any) -> None:
     config = EvaluateConfig(prompts="file", scheduler=scheduler, steps=3, guidance=3.0, resolution=32)
-    pipeline = prepare_pipeline(None, base, config)
     jobs = [(prompt, seed) for prompt in PROMPTS.prompts for seed in (0, 1)]
-    together = generate_images(pipeline, jobs, config)
-    alone = [generate_images(pipeline, [job], config)[0] for job in reversed(jobs)][::-1]
-    for one, other in zip(together, alone, strict=True):
-        assert np.abs(pixels(one) - pixels(other)).max() <= 1
-    assert len(set(together)) == len(jobs)
+    ours = painter(base, config).paint(jobs)
+    plain = StableDiffusionPipeline.from_pretrained(base.repo)
+    plain.scheduler = make_scheduler(scheduler, plain.scheduler.config)
+    for png, (prompt, seed) in zip(ours, jobs, strict=True):
+        noise = initial_noise(prompt, seed, (4, 16, 16))[None]
+        (image,) = plain(prompt, latents=noise, guidance_scale=3.0, num_inference_steps=3, height=32, width=32).images
+        assert np.abs(pixels(png) - np.asarray(image, np.int16)).max() <= 1
+    assert len(set(ours)) == len(jobs)
+
+
+SHAPES = preset("shapes").base
+XL = replace(SHAPES, family="sdxl", repo="shapes/base-xl")
+FEW_STEPS = EvaluateConfig(prompts="file", scheduler="ddim", steps=2, guidance=3.0, resolution=32, seeds=(0, 1))
+MANY = PromptSet("many", tuple(prompts("validation")[:11]))
+
+
+def lora(root: Path) -> Dataset:
+    """A model of the built-in world whose LoRA is random."""
+    config = TrainConfig(method="diffusion-dpo", lora_rank=2, lora_alpha=2)
+    policy = build_policy(SHAPES, config)
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for parameter in policy.trainable.values():
+            parameter.add_(torch.randn_like(parameter), alpha=0.1)
+    save_policy(policy, SHAPES, config, root / "lora")
+    writer = store.writer(str(root), "model", 1, {})
+    return writer.commit(writer.write_folder("model", root / "lora"))
+
+
+@pytest.mark.parametrize("name", ["base", "lora", "sdxl"])
+def test_an_image_does_not_depend_on_its_batch_its_place_or_the_workers(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, model = (XL if name == "sdxl" else SHAPES), (lora(tmp_path) if name == "lora" else None)
+
+    def open_as(run: str, count: int, shuffled: bool, **changes: Any) -> Painting:
+        texts = list(MANY.prompts)
+        if shuffled:
+            random.Random(7).shuffle(texts)
+        prompt_set = PromptSet("some", tuple(texts[:count]))
+        return open_painting(str(tmp_path / run), model, base, prompt_set, replace(FEW_STEPS, **changes), "cpu")
+
+    def paint(painting: Painting, workers: int = 1) -> dict[tuple[str, int], bytes]:
+        resident.release()
+        with ThreadPoolExecutor(workers) as pool:
+            shards = list(pool.map(lambda index: paint_shard(painting, index), range(len(painting.shards()))))
+        found = painting.writer.commit(shards).scan().collect()
+        return dict(zip(found.select("prompt", "seed").iter_rows(), found["image"], strict=True))
+
+    whole = open_as("whole", 11, False)
+    expected = paint(whole)
+    assert len(set(expected.values())) == len(expected) == 22
+    others = {
+        "one": (open_as("one", 5, True, batch_size=1), 1),
+        "three": (open_as("three", 9, False, batch_size=3, seeds=(1,)), 1),
+        "eight": (open_as("eight", 11, True, batch_size=8), 2),
+    }
+    monkeypatch.setattr(generate_module, "SHARD_IMAGES", (8, 8))
+    for run, (painting, workers) in others.items():
+        painted = paint(painting, workers)
+        assert len(painting.shards()) > 1
+        assert painted.items() <= expected.items(), run
+    assert open_as("whole", 11, False, batch_size=3).writer.key == whole.writer.key
+    # More threads split sums elsewhere; one computes an image, whatever the process has.
+    monkeypatch.setattr(generate_module, "SHARD_IMAGES", (64, 64))
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        assert paint(open_as("threads", 8, True)).items() <= expected.items()
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_prompt_is_encoded_once_for_all_models(
+    base: BaseModel, trained: Callable[[str, int], Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[str] = []
+    original = Texts._encode
+
+    def counted(self: Texts, pipeline: Any, prompts: list[str]) -> Any:
+        encoded.extend(prompts)
+        return original(self, pipeline, prompts)
+
+    monkeypatch.setattr(Texts, "_encode", counted)
+    resident.release()
+    for model in (None, trained(str(tmp_path), 2), trained(str(tmp_path), 3)):
+        generate(str(tmp_path), model, base, PROMPTS, CONFIG)
+    assert sorted(encoded) == sorted(["", *PROMPTS.prompts])
+
+
+def test_embeddings_that_were_dropped_are_the_same_when_encoded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = load_painter(None, XL, FEW_STEPS, Texts(FAMILIES.get("sdxl")), "cpu").pipeline
+    texts = Texts(FAMILIES.get("sdxl"))
+    first = texts.of(pipeline, ["", *MANY.prompts])
+    monkeypatch.setattr(texts_module, "MOST_BYTES", 1)
+    assert texts.of(pipeline, MANY.prompts[:1]).keys() == {MANY.prompts[0]} and not texts._known
+    for prompt in reversed(MANY.prompts):
+        for one, other in zip(first[prompt], texts.of(pipeline, [prompt])[prompt], strict=True):
+            assert torch.equal(one, other)
 
 
 def test_the_scheduler_keeps_the_schedule_the_base_was_trained_with() -> None:
@@ -99,46 +201,23 @@ def test_the_same_weights_give_the_same_images(
     assert ours.digest == theirs.digest
 
 
-def test_an_interrupted_run_keeps_finished_shards(
-    base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(generation, "PROMPTS_PER_SHARD", 1)
-    whole = generate(str(tmp_path / "whole"), None, base, PROMPTS, CONFIG)
-
-    painted: list[int] = []
-    original = generation.generate_shard
-
-    def interruptible(writer: Any, pipeline: Any, prompts: Any, config: Any, index: int) -> Any:
-        if len(painted) == 1:
-            painted.append(-1)
-            raise KeyboardInterrupt
-        painted.append(index)
-        return original(writer, pipeline, prompts, config, index)
-
-    monkeypatch.setattr(generation, "generate_shard", interruptible)
-    with pytest.raises(KeyboardInterrupt):
-        generate(str(tmp_path / "cut"), None, base, PROMPTS, CONFIG)
-    assert generate(str(tmp_path / "cut"), None, base, PROMPTS, CONFIG).digest == whole.digest
-    assert painted == [0, -1, 1, 2]
-    generate(str(tmp_path / "cut"), None, base, PROMPTS, CONFIG)
-    assert painted == [0, -1, 1, 2]
-
-
 def test_the_key_follows_the_settings_that_change_pixels(base: BaseModel, tmp_path: Path) -> None:
-    def key(**changes: Any) -> str:
+    def key(device: str = "cpu", **changes: Any) -> str:
         config = EvaluateConfig(**{**CONFIG.__dict__, **changes})
-        return image_writer(str(tmp_path), None, base, PROMPTS, config).key
+        return open_painting(str(tmp_path), None, base, PROMPTS, config, device).writer.key
 
     assert len({key(), key(steps=3), key(guidance=1.0), key(scheduler="euler"), key(seeds=(0,))}) == 5
     assert key() == key(prompts="another name for the same prompts")
+    assert key() == key(batch_size=5), "on the CPU it decides nothing"
+    assert len({key(), key("cuda"), key("cuda", batch_size=5)}) == 3
 
 
 def test_broken_pixels_are_an_error(base: BaseModel) -> None:
-    pipeline = prepare_pipeline(None, base, CONFIG)
+    broken = painter(base, CONFIG)
     with torch.no_grad():
-        pipeline.vae.decoder.conv_out.bias.fill_(float("nan"))
-    with pytest.raises(EvaluationError, match="non-finite"):
-        generate_images(pipeline, [("a red circle", 0)], CONFIG)
+        broken.pipeline.vae.decoder.conv_out.bias.fill_(float("nan"))
+    with pytest.raises(EvaluationError, match="non-finite pixels for 1 of 1"):
+        broken.paint([("a red circle", 0)])
 
 
 def test_a_dataset_that_is_no_model_is_refused(base: BaseModel, tmp_path: Path) -> None:
@@ -146,3 +225,13 @@ def test_a_dataset_that_is_no_model_is_refused(base: BaseModel, tmp_path: Path) 
     other = writer.commit([writer.write_bytes("notes.txt", b"not a model")])
     with pytest.raises(CheckpointError, match=r"base\.json"):
         generate(str(tmp_path), other, base, PROMPTS, CONFIG)
+
+
+def test_a_shard_is_a_bearable_loss() -> None:
+    def images(name: Any, **changes: Any) -> int:
+        config = replace(preset(name).evaluate, **changes)
+        return prompts_per_shard(config) * len(config.seeds)
+
+    assert [images(name) for name in ("shapes", "sd15", "sd21", "sdxl")] == [64, 64, 28, 16]
+    assert images("shapes", seeds=(0, 1, 2)) == 63, "a prompt's images stay together"
+    assert images("sdxl", seeds=tuple(range(20))) == 20

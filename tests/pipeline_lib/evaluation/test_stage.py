@@ -19,7 +19,7 @@ from PIL import Image
 from pipeline_lib import schemas, store
 from pipeline_lib.config import BaseModel, EvaluateConfig
 from pipeline_lib.errors import ConfigError, EvaluationError, UnknownNameError
-from pipeline_lib.evaluation import evaluate, generate, scores
+from pipeline_lib.evaluation import evaluate, generate, painter, scores
 from pipeline_lib.evaluation.prompts import load_prompts
 from pipeline_lib.store import Dataset, verify
 from tests.pipeline_lib.evaluation.conftest import unet
@@ -131,13 +131,13 @@ def test_the_base_is_painted_and_scored_once(
     run: Callable[..., Dataset], trained: Trained, tmp_path: Path, calls: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     painted: list[int] = []
-    original = generate.generate_images
+    original = painter.Painter.paint
 
-    def counted(pipeline: Any, jobs: Any, config: EvaluateConfig) -> list[bytes]:
+    def counted(self: Any, jobs: Any) -> list[bytes]:
         painted.append(len(jobs))
-        return original(pipeline, jobs, config)
+        return original(self, jobs)
 
-    monkeypatch.setattr(generate, "generate_images", counted)
+    monkeypatch.setattr(painter.Painter, "paint", counted)
     first = run(tmp_path, {"base": None, "aligned": trained(str(tmp_path), 2)})
     assert (sum(painted), sum(calls)) == (20, 20)
     run(tmp_path, {"base": None, "aligned": trained(str(tmp_path), 3)})
@@ -150,7 +150,7 @@ def test_the_base_is_painted_and_scored_once(
 def test_an_interrupted_evaluation_resumes_to_the_same_bytes(
     run: Callable[..., Dataset], trained: Trained, tmp_path: Path, calls: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(generate, "PROMPTS_PER_SHARD", 2)
+    monkeypatch.setattr(generate, "SHARD_IMAGES", (4, 4))
     whole = run(tmp_path / "whole", {"base": None, "aligned": trained(str(tmp_path / "whole"), 2)})
     original = vars(scores)["score_images"]
 

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline_lib import resident
 from pipeline_lib.errors import ConfigError
-from pipeline_lib.scoring import engine, open_work, resident
+from pipeline_lib.scoring import engine, open_work
 from pipeline_lib.scoring.base import Scorer
-from pipeline_lib.scoring.stage import Work
+from pipeline_lib.scoring.resident import resident_scorers
 from tests.pipeline_lib.scoring.test_stage import ingest
+
+Wanted = Mapping[str, Mapping[str, Any]]
 
 
 @pytest.fixture
-def work(tmp_path: Path, mirror: Path) -> list[Work]:
-    return open_work(str(tmp_path), ["clip", "aesthetic"], ingest(tmp_path), str(mirror), "cpu")
+def work(tmp_path: Path, mirror: Path) -> Wanted:
+    planned = open_work(str(tmp_path), ["clip", "aesthetic"], ingest(tmp_path), str(mirror), "cpu")
+    return {item.scorer: item.identity for item in planned}
 
 
 @pytest.fixture(autouse=True)
@@ -39,29 +42,28 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, ...]]]:
     resident.release()
 
 
-def test_threads_share_one_load(work: list[Work], mirror: Path, loads: list[Any]) -> None:
+def test_threads_share_one_load(work: Wanted, mirror: Path, loads: list[Any]) -> None:
     with ThreadPoolExecutor(8) as pool:
-        sets = list(pool.map(lambda _: resident.resident_scorers(work, str(mirror), "cpu"), range(16)))
+        sets = list(pool.map(lambda _: resident_scorers(work, str(mirror), "cpu"), range(16)))
     assert loads == [("clip", "aesthetic", "cpu")]
     assert all(scorers is sets[0] for scorers in sets)
 
 
-def test_another_set_takes_the_place_of_the_last(work: list[Work], mirror: Path, loads: list[Any]) -> None:
-    first = resident.resident_scorers(work, str(mirror), "cpu")
-    assert [s.name for s in resident.resident_scorers(work[:1], str(mirror), "cpu")] == ["clip"]
+def test_another_set_takes_the_place_of_the_last(work: Wanted, mirror: Path, loads: list[Any]) -> None:
+    first = resident_scorers(work, str(mirror), "cpu")
+    assert [s.name for s in resident_scorers({"clip": work["clip"]}, str(mirror), "cpu")] == ["clip"]
     assert [scorers for _, scorers in resident._resident.values()] != [first]
     assert len(resident._resident) == 1
-    assert resident.resident_scorers(work, str(mirror), "cpu") is not first
+    assert resident_scorers(work, str(mirror), "cpu") is not first
     assert len(loads) == 3
     resident.release()
     assert not resident._resident
 
 
-def test_other_weights_than_the_runs_are_refused(work: list[Work], mirror: Path, loads: list[Any]) -> None:
-    clip, aesthetic = work
-    other = replace(aesthetic, identity={**aesthetic.identity, "weights": "0" * 16})
+def test_other_weights_than_the_runs_are_refused(work: Wanted, mirror: Path, loads: list[Any]) -> None:
+    other = {**work, "aesthetic": {**work["aesthetic"], "weights": "0" * 16}}
     with pytest.raises(ConfigError, match=r"not those of the run: aesthetic\.") as caught:
-        resident.resident_scorers([clip, other], str(mirror), "cpu")
+        resident_scorers(other, str(mirror), "cpu")
     assert "same weights" in caught.value.remedy
     assert not loads and not resident._resident
 
