@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,25 +60,45 @@ def find_rival(name: str, digest: str) -> Rival | None:
         tags = registry.version_tags(name, version) if version else {}
         if not tags:
             return None
+    return registered(version, tags)
+
+
+def registered(version: str, tags: Mapping[str, str]) -> Rival:
+    """A registered version by its tags."""
     return Rival(version, tags.get(MODEL_DIGEST, ""), tags.get(MODEL_DATASET, ""))
 
 
 def open_rival(rival: Rival, store: str) -> tuple[Dataset, BaseModel] | None:
     """The rival's model dataset and the base it was trained from; None, with a warning, where one is not at hand."""
-    from pipeline_lib.models.aligned import read_base  # loads torch
-
     try:
-        if not rival.digest:
-            raise ConfigError("its version has no tag of a model dataset", "Register models with the flow register.")
-        found = open_dataset(f"{store}/{rival.dataset}")
-        if found.digest != rival.digest:
-            raise ConfigError(f"{found.uri} is another model", "Evaluate in the store it was trained in.")
-        base = read_base(found.local(model_folder(found)))
-        base_identity(base)
-        return found, base
+        return open_version(rival, store)
     except (CheckpointError, ConfigError, DatasetUnfinishedError, HubError) as error:
         get_run_logger().warning("evaluate: no comparison with the %s: %s", rival.label, error)
         return None
+
+
+def open_version(version: Rival, store: str) -> tuple[Dataset, BaseModel]:
+    """The model dataset in `store` that a registered version was made from, and the base it was trained from.
+
+    Raises:
+        ConfigError: the version does not say, or the store holds another model there.
+        DatasetUnfinishedError, CheckpointError, HubError: the dataset or its base is not at hand.
+    """
+    if not version.digest:
+        raise ConfigError("its version has no tag of a model dataset", "Register models with the flow register.")
+    found = open_dataset(f"{store}/{version.dataset}")
+    if found.digest != version.digest:
+        raise ConfigError(f"{found.uri} is another model", "Evaluate in the store it was trained in.")
+    return found, base_of(found)
+
+
+def base_of(model: Dataset) -> BaseModel:
+    """The base that a model dataset was trained from, its files at hand; raises CheckpointError, HubError."""
+    from pipeline_lib.models.aligned import read_base  # loads torch
+
+    base = read_base(model.local(model_folder(model)))
+    base_identity(base)
+    return base
 
 
 def evaluated(report: dict[str, Any], name: str, digest: str) -> dict[str, Any]:

@@ -100,6 +100,12 @@ def version_tags(name: str, version: str) -> dict[str, str]:
     }
 
 
+def logged_model(name: str, version: str) -> str | None:
+    """The id of the logged model behind a registered version; None where other files were registered."""
+    sources = [str(v.source) for v in _versions(client(), name) if str(v.version) == version]
+    return next((source.removeprefix("models:/") for source in sources if source.startswith("models:/m-")), None)
+
+
 def tag_version(name: str, version: str, tags: Mapping[str, str]) -> None:
     """Set tags of a registered version."""
     server = client()

@@ -1,6 +1,7 @@
-"""MLflow: one run per trained model, found again by the model dataset's key, so that a resumed job continues its run.
+"""MLflow: one run per trained model, found again by the model dataset's key, so that a resumed job continues its run;
+and one per comparison.
 
-The run holds parameters, input datasets with digests, training curves, evaluation metrics and the report; the
+A model's run holds parameters, input datasets with digests, training curves, evaluation metrics and the report; the
 registered model version points back at it (tasks/registry.py).
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Dataset as LoggedDataset
-from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunStatus
+from mlflow.entities import DatasetInput, InputTag, LoggedModelInput, Metric, Param, RunStatus
 from prefect.logging import get_run_logger
 
 from pipeline_lib.config import BaseModel, TrainConfig
@@ -26,6 +27,8 @@ from pipeline_lib.errors import ConfigError
 from pipeline_lib.store import Dataset
 
 KEY_TAG = "pipeline.model_key"
+COMPARISON_TAG = "pipeline.comparison_key"
+COMPARISONS = "compare"
 BATCH = 1000
 FLUSH_SECONDS = 5.0
 
@@ -43,16 +46,47 @@ def client() -> MlflowClient:
 
 def training_run(name: str, key: str, model: BaseModel, config: TrainConfig, tags: Mapping[str, str]) -> str:
     """The id of the run of model `key`: the one an earlier attempt opened, else a new one in experiment `name`."""
+    params = {f"model.{k}": v for k, v in asdict(model).items()} | {f"train.{k}": v for k, v in asdict(config).items()}
+    return _open_run(name, f"{name}-{key[:8]}", {KEY_TAG: key}, tags, params)
+
+
+def log_comparison(
+    dataset: Dataset,
+    title: str,
+    note: str,
+    settings: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    models: Sequence[str],
+) -> str:
+    """A finished run of experiment "compare" with the numbers and the report of a comparison; returns the run's id.
+
+    Args:
+        dataset: the comparison; asked for again, it has one run.
+        note: what MLflow shows as the run's description (markdown).
+        settings: become parameters.
+        models: ids of the logged models that were compared: the run's inputs.
+    """
+    run_id = _open_run(COMPARISONS, title, {COMPARISON_TAG: dataset.key}, {"mlflow.note.content": note}, settings)
+    client().log_inputs(run_id, models=[LoggedModelInput(model) for model in models])
+    log_evaluation(run_id, metrics, dataset)
+    client().set_terminated(run_id)
+    return run_id
+
+
+def _open_run(
+    name: str, title: str, key: Mapping[str, str], tags: Mapping[str, str], params: Mapping[str, Any]
+) -> str:
+    """The run of experiment `name` with the tag `key`, running; a new one has `tags` and `params`."""
     server = client()
     experiment = server.get_experiment_by_name(name)
     experiment_id = experiment.experiment_id if experiment else server.create_experiment(name)
-    found = server.search_runs([experiment_id], f"tags.`{KEY_TAG}` = '{key}'", max_results=1)
+    ((tag, value),) = key.items()
+    found = server.search_runs([experiment_id], f"tags.`{tag}` = '{value}'", max_results=1)
     if found:
         run_id = str(found[0].info.run_id)
         server.update_run(run_id, "RUNNING")
         return run_id
-    run = server.create_run(experiment_id, run_name=f"{name}-{key[:8]}", tags={KEY_TAG: key, **tags})
-    params = {f"model.{k}": v for k, v in asdict(model).items()} | {f"train.{k}": v for k, v in asdict(config).items()}
+    run = server.create_run(experiment_id, run_name=title, tags={**key, **tags})
     server.log_batch(run.info.run_id, params=[Param(k, str(v)) for k, v in params.items()])
     return str(run.info.run_id)
 

@@ -35,7 +35,7 @@ def test_names_are_unique_and_the_promised_ones_are_there() -> None:
     stages = {"ingest/pickapic-v2", *(f"{flow}/shapes" for flow in ("ingest", "score", "label"))}
     per_preset = {
         f"{flow}/{preset}"
-        for flow in (*TRAINING, "evaluate", "align")
+        for flow in (*TRAINING, "evaluate", "compare", "align")
         for preset in ("shapes", "sd15", "sd21", "sdxl")
     }
     labels = {f"label/{recipe}" for recipe in recipes.names()}

@@ -7,6 +7,7 @@ noise: less is better. They are painted, scored and compared by the tasks that t
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,9 +21,11 @@ from prefect import flow
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deploy.stack import running_stack
+from flows.compare import compare
 from pipeline_lib import schemas, store
 from pipeline_lib.config import BaseModel, TrainConfig
-from pipeline_lib.errors import ConfigError
+from pipeline_lib.errors import ConfigError, UnknownNameError
+from pipeline_lib.evaluation.headline import headline
 from pipeline_lib.models.aligned import load_pipeline
 from pipeline_lib.presets import preset
 from pipeline_lib.store import Dataset, open_dataset
@@ -95,6 +98,13 @@ class Registry:
 
         return run().rpartition("/")[2]
 
+    def compare(self, models: list[str], reference: str | None) -> dict[str, Any]:
+        """Compare with the flow of that name; the outcome's dataset and report."""
+        count, steps = CONFIG.num_prompts, CONFIG.steps
+        dataset = open_dataset(compare(models, reference, num_prompts=count, steps=steps, store=self.store).uri)
+        with dataset.open("report.json") as file:
+            return {"uri": dataset.uri, "report": json.load(file)}
+
     def aliases(self) -> dict[str, str]:
         return {k: str(v) for k, v in self.mlflow.get_registered_model(NAME).aliases.items()}
 
@@ -106,7 +116,7 @@ class Registry:
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     root = tmp_path_factory.mktemp("gate")
     noisy_pipeline(NOISE["base"]).save_pretrained(root / "base")
-    base = BaseModel(family="sd", repo=str(root / "base"))
+    base = BaseModel(family="sd", repo="base", mirror=str(root))
     row = {"pair_id": "0", "prompt_id": "0", "prompt": "a cat", "image_0": "a", "image_1": "b", "split": "train"}
     writer = store.writer(str(root / "store"), "ingest", 1, {})
     pairs = writer.commit([writer.write_table("pairs/part-00000.parquet", pa.Table.from_pylist([row], schemas.PAIRS))])
@@ -179,6 +189,48 @@ def test_an_evaluation_of_another_model_is_refused(registry: Registry) -> None:
     with pytest.raises(ConfigError, match="no answer of the gate"):
         registry.register(wrong)
     assert registry.aliases() == before
+
+
+def test_compare_repeats_the_evaluations_numbers_and_mirrors_them_for_another_reference(
+    registry: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    best = registry.register(registry.evaluate("best"))
+    registry.mlflow.set_registered_model_alias(NAME, "champion", best)
+    evaluated = registry.evaluate("worse")
+    worse = registry.register(evaluated)
+    started = time.time()
+    base = str(Path(registry.base.mirror) / registry.base.repo)
+    names = [base, f"models:/{NAME}@candidate", f"models:/{NAME}@champion"]
+    found = registry.compare(names, None)
+    assert registry.compare(names, None) == found
+    with pytest.raises(UnknownNameError, match="Use one of"):
+        registry.compare(names, "base")
+    swapped = registry.compare(names, names[1])
+    assert headline(found["report"]) in caplog.text
+
+    labels = {"base": "base", NAME: f"{NAME}/{worse}", f"champion (version {best})": f"{NAME}/{best}"}
+    wanted = evaluated["report"]
+    for theirs, ours in labels.items():
+        assert found["report"]["models"][ours] == swapped["report"]["models"][ours] == wanted["models"][theirs]
+        images = wanted["models"][theirs]["images"]
+        assert open_dataset(f"{registry.store}/{images['uri']}").created < started, "no image is painted again"
+    assert list(found["report"]["comparisons"]) == list(labels.values())[1:]
+    for theirs in (NAME, f"champion (version {best})"):
+        assert found["report"]["comparisons"][labels[theirs]] == wanted["comparisons"][theirs]
+    mirrored = swapped["report"]["win_rate"]["base"]
+    for scorer, (point, low, high) in wanted["win_rate"][NAME].items():
+        assert mirrored[scorer] == pytest.approx([1 - point, 1 - high, 1 - low], abs=1e-12)
+
+    experiment = registry.mlflow.get_experiment_by_name("compare")
+    runs = registry.mlflow.search_runs([experiment.experiment_id])
+    assert len(runs) == 2, "a comparison that is asked for again keeps its run"
+    (run_id,) = (run.info.run_id for run in runs if run.data.params["reference"] == "base")
+    run = registry.mlflow.get_run(run_id)
+    assert run.data.metrics[f"{NAME}/{worse}/win_rate/average"] == wanted["win_rate"][NAME]["average"][0]
+    assert {model.model_id for model in run.inputs.model_inputs} == {source(registry, v) for v in (best, worse)}
+    assert f"/#/models/{NAME}/versions/{best}" in run.data.tags["mlflow.note.content"]
+    files = registry.mlflow.list_artifacts(run_id, "evaluation")
+    assert {file.path for file in files} == {"evaluation/report.html", "evaluation/report.json"}
 
 
 def source(registry: Registry, version: str) -> str:

@@ -1,0 +1,109 @@
+"""Compare task: any models on the same prompts and seeds, all against one of them, with a report and an MLflow run."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from prefect import task
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.logging import get_run_logger
+
+from pipeline_lib import evaluation
+from pipeline_lib.config import EvaluateConfig
+from pipeline_lib.evaluation.comparable import check_comparable
+from pipeline_lib.evaluation.headline import headline
+from pipeline_lib.lineage import lineage
+from pipeline_lib.store import Dataset, open_dataset
+from tasks import registry, tracking
+from tasks.contenders import BASE, VERSION, Contender
+from tasks.evaluate import evaluation_metrics, read_metrics, read_report, win_rates
+from tasks.outcome import Outcome, finish
+from tasks.progress import reporter
+from tasks.settings import IO_TASK
+
+
+@task(name="compare", **IO_TASK)
+def compare(
+    store: str,
+    contenders: list[Contender],
+    reference: Contender,
+    config: EvaluateConfig,
+    scorers: list[str],
+    weights: str,
+    heldout: str | None = None,
+) -> Outcome:
+    """Compare every contender with the reference, which is one of them; nothing is painted before all are checked."""
+    started = time.time()
+    models = {c.label: open_dataset(c.model) if c.model else None for c in contenders}
+    bases = {c.label: c.base for c in contenders}
+    check_comparable(models, bases)
+    known = training_pairs(models)
+    pairs = {dataset.digest: dataset for found in known.values() for dataset in found}
+    others = [label for label in models if label != reference.label]
+    dataset = evaluation.evaluate(
+        store,
+        models,
+        reference.base,
+        config,
+        scorers,
+        weights,
+        list(pairs.values()),
+        reporter("compare", "images"),
+        metrics={label: read_metrics(model) for label, model in models.items() if model},
+        title=f"{', '.join(others)} against {reference.label}",
+        bases=bases,
+        held_out=open_dataset(heldout) if heldout else None,
+        reference=reference.label,
+        gated=False,
+        unchecked=[label for label in models if label != BASE and not known.get(label)],
+    )
+    report = read_report(dataset)
+    get_run_logger().info("compare: %s", headline(report))
+    rows = [{"model": label, **row} for label in others for row in win_rates(report, label)]
+    create_table_artifact(rows, key="comparison", description=f"{report['title']}, 95% intervals")
+    versions = [c.version for c in contenders if c.version]
+    note = f"```\n{headline(report)}\n```\n\n{links(versions)}".strip()
+    create_markdown_artifact(f"## {report['title']}\n\n{note}", key="comparison-headline", description="win rates")
+    create_link_artifact(f"file://{dataset.local()}/report.html", "report.html", key="report")
+    settings = {"reference": reference.label, **report["settings"]}
+    tracking.log_comparison(dataset, report["title"], note, settings, numbers(report), logged(versions))
+    return finish("compare", dataset, started)
+
+
+def training_pairs(models: Mapping[str, Dataset | None]) -> dict[str, list[Dataset]]:
+    """The pairs that each model with a dataset was trained on; none where its lineage does not lead there."""
+    return {
+        label: [dataset for dataset in lineage([model]) if dataset.stage == "ingest"]
+        for label, model in models.items()
+        if model
+    }
+
+
+def numbers(report: dict[str, Any]) -> dict[str, float]:
+    """MLflow metrics of a comparison: `<model>/win_rate/<scorer>` and the others of `evaluation_metrics`."""
+    metrics: dict[str, float] = {}
+    for label in report["win_rate"]:
+        model = re.sub(r"[^\w. :/-]", "-", label).strip("/")  # all that MLflow allows
+        found = evaluation_metrics(report, label)
+        metrics |= {f"{model}/{name.removeprefix('eval/')}": value for name, value in found.items()}
+    return metrics
+
+
+def links(versions: Sequence[str]) -> str:
+    """Markdown that leads to registered versions (`models:/<name>/<version>`) in MLflow's UI."""
+    server = os.environ.get("MLFLOW_TRACKING_URI", "")
+    lines = []
+    for uri in versions:
+        name, _, version = uri.removeprefix(VERSION).rpartition("/")
+        lines.append(f"- [{uri}]({server}/#/models/{name}/versions/{version})")
+    return "\n".join(lines)
+
+
+def logged(versions: Sequence[str]) -> list[str]:
+    """Ids of the logged models behind registered versions."""
+    found = [registry.logged_model(*uri.removeprefix(VERSION).rsplit("/", 1)) for uri in versions]
+    return [model for model in found if model]
