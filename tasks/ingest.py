@@ -12,6 +12,7 @@ from pipeline_lib import ingest as library
 from pipeline_lib.config import IngestConfig
 from pipeline_lib.store import Dataset
 from pipeline_lib.store_tools import size_text
+from tasks.downloads import hub_slot
 from tasks.outcome import Outcome, finish
 from tasks.settings import IO_TASK
 
@@ -27,7 +28,8 @@ def plan_ingest(store: str, config: IngestConfig) -> tuple[library.Job, list[lib
 @task(name="ingest-unit", task_run_name="ingest-unit-{unit.index}", **IO_TASK)
 def ingest_unit(job: library.Job, unit: library.Unit) -> None:
     """Read, check and store one unit's images."""
-    library.ingest_images(job, unit)
+    with hub_slot(job.source.url):
+        library.ingest_images(job, unit)
 
 
 @task(name="ingest-finish", **IO_TASK)

@@ -15,6 +15,7 @@ from pipeline_lib import resident, scoring
 from pipeline_lib.scoring.resident import resident_scorers
 from pipeline_lib.scoring.stage import Work
 from pipeline_lib.store import Shard, open_dataset
+from tasks.downloads import hub_slot
 from tasks.outcome import Outcome, finish
 from tasks.settings import IO_TASK
 
@@ -26,7 +27,8 @@ def plan_scores(store: str, scorers: list[str], pairs: str, weights: str) -> tup
     It runs where the shards will be scored: the precision, and with it the dataset, depends on the device.
     """
     ingested = open_dataset(pairs)
-    work = scoring.open_work(store, scorers, ingested, weights)
+    with hub_slot(weights):  # this downloads them
+        work = scoring.open_work(store, scorers, ingested, weights)
     missing = [item for item in work if item.writer.finished() is None]
     return work, missing, len(ingested.tables("images"))
 

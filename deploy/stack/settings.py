@@ -9,6 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"
 WORK_POOL = "local"
+# Which pool runs what needs no GPU, and what wants one. Without an answer both are the local stack's.
+POOL_VARIABLES = ("PIPELINE_CPU_POOL", "PIPELINE_GPU_POOL")
 PORT_VARIABLES = {"prefect": "PIPELINE_PREFECT_PORT", "mlflow": "PIPELINE_MLFLOW_PORT"}
 DEFAULT_PORTS = {"prefect": 4200, "mlflow": 5000}
 
@@ -94,8 +96,7 @@ def client_environment(settings: StackSettings, variables: Mapping[str, str] = o
     no_proxy = ",".join(dict.fromkeys([*filter(None, bypass.split(",")), HOST, "localhost"]))
     return {
         "PIPELINE_STATE": str(settings.state),
-        "PIPELINE_ROOT": str(ROOT),
-        "PIPELINE_GPU_POOL": variables.get("PIPELINE_GPU_POOL", "").strip() or WORK_POOL,
+        **{name: variables.get(name, "").strip() or WORK_POOL for name in POOL_VARIABLES},
         "PREFECT_HOME": str(settings.state / "prefect"),
         "PREFECT_API_URL": f"{settings.prefect_url}/api",
         # Without it a client whose server is down starts a private one and appears to work.

@@ -1,14 +1,19 @@
 """deploy/prefect.yaml without a server: what `make deploy` would register can be loaded and run."""
 
+import asyncio
+import re
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from prefect import Flow
+from prefect.deployments.steps.core import run_steps
 from prefect.flows import load_flow_from_entrypoint
 
-from deploy.stack import ROOT, WORK_POOL
+from deploy.stack import ROOT
+from deploy.stack.settings import POOL_VARIABLES
 from pipeline_lib.labels import recipes
 
 CONFIGURATION: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "prefect.yaml").read_text())
@@ -25,8 +30,12 @@ def load(entrypoint: str) -> Flow[..., Any]:
 def test_entry_point_loads_and_takes_the_default_parameters(deployment: dict[str, Any]) -> None:
     flow = load(deployment["entrypoint"])
     flow.validate_parameters(deployment.get("parameters", {}))
-    real = deployment["name"] in ("sd15", "sd21", "sdxl")
-    assert deployment["work_pool"]["name"] == ("{{ $PIPELINE_GPU_POOL }}" if real else WORK_POOL)
+    pool = deployment["work_pool"]
+    if deployment["name"] in ("sd15", "sd21", "sdxl") or (flow.name == "score" and deployment["name"] != "shapes"):
+        assert pool == {"name": "{{ $PIPELINE_GPU_POOL }}", "work_queue_name": "gpu"}
+    else:
+        assert pool == {"name": "{{ $PIPELINE_CPU_POOL }}"}
+    assert deployment["tags"]
 
 
 def test_names_are_unique_and_the_promised_ones_are_there() -> None:
@@ -52,6 +61,13 @@ def test_schedules_ship_switched_off() -> None:
         assert schedule == {"cron": "0 2 * * *", "timezone": "UTC", "slug": "nightly", "active": False}
 
 
-def test_pull_step_does_not_name_the_deploying_machine() -> None:
-    (step,) = CONFIGURATION["pull"]
-    assert step == {"prefect.deployments.steps.set_working_directory": {"directory": "{{ $PIPELINE_ROOT }}"}}
+def test_pull_step_finds_the_flows_wherever_the_worker_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    output = asyncio.run(run_steps(CONFIGURATION["pull"], print_function=lambda _: None))
+    assert output == {"directory": str(ROOT)}
+    assert all(Path(output["directory"], d["entrypoint"].partition(":")[0]).is_file() for d in DEPLOYMENTS)
+    # Nothing of the machine that registers them is in the deployments but the names of work pools.
+    text = (ROOT / "deploy" / "prefect.yaml").read_text()
+    assert set(re.findall(r"{{ *\$(\w+) *}}", text)) == set(POOL_VARIABLES)
