@@ -46,6 +46,7 @@ def align(
     settings: dict[str, Any] | None = None,
     gate_average: float | None = None,
     gate_scorer: float | None = None,
+    heldout: str | None = None,
     store: str | None = None,
 ) -> str:
     """Align a base model with preferences, end to end; stages whose answer is in the store are skipped.
@@ -72,6 +73,8 @@ def align(
         settings: Any other setting of the training run by name, such as {"compile": true, "flip": 0.5}.
         gate_average: For @champion the average win rate must lie above this share (0.5) with its whole interval.
         gate_scorer: For @champion no single scorer's win rate may lie below this share (0.45) with its whole interval.
+        heldout: URI of an ingest dataset of pairs that were not trained on, to measure the implicit reward's accuracy
+            on; empty for the preset's, if it has any.
         store: Dataset store, a folder or fsspec URL; empty for the machine's default.
 
     Returns:
@@ -137,6 +140,7 @@ def align(
         weights=weights,
         model=model.uri,
         pairs=pairs.uri,
+        heldout=heldout,
         base=base,
         store=store,
     )

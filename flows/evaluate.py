@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prefect import flow
 
+from flows.ingest import ingest
 from flows.train import TRAINING_FLOWS
 from pipeline_lib.config import override
 from pipeline_lib.presets import MethodName, PresetName
@@ -48,7 +49,8 @@ def evaluate(
         weights: Where reward-model checkpoints come from.
         model: URI of a model dataset; empty runs the method's training flow.
         pairs: URI of the ingest dataset the model was trained on, for the check that no prompt was seen in training.
-        heldout: URI of an ingest dataset of pairs that were not trained on, such as another split of the source.
+        heldout: URI of an ingest dataset of pairs that were not trained on, such as another split of the source, for
+            the accuracy of the implicit reward; empty for the preset's, if it has any.
         base: Base model of the same family instead of the preset's: <org>/<name>[@<revision>], a local folder,
             or an MLflow model URI such as models:/balanced-sdxl@champion.
         store: Dataset store; empty for the machine's default.
@@ -75,5 +77,11 @@ def evaluate(
         list(chosen.scorers),
         weights or chosen.weights,
         pairs,
-        heldout,
+        heldout or _held_out(preset, store),
     )
+
+
+def _held_out(preset: PresetName, store: str | None) -> str | None:
+    """The preset's held-out pairs, ingested."""
+    config = find_preset(preset).held_out
+    return ingest(preset, config.source, config.split, store=store).uri if config else None

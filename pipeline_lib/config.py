@@ -144,6 +144,9 @@ class EvaluateConfig:
     """`@champion` needs an average win rate over the scorers above this share with its whole 95% interval ..."""
     gate_scorer: float = 0.45
     """... and no single scorer whose win rate has its whole interval below this one."""
+    implicit_draws: int = 10
+    """Timesteps, each with its noise, at which a model judges a held-out pair (10 as Diffusion-DPO)."""
+    implicit_seed: int = 0
 
 
 def override(config: C, **changes: Any) -> C:

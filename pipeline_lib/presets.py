@@ -43,6 +43,8 @@ class Preset:
     encode: EncodeConfig
     methods: Mapping[str, Alignment]
     evaluate: EvaluateConfig
+    held_out: IngestConfig | None = None
+    """Pairs for measuring what a trained model prefers; None for none unless a run names some."""
 
 
 def preset(name: str) -> Preset:
@@ -172,6 +174,7 @@ PRESETS: dict[str, Preset] = {
     "shapes": Preset(
         base=BaseModel(family="sd", repo="shapes/base", mirror=SHAPES_MIRROR),
         ingest=IngestConfig(source="shapes://pairs"),
+        held_out=IngestConfig(source="shapes://heldout", split="test"),
         scorers=ALL_SCORERS,
         weights=SHAPES_MIRROR,
         encode=EncodeConfig(resolution=32, batch_size=256),

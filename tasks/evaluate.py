@@ -94,7 +94,7 @@ def read_metrics(model: Dataset) -> list[dict[str, Any]]:
 
 def evaluation_metrics(report: dict[str, Any], name: str) -> dict[str, float]:
     """MLflow metrics of model `name` against its base: `eval/win_rate/<scorer>`, its bounds, p-values, differences,
-    mean scores, and diversity within a prompt where it was measured."""
+    mean scores, and where they were measured diversity within a prompt and implicit-reward accuracy."""
     metrics: dict[str, float] = {}
     for scorer, (point, low, high) in report["win_rate"][name].items():
         metrics |= {
@@ -104,6 +104,10 @@ def evaluation_metrics(report: dict[str, Any], name: str) -> dict[str, float]:
         }
     for scorer, row in report["comparisons"][name]["scorers"].items():
         metrics |= {f"eval/difference/{scorer}": row["difference"][0], f"eval/p_holm/{scorer}": row["p_holm"]}
+    if judged := report["implicit"].get(name):
+        point, low, high = judged["accuracy"]
+        metrics |= {"eval/implicit_accuracy": point}
+        metrics |= {"eval/implicit_accuracy_low": low, "eval/implicit_accuracy_high": high}
     about = report["models"][name]
     metrics |= {f"eval/mean/{scorer}": mean for scorer, mean in about["means"].items()}
     return metrics | ({"eval/diversity": about["diversity"]} if "diversity" in about else {})

@@ -41,8 +41,9 @@ def triple(interval: Interval) -> list[float]:
     return [interval.point, interval.low, interval.high]
 
 
-def statistics_used(prompts: int, tie_spread: float, tower: str | None = None) -> dict[str, Any]:
-    """How the numbers were made, in words, for `report.json`; `tower`: the scorer whose embeddings tell diversity."""
+def statistics_used(prompts: int, tie_spread: float, tower: str | None = None, draws: int = 0) -> dict[str, Any]:
+    """How the numbers were made, in words, for `report.json`; `tower`: the scorer whose embeddings tell diversity;
+    `draws`: at which the models judged held-out pairs."""
     near = f", or differ by at most {tie_spread:g} of the scorer's standard deviation" if tie_spread else ""
     words = {
         "win_rate": "(wins + ties / 2) / rows; a row is one (prompt, seed), the same initial noise for both models",
@@ -60,6 +61,12 @@ def statistics_used(prompts: int, tie_spread: float, tower: str | None = None) -
     }
     if tower:
         words["diversity"] = f"mean cosine distance between {label(tower)}'s embeddings of one prompt's images"
+    if draws:
+        words["implicit_accuracy"] = (
+            "share of the held-out pairs decided by people in which the model's implicit reward (Diffusion-DPO) is "
+            f"higher for the preferred image: mean over {draws} timesteps with one noise each, the same for both "
+            "images, against the base it was trained from; pairs with prompts that were trained on are left out"
+        )
     return words
 
 

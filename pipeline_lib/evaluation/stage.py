@@ -25,6 +25,7 @@ from pipeline_lib.evaluation.diversity import DIVERSITY
 from pipeline_lib.evaluation.examples import Scored, choose
 from pipeline_lib.evaluation.gate import Gate
 from pipeline_lib.evaluation.generate import Progress, generate, shard_path
+from pipeline_lib.evaluation.implicit import implicit_accuracy, rewards_by_model, trained_prompts
 from pipeline_lib.evaluation.prompts import PromptSet, leaked, load_prompts
 from pipeline_lib.evaluation.scores import KEYS, diversity_tower, open_judging, score_generated
 from pipeline_lib.ingest import prompt_id
@@ -37,7 +38,7 @@ from pipeline_lib.scoring import identities as scorer_identities
 from pipeline_lib.store import Dataset, DatasetWriter, Shard
 
 STAGE = "evaluation"
-VERSION = 3
+VERSION = 4
 REPORT_JSON = "report.json"
 REPORT_HTML = "report.html"
 
@@ -83,13 +84,15 @@ def evaluate(
         reference: which of `models` the others are compared with; None takes the base, or the first.
         gated: whether to ask the gate before `@champion`.
         unchecked: names of the models whose training prompts are not known, for the report.
-        held_out: the ingest dataset of pairs that no model was trained on, which the prompt set "heldout" means.
+        held_out: the ingest dataset of pairs that no model was trained on: what the models' implicit rewards are
+            measured on, and whose prompts the set "heldout" means.
 
     Returns:
         Table "" with one row per (model, prompt, seed): schemas.EVALUATION and one float32 column per scorer (named by
         `Located.column`), `true` among them where the prompt set knows the truth; `report.json` (its
         `win_rate[model][scorer]` is [point, low, high]; `average` is the scorers' average; `gate[model]` says whether
-        the model could become the champion, and why); `report.html`.
+        the model could become the champion, and why; `implicit[model]` is what `implicit_accuracy` gives, of the
+        models that this pipeline trained, where there are held-out pairs); `report.html`.
 
     Raises:
         ConfigError, UnknownNameError: fewer than two models, two bases, no scorer, an unknown name, or a gate that
@@ -106,6 +109,8 @@ def evaluate(
         raise ConfigError("An evaluation needs at least one scorer.", f"Choose from {', '.join(SCORERS.names())}.")
     prompts = load_prompts(config.prompts, config.num_prompts, held_out)
     leaks = _leaks(prompts, training_pairs)
+    owners = {name: (bases or {}).get(name, base) for name in models}
+    rewards = rewards_by_model(root, models, owners, held_out, config) if held_out else {}
     judges = scorer_identities(scorers, mirror, device)
 
     images: dict[str, Dataset] = {}
@@ -114,8 +119,7 @@ def evaluate(
     total = 2 * len(models) * each
     for number, (name, model) in enumerate(models.items()):
         step = _shifted(progress, number * each, total)
-        own = (bases or {}).get(name, base)
-        images[name] = generate(root, model, own, prompts, config, device=device, progress=step)
+        images[name] = generate(root, model, owners[name], prompts, config, device=device, progress=step)
     for number, name in enumerate(models, start=len(models)):
         step = _shifted(progress, number * each, total)
         judging = open_judging(root, images[name], prompts, judges)
@@ -124,12 +128,13 @@ def evaluate(
     painted = images[reference].config
     tower = diversity_tower(scorers, images[reference])
 
+    settings = {**_plain(config, gated, bool(rewards)), "prompts": prompts.name, "batch_size": painted["batch_size"]}
     curves = {name: reports.training_curves(rows) for name, rows in (metrics or {}).items()}
     about: dict[str, Any] = {
         "title": title or f"{', '.join(name for name in models if name != reference)} against {reference}",
         "reference": reference,
         "champion": champion,
-        "settings": {**_plain(config, gated), "prompts": prompts.name, "batch_size": painted["batch_size"]},
+        "settings": settings,
         "base": {**base_identity(base), "revision": base.revision},
         "scorers": {name: {k: v for k, v in who.items() if k != "scorer"} for name, who in judges.items()},
         "pull": dict(pull or {}),
@@ -137,7 +142,8 @@ def evaluate(
     drawn = digest({name: list(lines) for name, lines in curves.items()}, 16)
     question = {**about, "models": list(models), "curves": drawn, "categories": digest(list(prompts.categories), 16)}
     question["unchecked"] = list(unchecked)
-    writer = store.writer(root, STAGE, VERSION, question, [*images.values(), *scored.values(), *training_pairs])
+    inputs = [*images.values(), *scored.values(), *rewards.values(), *training_pairs]
+    writer = store.writer(root, STAGE, VERSION, question, inputs)
     if finished := writer.finished():
         return finished
 
@@ -150,13 +156,17 @@ def evaluate(
         "unchecked": list(unchecked),
         "leaked": list(leaks),
     }
-    about["statistics"] = reports.statistics_used(len(kept), config.tie_spread, tower)
+    about["statistics"] = reports.statistics_used(
+        len(kept), config.tie_spread, tower, config.implicit_draws if rewards else 0
+    )
     about["training_pairs"] = [{"uri": p.path(), "digest": p.digest} for p in training_pairs]
     about["models"] = {
         name: {"images": {"uri": data.path(), "digest": data.digest}, "weights": list(data.inputs)}
         for name, data in images.items()
     }
-    about |= background(root, [*images.values(), *scored.values(), *training_pairs])
+    seen = trained_prompts(held_out, training_pairs) if held_out else set()
+    about["implicit"] = {name: implicit_accuracy(found, seen) for name, found in rewards.items()}
+    about |= background(root, inputs)
     shards = [
         shard
         for number, name in enumerate(models)
@@ -255,9 +265,11 @@ def _only(table: pa.Table, kept: set[str]) -> pa.Table:
     return table.filter(pa.array([row in kept for row in table["prompt_id"].to_pylist()], pa.bool_()))
 
 
-def _plain(config: EvaluateConfig, gated: bool) -> dict[str, Any]:
+def _plain(config: EvaluateConfig, gated: bool, judged: bool) -> dict[str, Any]:
+    asked = {"gate_": gated, "implicit_": judged}
     settings = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
-    return {key: value for key, value in settings.items() if gated or not key.startswith("gate_")}
+    left_out = tuple(part for part, wanted in asked.items() if not wanted)
+    return {key: value for key, value in settings.items() if not key.startswith(left_out)}
 
 
 def _shifted(progress: Progress | None, before: int, total: int) -> Progress | None:

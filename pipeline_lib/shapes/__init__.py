@@ -31,6 +31,11 @@ def pairs_dir() -> Path:
     return assets_dir() / "pairs"
 
 
+def held_out_dir() -> Path:
+    """The folder with the pairs on test captions, in the same schema; for measuring, not for training."""
+    return assets_dir() / "heldout"
+
+
 def prompts(split: Split) -> list[str]:
     """The captions of a split: "train" (those of the pairs), "validation" or "test"; disjoint."""
     path = assets_dir() / "prompts" / f"{split}.txt"

@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline_lib.shapes import components
 from pipeline_lib.shapes.calibration import measure_guidance, measure_held_out, measure_pairs
 from pipeline_lib.shapes.components import Build, Metrics
-from pipeline_lib.shapes.preference_data import write_pairs
+from pipeline_lib.shapes.preference_data import write_held_out, write_pairs
 
 _LOG = logging.getLogger(__name__)
 
@@ -19,6 +19,11 @@ _LOG = logging.getLogger(__name__)
 def pairs(build: Build) -> Metrics:
     """The shipped comparisons and their truth."""
     return write_pairs(build.out, components.gallery(build))
+
+
+def held_out(build: Build) -> Metrics:
+    """Comparisons on test captions, for measuring what a model has learned to prefer."""
+    return write_held_out(build.out, components.held_out_gallery(build))
 
 
 def calibration(build: Build) -> Metrics:
@@ -41,6 +46,7 @@ COMPONENTS: dict[str, Callable[[Build], Metrics]] = {
     "aesthetic": components.aesthetic,
     "imagereward": components.imagereward,
     "pairs": pairs,
+    "held-out": held_out,
     "calibration": calibration,
 }
 """Name -> how it is made, in order: each may read what earlier ones wrote."""

@@ -14,6 +14,7 @@ from transformers import BertTokenizer, CLIPModel, CLIPTokenizer
 
 from pipeline_lib.shapes import hub_files as files
 from pipeline_lib.shapes.blip import MED_CONFIG
+from pipeline_lib.shapes.grammar import split_captions
 from pipeline_lib.shapes.hub_files import forget_paths, half, hub_folder, load_in_fp32, write_json, write_processor
 from pipeline_lib.shapes.pairs import Gallery
 from pipeline_lib.shapes.preference_data import IMAGES_PER_PROMPT, make_gallery
@@ -138,6 +139,13 @@ def gallery(build: Build) -> Gallery:
     """The images of the shipped comparisons; made once, then kept in the work folder."""
     captions = pair_captions() if build.steps_scale > 0 else pair_captions()[:12]
     return make_gallery(hub_folder(build.out, files.BASE), captions, build.work / "gallery.npz")
+
+
+def held_out_gallery(build: Build) -> Gallery:
+    """Images of test captions, which no other component shows."""
+    captions = split_captions("test") if build.steps_scale > 0 else split_captions("test")[:12]
+    base = hub_folder(build.out, files.BASE)
+    return make_gallery(base, captions, build.work / "held_out_gallery.npz", seed=131, noise=10_000_000)
 
 
 def reward_pools(build: Build) -> tuple[Pool, Pool]:

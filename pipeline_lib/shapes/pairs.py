@@ -69,10 +69,16 @@ def new_uids(count: int, seed: int) -> tuple[str, ...]:
     return tuple(str(uuid.UUID(int=rng.getrandbits(128), version=4)) for _ in range(count))
 
 
-def rounds(gallery: Gallery, people: Crowd, seed: int) -> list[Row]:
+def rounds(
+    gallery: Gallery,
+    people: Crowd,
+    seed: int,
+    per_prompt: int = ROUNDS_PER_PROMPT,
+    length: int = COMPARISONS_PER_ROUND,
+) -> list[Row]:
     """All rounds of all prompts as rows of SCHEMA (broken rows are added by :func:`with_broken_rows`).
 
-    Each prompt needs ROUNDS_PER_PROMPT * (COMPARISONS_PER_ROUND + 1) images in the gallery.
+    `per_prompt` rounds of `length` comparisons each; they need per_prompt * (length + 1) images of the prompt.
     """
     rng = np.random.default_rng(seed)
     members: dict[str, list[int]] = {}
@@ -84,11 +90,11 @@ def rounds(gallery: Gallery, people: Crowd, seed: int) -> list[Row]:
     ranking = 0
     for caption, own in members.items():
         queue = [int(index) for index in rng.permutation(own)]
-        for _ in range(ROUNDS_PER_PROMPT):
+        for _ in range(per_prompt):
             person = int(rng.integers(len(people.user_ids)))
             standing, ranking = queue.pop(), ranking + 1
             text = _as_typed(caption, rng)
-            for _ in range(COMPARISONS_PER_ROUND):
+            for _ in range(length):
                 challenger = queue.pop()
                 left, right = (standing, challenger) if rng.random() < 0.5 else (challenger, standing)
                 verdict = float(judge(gallery.parts[[left]], gallery.parts[[right]], people.weights[[person]], rng)[0])

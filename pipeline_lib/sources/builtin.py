@@ -1,8 +1,6 @@
-"""The pairs of the built-in world (`shapes://pairs`), shipped with the package."""
+"""The pairs of the built-in world, shipped with the package: `shapes://pairs`, and on test captions `shapes://heldout`."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import polars as pl
 
@@ -11,21 +9,24 @@ from pipeline_lib.digest import file_sha256
 from pipeline_lib.errors import SourceError
 from pipeline_lib.sources.files import Source, SourceFile, split_source
 
-URL = "shapes://pairs"
+PAIRS = "shapes://pairs"
+HELD_OUT = "shapes://heldout"
 
 
 def open_builtin(config: IngestConfig) -> Source:
     """Like a local folder, but versioned by content: a fresh checkout has new modification times, the same pairs."""
-    if config.source.rstrip("/") != URL:
-        raise SourceError(f"The built-in world has no {config.source}.", f"Use {URL}.")
-    from pipeline_lib.shapes import pairs_dir
+    from pipeline_lib.shapes import held_out_dir, pairs_dir
 
-    root = Path(pairs_dir())
+    url = config.source.rstrip("/")
+    folders = {PAIRS: pairs_dir(), HELD_OUT: held_out_dir()}
+    if url not in folders:
+        raise SourceError(f"The built-in world has no {config.source}.", f"Use {' or '.join(folders)}.")
+    root = folders[url]
     files = [
         SourceFile(path.relative_to(root).as_posix(), str(path), path.stat().st_size, file_sha256(path))
         for path in sorted(root.rglob("*.parquet"))
     ]
-    return split_source(URL, config.split, files)
+    return split_source(url, config.split, files)
 
 
 def truth() -> pl.DataFrame:
@@ -33,7 +34,8 @@ def truth() -> pl.DataFrame:
     from pipeline_lib.ingest import normalise_prompt, prompt_id
     from pipeline_lib.shapes import assets_dir
 
-    table = pl.read_parquet(assets_dir() / "truth.parquet", columns=["image_uid", "prompt", "true_utility"])
+    files = [assets_dir() / name for name in ("truth.parquet", "heldout_truth.parquet")]
+    table = pl.read_parquet(files, columns=["image_uid", "prompt", "true_utility"])
     prompts = table["prompt"].unique(maintain_order=True)
     ids = [prompt_id(normalise_prompt(prompt)) for prompt in prompts]
     return table.select(

@@ -121,7 +121,7 @@ def judge_pairs(
             if shard is None:
                 judges = judges or load_judges(models)
                 may = allowed[:, start : start + len(part)]
-                tables = open_tables(encoded, _unlabelled(part), Path(cache))
+                tables = open_tables(encoded, unlabelled(part), Path(cache))
                 probability = implicit_probability(judges, tables, config).mean(axis=0, where=may)
                 table = part.select("pair_id").with_columns(pl.Series("probability", probability, pl.Float32))
                 shard = w.write_table(path, table.to_arrow().cast(SCHEMA), {"judged": len(part)})
@@ -162,14 +162,20 @@ def load_judges(models: Sequence[Dataset]) -> Judges:
     return Judges(bases[0], policy, base, trained, [config.beta for config in configs])
 
 
-@torch.no_grad()
 def implicit_probability(judges: Judges, tables: Tables, config: JudgeConfig) -> np.ndarray:
     """Mean over timesteps of sigmoid(z) by every model for every pair of `tables`, float64 [models, pairs]."""
+    return torch.sigmoid(torch.from_numpy(logits(judges, tables, config))).mean(-1).numpy()
+
+
+@torch.no_grad()
+def logits(judges: Judges, tables: Tables, config: JudgeConfig) -> np.ndarray:
+    """z by every model for every pair of `tables` at every timestep, float64 [models, pairs, timesteps]; above 0 where
+    the model prefers image 0 more than the base does."""
     family = FAMILIES.get(judges.model.family)
     device = next(iter(judges.policy.trainable.values())).device
     schedule = load_schedule(judges.model).to(device)
     steps = ((np.arange(config.timesteps) + 0.5) * schedule.timesteps / config.timesteps).astype(np.int64)
-    out = np.zeros((len(judges.trained), len(tables)))
+    out = np.zeros((len(judges.trained), len(tables), config.timesteps))
     for start in range(0, len(tables), config.batch_size):
         rows = np.arange(start, min(start + config.batch_size, len(tables)))
         moments = tables.moments[tables.images[rows].T.reshape(-1), 0].astype(np.float32)
@@ -192,8 +198,7 @@ def implicit_probability(judges: Judges, tables: Tables, config: JudgeConfig) ->
                 for weights in (judges.base, *judges.trained)
             )
             for k, (errors, beta) in enumerate(zip(trained, judges.betas, strict=True)):
-                z = 0.5 * beta * preference(errors, base).double()
-                out[k, rows] += torch.sigmoid(z).cpu().numpy() / len(steps)
+                out[k, rows, place] = (0.5 * beta * preference(errors, base).double()).cpu().numpy()
     return out
 
 
@@ -221,7 +226,7 @@ def _noise(seed: int, key: int, place: int, shape: Any) -> np.ndarray:
     return generator(seed, key, place).standard_normal(tuple(shape), np.float32)
 
 
-def _unlabelled(frame: pl.DataFrame) -> pl.DataFrame:
+def unlabelled(frame: pl.DataFrame) -> pl.DataFrame:
     """Pairs with the label columns that tables carry, none of which judging reads."""
     return frame.with_columns(
         pl.lit(0.5).alias("target"),

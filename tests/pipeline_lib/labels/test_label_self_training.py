@@ -8,23 +8,20 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-import torch
-from diffusers import UNet2DConditionModel
 
 from pipeline_lib.config import EncodeConfig, TrainConfig
 from pipeline_lib.encoding import encode
 from pipeline_lib.errors import ConfigError, LabelError
 from pipeline_lib.ingest import ingest
 from pipeline_lib.labels.recipe import build_labels
-from pipeline_lib.models.components import folder, load_schedule
 from pipeline_lib.presets import preset
 from pipeline_lib.store import Dataset
 from pipeline_lib.training import job
-from pipeline_lib.training.batches import generator
 from pipeline_lib.training.implicit import JudgeConfig, judge_pairs, seen_pairs
 from pipeline_lib.training.spec import TrainSpec
 from pipeline_lib.training.tables import open_tables
 from pipeline_lib.training.trainer import train
+from tests.pipeline_lib.training.by_hand import logits_by_hand
 
 SHAPES = preset("shapes")
 DECIDED = {"filter": ["ties", "unlabelled"]}
@@ -95,27 +92,9 @@ def test_probability_is_the_mean_sigmoid_written_out(
         pl.lit(value).alias(name) for name, value in columns.items()
     )
     tables = open_tables(encoded, frame, tmp_path)
-    base = UNet2DConditionModel.from_pretrained(folder(SHAPES.base, ["unet"]) / "unet").eval()
-    policy = UNet2DConditionModel.from_pretrained(model.local("model/unet")).eval()
-    schedule = load_schedule(SHAPES.base)
-    clean = torch.from_numpy(tables.moments[tables.images[0], 0].astype(np.float32)) * tables.scaling_factor
-    text = torch.from_numpy(tables.embeddings[tables.prompts[[0]]].astype(np.float32))
-    total = 0.0
-    for place, step in enumerate((250, 750)):
-        noise = torch.from_numpy(generator(5, int(tables.keys[0]), place).standard_normal(clean.shape[1:], np.float32))
-        alpha = schedule.alphas_cumprod[step]
-        wanted = alpha.sqrt() * noise - (1 - alpha).sqrt() * clean if schedule.prediction_type != "epsilon" else noise
-        errors = []
-        for unet in (policy, base):
-            with torch.no_grad():
-                noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
-                predicted = [unet(noisy[[k]], step, text)[0][0] for k in (0, 1)]
-            target = [wanted if wanted.ndim == 3 else wanted[k] for k in (0, 1)]
-            errors.append([((target[k] - predicted[k]) ** 2).mean().item() for k in (0, 1)])
-        (p0, p1), (r0, r1) = errors
-        z = -0.5 * 500.0 * ((p0 - p1) - (r0 - r1))
-        total += 1 / (1 + np.exp(-z))
-    assert probability == pytest.approx(total / 2, abs=2e-4)
+    logits = logits_by_hand(SHAPES.base, model.local("model/unet"), tables, 0, (250, 750), JUDGE.seed, TRAIN.beta)
+    by_hand = np.mean([1 / (1 + np.exp(-z)) for z in logits])
+    assert probability == pytest.approx(by_hand, abs=2e-4)
     assert abs(probability - 0.5) > 1e-3
 
 

@@ -43,6 +43,25 @@ def test_pairs_have_pick_a_pics_schema_and_share_of_ties() -> None:
     assert 0.09 < np.mean(labels == 0.5) < 0.13
 
 
+def test_held_out_pairs_are_new_images_of_the_test_captions() -> None:
+    table = pq.read_table(shapes.held_out_dir())
+    assert table.schema.remove_metadata().equals(SCHEMA)
+    assert {caption.strip() for caption in table["caption"].to_pylist()} == set(shapes.prompts("test"))
+
+    def uids(path: Path) -> set[str]:
+        columns = pq.read_table(path, columns=["image_0_uid", "image_1_uid"])
+        return {uid for column in columns.columns for uid in column.to_pylist()}
+
+    shown = uids(shapes.held_out_dir())
+    assert len(table) == 256 and not shown & uids(shapes.pairs_dir())
+    known = pq.read_table(shapes.assets_dir() / "heldout_truth.parquet").to_pylist()
+    assert {row["image_uid"] for row in known} == shown
+    value = {row["image_uid"]: row["true_utility"] for row in known}
+    labels = [(row["label_0"], value[row["image_0_uid"]], value[row["image_1_uid"]]) for row in table.to_pylist()]
+    decided = [(label == 1) == (left > right) for label, left, right in labels if label != 0.5]
+    assert 0.8 < np.mean(decided) < 0.95, "people are as far from unanimous as on the other pairs"
+
+
 def test_truth_is_what_the_pixels_say() -> None:
     truth = {row["image_uid"]: row for row in pq.read_table(shapes.assets_dir() / "truth.parquet").to_pylist()}
     rows = pq.read_table(next(iter(sorted(shapes.pairs_dir().glob("*.parquet"))))).slice(0, 60).to_pylist()

@@ -24,6 +24,8 @@ def test_a_nearly_untrained_build_writes_everything_and_a_second_one_nothing(tmp
         "hub/xswu/HPSv2/HPS_v2.1_compressed.pt",
         "hub/shapes/base/unet/diffusion_pytorch_model.safetensors",
         "hub/shapes/base-xl/text_encoder_2/model.safetensors",
+        "heldout/test-00000-of-00001.parquet",
+        "heldout_truth.parquet",
         "truth.parquet",
         "users.parquet",
     } <= names

@@ -1,0 +1,140 @@
+"""Stage "implicit": which image of a pair a trained model prefers, on pairs that people judged and nobody trained on.
+
+Diffusion-DPO, section 5.5: training by preferences makes the model a judge of images. Its reward for image 0 over
+image 1 is the mean of z = 0.5 beta ell (`training.losses`) over a few timesteps, each with one noise tensor for both
+images, against the base it was trained from. Timesteps are spread evenly and the noise is a function of (seed, pair,
+timestep), so the same model and pairs give the same bytes.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from pipeline_lib import store
+from pipeline_lib.config import BaseModel, EncodeConfig, EvaluateConfig, require
+from pipeline_lib.errors import EvaluationError
+from pipeline_lib.evaluation.prompts import leaked
+from pipeline_lib.evaluation.statistics import Interval, bootstrap, shares
+from pipeline_lib.store import Dataset, Shard
+
+STAGE = "implicit"
+VERSION = 1
+SHARD_ROWS = 1024
+REWARD = "reward"
+"""The column of the mean z: above 0 where the model prefers image 0 more than its base does."""
+
+
+def rewards_by_model(
+    root: str,
+    models: Mapping[str, Dataset | None],
+    bases: Mapping[str, BaseModel],
+    held_out: Dataset,
+    config: EvaluateConfig,
+) -> dict[str, Dataset]:
+    """`implicit_rewards` of every model that this pipeline trained; of others the training is not known."""
+    return {
+        name: implicit_rewards(root, model, bases[name], held_out, config)
+        for name, model in models.items()
+        if model is not None and "train" in model.config
+    }
+
+
+def implicit_rewards(root: str, model: Dataset, base: BaseModel, held_out: Dataset, config: EvaluateConfig) -> Dataset:
+    """Columns pair_id, prompt_id, human (1 or 0) and REWARD (float32), of the pairs that people decided.
+
+    The pairs are encoded first (stage "encoded"), as training data is; finished shards of an earlier run are kept.
+
+    Args:
+        root: the store's URL.
+        model: dataset of stage "model" that training wrote.
+        base: the pipeline it was trained from.
+        held_out: a finished ingest.
+        config: `implicit_draws`, `implicit_seed`, and `resolution` and `mixed_precision` for the encoding.
+
+    Raises:
+        ConfigError, CheckpointError: no draws, or the model or its base cannot be loaded.
+        EvaluationError: people decided none of the pairs.
+    """
+    from pipeline_lib.encoding import encode as encoded_by  # these load torch
+    from pipeline_lib.training.implicit import JudgeConfig, load_judges, logits, unlabelled
+    from pipeline_lib.training.tables import open_tables
+
+    require(config.implicit_draws > 0, f"implicit_draws is {config.implicit_draws}.", "Judge at 1 timestep or more.")
+    draws = JudgeConfig(timesteps=config.implicit_draws, seed=config.implicit_seed)
+    encode = EncodeConfig(resolution=config.resolution, mixed_precision=config.mixed_precision)
+    encoded = encoded_by(root, base, encode, held_out)
+    writer = store.writer(root, STAGE, VERSION, asdict(draws), [model, encoded, held_out])
+    if finished := writer.finished():
+        return finished
+    columns = ("pair_id", "prompt_id", "image_0", "image_1", "label_0")
+    frame = held_out.scan("pairs").select(columns).rename({"label_0": "human"}).collect()
+    decided = frame.filter(pl.col("human") != 0.5)  # which drops unlabelled pairs, too
+    if decided.is_empty():
+        raise EvaluationError(
+            f"People decided none of the {len(frame)} pairs of {held_out.uri}.", "Give pairs with human labels."
+        )
+    loaded = None
+    shards: list[Shard] = []
+    with tempfile.TemporaryDirectory() as cache:
+        for index, part in enumerate(decided.iter_slices(SHARD_ROWS)):
+            path = f"part-{index:05d}.parquet"
+            shard = writer.existing(path)
+            if shard is None:
+                loaded = loaded or load_judges([model])
+                (found,) = logits(loaded, open_tables(encoded, unlabelled(part), Path(cache)), draws)
+                table = part.select("pair_id", "prompt_id", pl.col("human").cast(pl.Float32))
+                table = table.with_columns(pl.Series(REWARD, found.mean(axis=1), pl.Float32))
+                shard = writer.write_table(path, table.to_arrow(), {"decided": len(part)})
+            shards.append(shard)
+    return writer.commit(shards, {"pairs": len(frame)})
+
+
+def implicit_accuracy(rewards: Dataset, seen: Collection[str] = ()) -> dict[str, Any]:
+    """How often the model prefers the image that people preferred.
+
+    A reward of exactly zero prefers neither and counts half, so that a model that is its base has 1/2.
+
+    Args:
+        rewards: a dataset of `implicit_rewards`.
+        seen: ids of prompts to leave out.
+
+    Returns:
+        `accuracy` as [share, low, high] (95%, clustered by prompt), and the counts `pairs`, `prompts`, `undecided`
+        (rewards of zero) and `leaked` (pairs left out).
+
+    Raises:
+        EvaluationError: fewer than two prompts are left.
+    """
+    every = rewards.scan().collect()
+    frame = every.filter(~pl.col("prompt_id").is_in(list(seen)))
+    prompts, index = np.unique(frame["prompt_id"].to_numpy(), return_inverse=True)
+    if len(prompts) < 2:
+        raise EvaluationError(
+            f"Only {len(prompts)} prompts of the held-out pairs can be used; the prompts of {len(every) - len(frame)} "
+            f"of {len(every)} pairs were trained on.",
+            "Give held-out pairs with other prompts.",
+        )
+    sign = np.sign(frame[REWARD].to_numpy().astype(np.float64))
+    right = (0.5 * sign * np.where(frame["human"].to_numpy() > 0.5, 1.0, -1.0))[:, None]
+    share: Interval = shares(bootstrap(right, index, len(prompts)), right, index, len(prompts))[0]
+    return {
+        "accuracy": [share.point, share.low, share.high],
+        "pairs": len(frame),
+        "prompts": len(prompts),
+        "undecided": int(np.sum(sign == 0)),
+        "leaked": len(every) - len(frame),
+    }
+
+
+def trained_prompts(held_out: Dataset, training_pairs: Iterable[Dataset]) -> set[str]:
+    """Ids of the held-out pairs' prompts that also occur in training pairs."""
+    rows = held_out.scan("pairs").select("prompt", "prompt_id").unique().collect().rows()
+    seen = {prompt for pairs in training_pairs for prompt in leaked([text for text, _ in rows], pairs)}
+    return {prompt_id for text, prompt_id in rows if text in seen}
