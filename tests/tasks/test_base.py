@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
-import mlflow
 import pytest
 import torch
 from mlflow import MlflowClient
@@ -33,18 +31,6 @@ def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny.write_sd(folder / "tiny/v", "v_prediction", added_text=True)
     tiny.write_sdxl(folder / "tiny/xl")
     return folder
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
-    where = tmp_path_factory.mktemp("mlflow")
-    patch = pytest.MonkeyPatch()
-    patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{where}/mlflow.db")
-    patch.setenv("PIPELINE_STATE", str(where / "state"))
-    patch.chdir(where)  # artifacts of a SQLite store go below the working directory
-    yield tracking.client()
-    patch.undo()
-    mlflow.set_tracking_uri(None)
 
 
 def run_of(server: MlflowClient) -> str:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import mlflow
 import pytest
 from mlflow import MlflowClient
 
@@ -18,22 +16,11 @@ from pipeline_lib.config import BaseModel
 from pipeline_lib.errors import ConfigError
 from pipeline_lib.presets import preset
 from pipeline_lib.store import Dataset
-from tasks import champion, registry, tracking
+from tasks import champion, registry
 from tasks.champion import Rival, find_rival, open_rival, settle
 
 BASE = preset("shapes").base
 LOST = BaseModel(family="sd", repo="no/base", mirror="/nowhere")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
-    folder = tmp_path_factory.mktemp("mlflow")
-    patch = pytest.MonkeyPatch()
-    patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-    patch.chdir(folder)
-    yield tracking.client()
-    patch.undo()
-    mlflow.set_tracking_uri(None)
 
 
 @pytest.fixture

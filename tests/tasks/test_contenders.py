@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import mlflow
 import pytest
+from mlflow import MlflowClient
 from prefect.logging import disable_run_logger
 
 from pipeline_lib import store
@@ -46,19 +46,15 @@ def register(name: str, folder: Path, trained: Dataset | None) -> str:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(server: MlflowClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     where = tmp_path_factory.mktemp("world")
     tiny.write_sd(where / "pipe", added_text=True)
-    with pytest.MonkeyPatch.context() as patch, disable_run_logger():
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{where}/mlflow.db")
-        patch.setenv("PIPELINE_STATE", str(where / "state"))
-        patch.chdir(where)  # artifacts of a SQLite store go below the working directory
+    with disable_run_logger():
         found = World(str(where / "store"), model(where / "store"), where / "pipe")
         register("mine", found.pipe, found.trained)
         register("theirs", found.pipe, None)
         register("lost", found.pipe, model(where / "elsewhere", "models-of-another-store"))
         yield found
-    mlflow.set_tracking_uri(None)
 
 
 NAMES: dict[str, Callable[[World], tuple[str, Contender]]] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -18,17 +17,6 @@ from tasks import registry, tracking
 BASE = BaseModel(family="sd", repo="tiny/base")
 CONFIG = TrainConfig(method="diffusion-dpo", steps=3)
 TAGS = {"pipeline.model_digest": "d1", "pipeline.evaluation_digest": "e1"}
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
-    folder = tmp_path_factory.mktemp("mlflow")
-    patch = pytest.MonkeyPatch()
-    patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-    patch.chdir(folder)  # artifacts of a SQLite store go below the working directory
-    yield tracking.client()
-    patch.undo()
-    mlflow.set_tracking_uri(None)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,17 +17,6 @@ from tasks import tracking
 
 BASE = BaseModel(family="sd", repo="tiny/base")
 CONFIG = TrainConfig(method="diffusion-dpo", steps=3)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
-    folder = tmp_path_factory.mktemp("mlflow")
-    patch = pytest.MonkeyPatch()
-    patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-    patch.chdir(folder)  # artifacts of a SQLite store go below the working directory
-    yield tracking.client()
-    patch.undo()
-    mlflow.set_tracking_uri(None)
 
 
 def test_without_an_address_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
