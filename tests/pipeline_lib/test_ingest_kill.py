@@ -22,9 +22,11 @@ from pipeline_lib.store import Dataset, DatasetWriter, open_dataset, verify
 from tests.pipeline_lib.source_files import image_bytes, row, write_source
 
 ROOT = Path(__file__).resolve().parents[2]
-SHARDS = 40
-MOMENTS = pytest.mark.parametrize(
-    "moments", [2, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])]
+SIZES = pytest.mark.parametrize(
+    ("source", "moments"),
+    [(10, 2), pytest.param(40, 20, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])],
+    indirect=["source"],
+    ids=["10 shards", "40 shards"],
 )
 CHILD = (
     "import sys; from pipeline_lib.config import IngestConfig; from pipeline_lib.ingest import ingest\n"
@@ -34,20 +36,20 @@ CHILD = (
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Forty files, with images repeated across them, broken first copies and a conflict."""
-    files = [[row(4 * i + j) for j in range(4)] for i in range(SHARDS)]
-    for i in range(1, SHARDS, 3):
+def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """So many files, with images repeated across them, broken first copies and a conflict."""
+    files = [[row(4 * i + j) for j in range(4)] for i in range(request.param)]
+    for i in range(1, len(files), 3):
         files[i][0] |= {"image_0_uid": "0-a", "jpg_0": image_bytes("0-a")}
         files[i][1] |= {"image_1_uid": f"x-{i % 2}", "jpg_1": image_bytes("x")[: 120 if i < 5 else None]}
-    files[30][2] |= {"image_0_uid": "1-a", "jpg_0": image_bytes("else")}
+    files[-2][2] |= {"image_0_uid": "1-a", "jpg_0": image_bytes("else")}
     return str(write_source(tmp_path_factory.mktemp("source"), *files))
 
 
 @pytest.fixture(scope="module")
 def expected(source: str, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     dataset = ingest(str(tmp_path_factory.mktemp("expected")), IngestConfig(source=source))
-    assert len(dataset.tables("pairs")) == SHARDS
+    assert len(dataset.tables("pairs")) == len(list(Path(source).iterdir()))
     return dataset
 
 
@@ -85,7 +87,7 @@ def kept(before: Mapping[str, int], folder: Path) -> bool:
     return all(after.get(path) == time for path, time in before.items() if path in after or "/work/" not in path)
 
 
-@MOMENTS
+@SIZES
 def test_killed_at_random_moments_a_run_continues(
     tmp_path: Path, source: str, expected: Dataset, moments: int
 ) -> None:
@@ -166,7 +168,7 @@ def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
     server.kill()
 
 
-@MOMENTS
+@SIZES
 @pytest.mark.integration
 def test_s3_server_killed_and_brought_back(
     tmp_path: Path, source: str, expected: Dataset, s3: S3Server, moments: int

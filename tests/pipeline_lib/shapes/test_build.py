@@ -5,10 +5,18 @@ from pathlib import Path
 import pytest
 
 
-def test_a_nearly_untrained_build_writes_everything_and_a_second_one_nothing(tmp_path: Path) -> None:
+def test_a_nearly_untrained_build_writes_everything_and_a_second_one_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline_lib.shapes import components, pretrain_unet
     from pipeline_lib.shapes.build import COMPONENTS, load_record, run
     from pipeline_lib.shapes.components import Build
+    from pipeline_lib.shapes.grammar import split_captions
+    from pipeline_lib.shapes.preferences import pair_captions
 
+    # Few captions to draw for the base model, and fewer to sample pictures of.
+    monkeypatch.setattr(pretrain_unet, "split_captions", lambda split: split_captions(split)[:64])
+    monkeypatch.setattr(components, "pair_captions", lambda: pair_captions()[:4])
     build = Build(tmp_path / "out", tmp_path / "work", steps_scale=0.0)
     wanted = [name for name in COMPONENTS if name != "calibration"]
     run(build, only=wanted)
