@@ -57,11 +57,11 @@ deploy: setup  ## register every deployment of deploy/prefect.yaml
 	@$(PY) -m deploy.stack exec python -m deploy.work_pools
 	@$(PY) -m deploy.stack exec prefect --no-prompt deploy --prefect-file deploy/prefect.yaml --all
 
-check: setup  ## format, lint, types, layering
+check: setup  ## format, lint, types, layering, container files
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy pipeline_lib tasks flows deploy
-	$(PY) -m pytest -q tests/test_layering.py
+	$(PY) -m pytest -q tests/test_layering.py tests/deploy/test_docker.py
 
 format: setup  ## rewrite the sources in the project's format
 	$(PY) -m ruff format .
