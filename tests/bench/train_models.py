@@ -48,15 +48,21 @@ class Architecture:
 
 
 def _sd(
-    resolution: int, channels: tuple[int, ...], vae: tuple[int, ...], text: tuple[int, int, int], groups: int
+    resolution: int,
+    channels: tuple[int, ...],
+    heads: int,
+    vae: tuple[int, ...],
+    text: tuple[int, int, int],
+    groups: int,
 ) -> Any:
-    unet = {"block_out_channels": channels, "attention_head_dim": 8}
+    unet = {"block_out_channels": channels, "attention_head_dim": heads}
     return Architecture(resolution, unet, vae, (text,), groups)
 
 
 def _sdxl(
     resolution: int,
     channels: tuple[int, ...],
+    heads: tuple[int, ...],
     vae: tuple[int, ...],
     text: tuple[tuple[int, int, int], ...],
     groups: int,
@@ -64,7 +70,7 @@ def _sdxl(
     pooled, time_width = text[-1][0], channels[0] * 4 // 5
     unet = {
         "block_out_channels": channels,
-        "attention_head_dim": [5, 10, 20],
+        "attention_head_dim": list(heads),
         "transformer_layers_per_block": [1, 2, 10],
         "use_linear_projection": True,
         "addition_embed_type": "text_time",
@@ -75,12 +81,13 @@ def _sdxl(
 
 
 REAL = {
-    "sd": _sd(512, (320, 640, 1280, 1280), (128, 256, 512, 512), (768, 12, 12), 32),
-    "sdxl": _sdxl(1024, (320, 640, 1280), (128, 256, 512, 512), ((768, 12, 12), (1280, 32, 20)), 32),
+    "sd": _sd(512, (320, 640, 1280, 1280), 8, (128, 256, 512, 512), (768, 12, 12), 32),
+    "sdxl": _sdxl(1024, (320, 640, 1280), (5, 10, 20), (128, 256, 512, 512), ((768, 12, 12), (1280, 32, 20)), 32),
 }
+# Heads are as wide as the real ones (40 to 160 in SD, 64 in SDXL), so that attention weighs as much beside the rest.
 SMALL = {
-    "sd": _sd(128, (80, 160, 320, 320), (32, 64, 128, 128), (40, 12, 4), 16),
-    "sdxl": _sdxl(128, (80, 160, 320), (32, 64, 128, 128), ((32, 12, 4), (56, 12, 4)), 16),
+    "sd": _sd(128, (80, 160, 320, 320), 2, (32, 64, 128, 128), (40, 12, 4), 16),
+    "sdxl": _sdxl(128, (80, 160, 320), (1, 2, 5), (32, 64, 128, 128), ((32, 12, 4), (56, 12, 4)), 16),
 }
 SIZES = {"real": REAL, "small": SMALL}
 
