@@ -99,7 +99,7 @@ class TrainConfig:
     """Stratified: consecutive pairs have timesteps spread evenly over the range, which lowers the loss's variance."""
     fixed_draws: int = 0
     """K > 0: a pair has K draws of timestep, noise, flip and dropout, used in turn, so that the reference's errors are
-    computed once per draw and cached; 0 draws afresh at every visit."""
+    computed before the first step and no copy of it is kept (nor `drift` logged); 0 draws afresh at every visit."""
     reference_refresh: int = 0
     """Optimizer steps between copies policy -> reference (BalancedDPO's T); 0 keeps the reference frozen."""
     flip_rate: float = 0.0

@@ -1,8 +1,8 @@
-"""Errors of the frozen reference for each pair's fixed draws, computed when a draw first comes up and read afterwards.
+"""Errors of the frozen reference for each pair's fixed draws, computed before the first step and read afterwards.
 
 With `TrainConfig.fixed_draws` a pair meets the same timestep, noise, posterior sample, flip and prompt again, so the
 reference's errors on them are constants. They are in one memory-mapped file of 8 bytes per draw, shared by the
-processes of a machine; a number that is not there yet is computed again, never guessed.
+processes of a machine, which a run that was interrupted goes on filling.
 """
 
 from __future__ import annotations
@@ -25,16 +25,14 @@ class ReferenceCache:
 
     errors: np.memmap
 
-    def read(self, batch: Batch) -> Tensor | None:
-        """Errors [2, n] on the batch's device, or None when any is missing."""
-        found = self.errors[batch.rows, batch.draws]
-        if np.isnan(found).any():
-            return None
-        return torch.from_numpy(np.ascontiguousarray(found.T)).to(batch.labels.device)
+    def missing(self, batch: Batch) -> bool:
+        """Some error of the batch was not computed yet."""
+        return bool(np.isnan(self.errors[batch.rows, batch.draws]).any())
 
-    def complete(self) -> bool:
-        """No error is missing, so the reference will not be run again."""
-        return not np.isnan(self.errors).any()
+    def read(self, batch: Batch) -> Tensor:
+        """Errors [2, n] on the batch's device."""
+        found = self.errors[batch.rows, batch.draws]
+        return torch.from_numpy(np.ascontiguousarray(found.T)).to(batch.labels.device)
 
     def write(self, batch: Batch, errors: Tensor) -> None:
         """Keep errors [2, n] of a batch."""

@@ -117,7 +117,8 @@ def build(spec: TrainSpec, method: Method, encoded: Dataset, labels: Dataset, id
         optimizer=optimizer,
         accelerator=accelerator,
         sampler=sampler,
-        reference=None if method.reference == "none" else reference.initial_reference(policy),
+        # A cache is filled before the policy changes (step.fill_cache): nothing to keep.
+        reference=None if cache or method.reference == "none" else reference.initial_reference(policy),
         annotators=[reference.copy_weights(policy) for _ in config.ema_decays] if method.annotators else [],
         cache=cache,
     )

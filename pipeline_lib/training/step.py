@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Any
 
 import torch
+from accelerate.utils import get_int_from_env
 from torch import Tensor
 
 from pipeline_lib.training import metrics, reference
@@ -27,12 +29,7 @@ def pair_errors(run: Run, batch: Batch) -> tuple[Pairs, dict[str, Tensor]]:
         up to a factor that depends on the timestep.
     """
     pairs = len(batch.timesteps)
-    timesteps = batch.timesteps.repeat(2)
-    noisy, target = run.schedule.noisy_and_target(batch.clean, batch.noise.repeat(2, 1, 1, 1), timesteps)
-    pooled = None if batch.pooled is None else batch.pooled.repeat(2, 1)
-    embeddings = batch.embeddings if run.policy.shares_text else batch.embeddings.repeat(2, 1, 1)
-    conditioning = run.family.conditioning(embeddings, pooled, run.sampler.tables.resolution)
-    inputs = (noisy, timesteps)
+    inputs, conditioning, target = _question(run, batch)
 
     def errors(prediction: Tensor) -> Tensor:
         return pixel_error(prediction, target).view(2, pairs)
@@ -42,13 +39,9 @@ def pair_errors(run: Run, batch: Batch) -> tuple[Pairs, dict[str, Tensor]]:
 
     # Frozen models first: they borrow the policy's module, whose graph must not be alive then.
     base = run.cache.read(batch) if run.cache else None
-    if run.cache and base is not None and run.reference is not None and run.cache.complete():
-        run.reference = None  # a fifth of the memory of full fine-tuning with AdamW
-    frozen = predict(run.reference) if base is None and run.method.reference != "none" else None
+    frozen = None if run.cache or run.method.reference == "none" else predict(run.reference)
     if frozen is not None:
         base = errors(frozen)
-        if run.cache:
-            run.cache.write(batch, base)
     history = [errors(predict(weights)) for weights in run.annotators]
     prediction = run.model(*inputs, **conditioning, return_dict=False)[0]
     policy = errors(prediction)
@@ -66,6 +59,35 @@ def pair_errors(run: Run, batch: Batch) -> tuple[Pairs, dict[str, Tensor]]:
         labelled_share=run.sampler.tables.labelled_share,
     )
     return found, {} if frozen is None else {"drift": pixel_error(prediction.detach(), frozen).mean()}
+
+
+def fill_cache(run: Run, stopping: Callable[[], bool] = lambda: False) -> bool:
+    """Before the first step, while the policy is the reference: its errors on every draw that the run will meet, so
+    that no copy of it is kept. Each machine computes all, shared by its processes. False when `stopping()` ended it.
+    """
+    cache, size = run.cache, run.config.batch_size
+    assert cache is not None
+    end = min(run.config.fixed_draws * len(run.sampler.tables), run.config.steps * run.pairs_per_step)
+    step = size * get_int_from_env(["LOCAL_WORLD_SIZE"], 1)
+    for start in range(size * run.accelerator.local_process_index, end, step):
+        if stopping():
+            return False
+        batch = run.sampler.batch(start, min(size, end - start), run.accelerator.device)
+        if cache.missing(batch):
+            inputs, conditioning, target = _question(run, batch)
+            prediction = reference.predict(run.policy, None if run.policy.lora else {}, inputs, conditioning)
+            cache.write(batch, pixel_error(prediction, target).view(2, -1))
+    return True
+
+
+def _question(run: Run, batch: Batch) -> tuple[tuple[Tensor, Tensor], dict[str, Any], Tensor]:
+    """What the UNet is asked about n pairs: noisy latents and timesteps [2n], conditioning; and the target."""
+    timesteps = batch.timesteps.repeat(2)
+    noisy, target = run.schedule.noisy_and_target(batch.clean, batch.noise.repeat(2, 1, 1, 1), timesteps)
+    pooled = None if batch.pooled is None else batch.pooled.repeat(2, 1)
+    embeddings = batch.embeddings if run.policy.shares_text else batch.embeddings.repeat(2, 1, 1)
+    conditioning = run.family.conditioning(embeddings, pooled, run.sampler.tables.resolution)
+    return (noisy, timesteps), conditioning, target
 
 
 def optimizer_step(run: Run, stopping: Callable[[], bool] = lambda: False) -> dict[str, float] | None:

@@ -21,7 +21,7 @@ from pipeline_lib.training.policy import save_policy
 from pipeline_lib.training.run import CACHE, Run, build, capture, restore
 from pipeline_lib.training.samples import paint
 from pipeline_lib.training.spec import TrainSpec, run_digest
-from pipeline_lib.training.step import optimizer_step
+from pipeline_lib.training.step import fill_cache, optimizer_step
 
 METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
@@ -51,6 +51,8 @@ def train(spec: TrainSpec, stopping: Callable[[], bool] = lambda: False) -> Outc
     _check_base(spec, encoded)
     identity = run_digest(spec, encoded.digest, labels.digest)
     run = build(spec, method, encoded, labels, identity)
+    if run.cache and _anywhere(run.accelerator, not fill_cache(run, stopping)):
+        return "interrupted"
     if found := checkpoints.latest(folder / CHECKPOINTS, identity):
         restore(run, found)
     if run.accelerator.is_main_process:

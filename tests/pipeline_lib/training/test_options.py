@@ -17,10 +17,10 @@ from safetensors.torch import load_file
 from pipeline_lib.config import TrainConfig
 from pipeline_lib.encoding import encode
 from pipeline_lib.errors import ConfigError
+from pipeline_lib.models.aligned import LORA_WEIGHTS
 from pipeline_lib.store import Dataset
 from pipeline_lib.training import reference, trainer
 from pipeline_lib.training.batches import Sampler
-from pipeline_lib.training.reference_cache import ReferenceCache
 from pipeline_lib.training.spec import TrainSpec
 from pipeline_lib.training.tables import Tables, open_tables, read_labels
 from pipeline_lib.training.trainer import train
@@ -47,7 +47,36 @@ def flipped(mirror: Path, store: str) -> Dataset:
 def test_cached_reference_errors_replace_the_reference_and_change_nothing(
     adapter: str, spec: Callable[..., TrainSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """12 pairs, 4 a step: visits 0 and 1 fill the cache in 6 steps, visits 2 and 3 read it."""
+    """12 pairs, 4 a step, 2 draws: 6 batches fill the cache, and 12 steps read it."""
+    predict, build, calls = reference.predict, trainer.build, []
+    held: list[bool] = []
+
+    def counted(*given: Any) -> torch.Tensor:
+        calls.append(given)
+        return predict(*given)
+
+    def uncached(*given: Any) -> trainer.Run:
+        run = build(*given)
+        held.append(run.reference is not None)
+        return replace(run, cache=None, reference=reference.initial_reference(run.policy))
+
+    monkeypatch.setattr(reference, "predict", counted)
+    with_cache = spec("with", adapter=adapter, fixed_draws=2)
+    train(with_cache)
+    assert len(calls) == 6
+    monkeypatch.setattr(trainer, "build", uncached)
+    without = spec("without", adapter=adapter, fixed_draws=2)
+    train(without)
+    assert len(calls) == 6 + 12
+    assert held == [False]  # no second copy of the weights beside a cache
+    for cached, computed in zip(records(with_cache), records(without), strict=True):
+        for name in ("loss", "margin", "win_error", "grad_norm"):
+            assert cached[name] == pytest.approx(computed[name], rel=1e-4, abs=1e-6)
+
+
+def test_an_interrupted_filling_of_the_cache_goes_on_and_only_what_the_run_meets_is_computed(
+    spec: Callable[..., TrainSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
     predict, calls = reference.predict, []
 
     def counted(*given: Any) -> torch.Tensor:
@@ -55,34 +84,16 @@ def test_cached_reference_errors_replace_the_reference_and_change_nothing(
         return predict(*given)
 
     monkeypatch.setattr(reference, "predict", counted)
-    with_cache = spec("with", adapter=adapter, fixed_draws=2)
-    train(with_cache)
-    assert len(calls) == 6
-    monkeypatch.setattr(ReferenceCache, "read", lambda self, batch: None)
-    without = spec("without", adapter=adapter, fixed_draws=2)
-    train(without)
-    assert len(calls) == 6 + 12
-    for cached, computed in zip(records(with_cache), records(without), strict=True):
-        for name in ("loss", "margin", "win_error", "grad_norm"):
-            assert cached[name] == pytest.approx(computed[name], rel=1e-4, abs=1e-6)
-    assert ["drift" in record for record in records(with_cache)] == [True] * 6 + [False] * 6
-
-
-def test_full_fine_tuning_lets_the_reference_go_once_all_its_errors_are_cached(
-    spec: Callable[..., TrainSpec], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    held: list[bool] = []
-    step = trainer.optimizer_step
-
-    def watched(run: trainer.Run, *given: Any) -> dict[str, float] | None:
-        result = step(run, *given)
-        held.append(run.reference is not None)
-        return result
-
-    monkeypatch.setattr(trainer, "optimizer_step", watched)
-    train(spec("with", adapter="full", fixed_draws=2))
-    train(spec("without", adapter="full"))
-    assert held == [True] * 6 + [False] * 6 + [True] * 12
+    job = spec("cut", fixed_draws=2, steps=5)  # 20 of the 24 draws
+    stops = iter([False, False, True])
+    assert train(job, lambda: next(stops)) == "interrupted"
+    assert len(calls) == 2
+    assert not Path(job.run_dir, "metrics.jsonl").exists()
+    assert train(job) == "done"
+    assert len(calls) == 5
+    train(spec("whole", fixed_draws=2, steps=5))
+    weights = [Path(tmp.run_dir, "model", LORA_WEIGHTS).read_bytes() for tmp in (job, spec("whole"))]
+    assert weights[0] == weights[1]
 
 
 def test_fixed_draws_recur_and_fresh_ones_do_not(tables: Tables) -> None:
