@@ -17,8 +17,6 @@ EXTRAS ?= dev
 PY := .venv/bin/python
 comma := ,
 STAMP := .venv/.setup-$(subst $(comma),-,$(EXTRAS))
-# One thread per process: oversubscribed cores cost small models a factor of ten and more.
-TEST_ENV := OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1
 
 .PHONY: help setup demo up down status logs deploy check format test test-slow parity clean
 
@@ -68,10 +66,10 @@ format: setup  ## rewrite the sources in the project's format
 	$(PY) -m ruff check --fix .
 
 test: setup check  ## checks, then the tests (no network)
-	$(TEST_ENV) $(PY) -m pytest -q
+	$(PY) -m pytest -q
 
 test-slow: setup  ## the tests that take minutes
-	$(TEST_ENV) $(PY) -m pytest -q -m slow
+	$(PY) -m pytest -q -m slow
 
 parity: setup  ## the reward models beside the official packages, at full size (minutes; builds an environment the first time)
 	@$(PY) -m tests.parity

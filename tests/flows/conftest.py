@@ -1,14 +1,14 @@
-"""A Prefect API for the tests of flows: one server, started when the first of them asks and stopped after the last."""
+"""A Prefect API for the tests of flows, which run in this process."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
-from prefect.testing.utilities import prefect_test_harness
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 
 @pytest.fixture(scope="package")
-def api() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=120):
+def api(stack: dict[str, str]) -> Iterator[None]:
+    with temporary_settings({PREFECT_API_URL: stack["PREFECT_API_URL"]}):
         yield

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 
-from deploy.stack import running_stack
 from deploy.stack.settings import ROOT
 from pipeline_lib.presets import ALL_SCORERS
 from pipeline_lib.store import open_dataset, verify
@@ -32,21 +31,27 @@ print("generated", image.size)
 
 
 @pytest.fixture(scope="module")
-def deployments(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployments]:
-    with running_stack(tmp_path_factory.mktemp("stack")) as env:
-        found = Deployments(env)
-        found.register()
-        yield found
+def deployments(stack: dict[str, str]) -> Deployments:
+    found = Deployments(stack)
+    found.register("align/shapes", "train-dpo/shapes", "train-balanced/sdxl", "score/shapes", "label/shapes")
+    return found
 
 
-def test_align_ends_in_a_registered_model_and_a_second_run_skips(deployments: Deployments, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def aligned(deployments: Deployments) -> dict[str, Any]:
+    """The flow run of the whole chain on an empty store."""
     run = deployments.run("align/shapes", **SMALL)
     assert run["state_type"] == "COMPLETED", deployments.logs(run)
+    return run
 
-    stages = deployments.stages(run)
+
+def test_align_ends_in_a_registered_model_and_a_second_run_skips(
+    deployments: Deployments, aligned: dict[str, Any], tmp_path: Path
+) -> None:
+    stages = deployments.stages(aligned)
     assert list(stages) == STAGES
     assert {row["status"] for row in stages.values()} == {"ran"}
-    names = {child_flow(deployments, child) for child in deployments.children(run)}
+    names = {child_flow(deployments, child) for child in deployments.children(aligned)}
     assert names == {"ingest", "score", "label", "encode", "train-balanced", "evaluate", "register"}
     for stage in ("ingest", "label", "encode", "train", "evaluate"):
         verify(open_dataset(stages[stage]["uri"]))
@@ -71,9 +76,8 @@ def test_align_ends_in_a_registered_model_and_a_second_run_skips(deployments: De
     assert "generated (32, 32)" in loaded.stdout, loaded.stderr
 
 
+@pytest.mark.usefixtures("aligned")
 def test_a_registered_model_is_the_base_of_another_run(deployments: Deployments) -> None:
-    align = deployments.run("align/shapes", **SMALL)
-    assert align["state_type"] == "COMPLETED", deployments.logs(align)
     small = {"limit": SMALL["limit"], "steps": 2}
     run = deployments.run("train-dpo/shapes", base="models:/balanced-shapes@candidate", **small)
     assert run["state_type"] == "COMPLETED", deployments.logs(run)

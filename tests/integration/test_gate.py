@@ -20,7 +20,6 @@ from mlflow import MlflowClient
 from prefect import flow
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from deploy.stack import running_stack
 from flows.compare import compare
 from pipeline_lib import schemas, store
 from pipeline_lib.config import BaseModel, TrainConfig
@@ -113,7 +112,7 @@ class Registry:
 
 
 @pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+def registry(stack: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     root = tmp_path_factory.mktemp("gate")
     noisy_pipeline(NOISE["base"]).save_pretrained(root / "base")
     base = BaseModel(family="sd", repo="base", mirror=str(root))
@@ -121,12 +120,11 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     writer = store.writer(str(root / "store"), "ingest", 1, {})
     pairs = writer.commit([writer.write_table("pairs/part-00000.parquet", pa.Table.from_pylist([row], schemas.PAIRS))])
     with (
-        running_stack(tmp_path_factory.mktemp("stack")) as env,
         pytest.MonkeyPatch.context() as patch,
-        temporary_settings({PREFECT_API_URL: env["PREFECT_API_URL"]}),
+        temporary_settings({PREFECT_API_URL: stack["PREFECT_API_URL"]}),
     ):
-        patch.setenv("MLFLOW_TRACKING_URI", env["MLFLOW_TRACKING_URI"])
-        yield Registry(str(root / "store"), base, pairs.uri, MlflowClient(env["MLFLOW_TRACKING_URI"]))
+        patch.setenv("MLFLOW_TRACKING_URI", stack["MLFLOW_TRACKING_URI"])
+        yield Registry(str(root / "store"), base, pairs.uri, MlflowClient(stack["MLFLOW_TRACKING_URI"]))
 
 
 def test_only_models_that_pass_the_gate_become_the_champion(registry: Registry) -> None:

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(300
 def test_killed_in_every_stage_and_run_again_gives_the_same_datasets(tmp_path: Path) -> None:
     with running_stack(tmp_path / "stack") as env:
         deployments = Deployments(env)
-        deployments.register()
+        deployments.register("align/shapes")
         undisturbed = deployments.run("align/shapes", store=str(tmp_path / "undisturbed"), **SIZE)
         assert undisturbed["state_type"] == "COMPLETED", deployments.logs(undisturbed)
         expected = deployments.stages(undisturbed)

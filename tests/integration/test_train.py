@@ -30,7 +30,7 @@ LONG = {"limit": 200, "steps": 50_000}
 def deployments(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployments]:
     with running_stack(tmp_path_factory.mktemp("stack")) as env:
         found = Deployments(env)
-        found.register()
+        found.register(*(f"train-{method}/shapes" for method in METHODS))
         yield found
 
 

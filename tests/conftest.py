@@ -1,0 +1,29 @@
+"""What every test shares: the environment, set before torch and polars load, and one stack of servers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+# One thread per process: oversubscribed cores cost small models a factor of ten and more. Child processes inherit it.
+for name, value in {
+    "OMP_NUM_THREADS": "1",
+    "POLARS_MAX_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}.items():
+    os.environ.setdefault(name, value)
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment of a stack's users. A test may kill its worker, which comes back, but not its servers."""
+    from deploy.stack import current_settings, running_stack, status
+    from deploy.stack.processes import owned_processes
+
+    with running_stack(tmp_path_factory.mktemp("stack")) as env:
+        settings = current_settings(env)
+        yield env
+    assert status(settings) == [] and owned_processes(settings) == [] and not settings.state_file.exists()
