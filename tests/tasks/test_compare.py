@@ -30,6 +30,7 @@ def test_metrics_have_names_that_mlflow_takes(label: str) -> None:
         "win_rate": {label: {"clip": [0.6, 0.5, 0.7]}},
         "comparisons": {label: {"scorers": {"clip": row}}},
         "models": {label: {"means": {"clip": 0.2}}},
+        "implicit": {},
     }
     found = numbers(report)
     assert sorted(found.values()) == [0.1, 0.2, 0.5, 0.5, 0.6, 0.7]
