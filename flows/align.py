@@ -18,7 +18,9 @@ from flows.train import TRAINING_FLOWS
 from pipeline_lib.labels.recipe import check_recipe
 from pipeline_lib.presets import MethodName, PresetName, alignment
 from pipeline_lib.scoring import SCORERS
+from tasks.agreement import agreement
 from tasks.base import pinned
+from tasks.settings import store_url
 from tasks.training_settings import training_config
 
 STAGES_ARTIFACT = "stages"
@@ -141,6 +143,7 @@ def align(
         model=model.uri,
         pairs=pairs.uri,
         heldout=heldout,
+        agreement=agreement(store_url(store), pairs.uri, found).uri,
         base=base,
         store=store,
     )

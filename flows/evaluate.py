@@ -30,6 +30,7 @@ def evaluate(
     model: str | None = None,
     pairs: str | None = None,
     heldout: str | None = None,
+    agreement: str | None = None,
     base: str | None = None,
     store: str | None = None,
 ) -> Outcome:
@@ -51,6 +52,7 @@ def evaluate(
         pairs: URI of the ingest dataset the model was trained on, for the check that no prompt was seen in training.
         heldout: URI of an ingest dataset of pairs that were not trained on, such as another split of the source, for
             the accuracy of the implicit reward; empty for the preset's, if it has any.
+        agreement: URI of an agreement dataset, the comparison of scorers with people, to be summed up in the report.
         base: Base model of the same family instead of the preset's: <org>/<name>[@<revision>], a local folder,
             or an MLflow model URI such as models:/balanced-sdxl@champion.
         store: Dataset store; empty for the machine's default.
@@ -78,6 +80,7 @@ def evaluate(
         weights or chosen.weights,
         pairs,
         heldout or _held_out(preset, store),
+        agreement,
     )
 
 

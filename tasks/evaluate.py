@@ -31,6 +31,7 @@ def evaluate(
     weights: str,
     pairs: str,
     heldout: str | None = None,
+    agreement: str | None = None,
 ) -> Outcome:
     """Compare the model dataset `model` with its base, and with the registry's champion of that name where there is
     one; attach win rates and the report to the model's MLflow run."""
@@ -57,6 +58,7 @@ def evaluate(
         champion=next(iter(bases), None),
         bases=bases,
         held_out=open_dataset(heldout) if heldout else None,
+        agreement=open_dataset(agreement) if agreement else None,
     )
     report = read_report(dataset)
     get_run_logger().info("evaluate: %s", headline(report))

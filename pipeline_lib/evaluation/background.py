@@ -1,4 +1,4 @@
-"""What lies behind an evaluation: its datasets down to the files of the source, and what the labels were."""
+"""What lies behind an evaluation: its datasets down to the source's files, its labels, and what scorers are worth."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from pipeline_lib.lineage import lineage, store_of
 from pipeline_lib.reports import label, percent
 from pipeline_lib.store import Dataset, absolute
 
-LABELS_REPORT = "report.json"
-KEPT = ("words", "counts", "agreement", "truth")
-"""What is taken over from a label report."""
+REPORT = "report.json"
+KEPT = {"labels": ("words", "counts", "agreement", "truth"), "agreement": ("pairs", "ties", "unlabelled", "accuracy")}
+"""What is taken over from the reports of these stages."""
 SHOWN = 200
 """Source files that the page lists; `report.json` has all."""
 
 
 def background(root: str, datasets: Iterable[Dataset]) -> dict[str, list[dict[str, Any]]]:
-    """Two parts of `report.json`, from the evaluation's inputs.
+    """Three parts of `report.json`, from the evaluation's inputs.
 
     Args:
         root: URL of the evaluation's store; pages of datasets in other stores are not linked.
 
     Returns:
-        `lineage`: every dataset with its digest, inputs, settings and size; `labels`: the label datasets among them
-        with KEPT of their reports. `page` is the path of a dataset's HTML page, from the store on, or None.
+        `lineage`: every dataset with its digest, inputs, settings and size; `labels`: the label datasets among them,
+        and `agreement`: the comparisons of scorers with people, with KEPT of their reports. `page` is the path of a
+        dataset's HTML page, from the store on, or None.
     """
     found = lineage(datasets)
     here = absolute(root)
@@ -45,11 +46,14 @@ def background(root: str, datasets: Iterable[Dataset]) -> dict[str, list[dict[st
             }
             for dataset in found
         ],
-        "labels": [
-            {"uri": dataset.path(), "page": _page(dataset, here), **_labels(dataset)}
-            for dataset in found
-            if dataset.stage == "labels" and any(shard.path == LABELS_REPORT for shard in dataset.shards)
-        ],
+        **{
+            stage: [
+                {"uri": dataset.path(), "page": _page(dataset, here), **_kept(dataset, keys)}
+                for dataset in found
+                if dataset.stage == stage and any(shard.path == REPORT for shard in dataset.shards)
+            ]
+            for stage, keys in KEPT.items()
+        },
     }
 
 
@@ -58,10 +62,10 @@ def _page(dataset: Dataset, root: str) -> str | None:
     return f"{dataset.path()}/{names[0]}" if names and store_of(dataset) == root else None
 
 
-def _labels(dataset: Dataset) -> dict[str, Any]:
-    with dataset.open(LABELS_REPORT) as file:
+def _kept(dataset: Dataset, keys: Iterable[str]) -> dict[str, Any]:
+    with dataset.open(REPORT) as file:
         report = json.load(file)
-    return {key: report[key] for key in KEPT}
+    return {key: report[key] for key in keys}
 
 
 def background_content(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,6 +73,7 @@ def background_content(report: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "lineage": [_shown(entry) for entry in report["lineage"]],
         "annotators": [_annotators(labels) for labels in report["labels"]],
+        "accuracies": [_accuracies(scorers) for scorers in report["agreement"]],
         "shown": SHOWN,
     }
 
@@ -89,6 +94,11 @@ def _annotators(labels: Mapping[str, Any]) -> list[list[str]]:
         [label(name), _rate(entry), *([_rate(truth[name]) if name in truth else "unknown"] if truth else [])]
         for name, entry in labels["agreement"].items()
     ]
+
+
+def _accuracies(scorers: Mapping[str, Any]) -> list[list[str]]:
+    """Rows of a table: scorer, and its accuracy against people."""
+    return [[label(name), _rate({**entry, "rate": entry["accuracy"]})] for name, entry in scorers["accuracy"].items()]
 
 
 def _rate(entry: Mapping[str, Any]) -> str:

@@ -38,7 +38,7 @@ from pipeline_lib.scoring import identities as scorer_identities
 from pipeline_lib.store import Dataset, DatasetWriter, Shard
 
 STAGE = "evaluation"
-VERSION = 4
+VERSION = 5
 REPORT_JSON = "report.json"
 REPORT_HTML = "report.html"
 
@@ -60,6 +60,7 @@ def evaluate(
     champion: str | None = None,
     bases: Mapping[str, BaseModel] | None = None,
     held_out: Dataset | None = None,
+    agreement: Dataset | None = None,
     reference: str | None = None,
     gated: bool = True,
     unchecked: Sequence[str] = (),
@@ -84,6 +85,7 @@ def evaluate(
         reference: which of `models` the others are compared with; None takes the base, or the first.
         gated: whether to ask the gate before `@champion`.
         unchecked: names of the models whose training prompts are not known, for the report.
+        agreement: the comparison of scorers with people (stage "agreement"), summed up in the report.
         held_out: the ingest dataset of pairs that no model was trained on: what the models' implicit rewards are
             measured on, and whose prompts the set "heldout" means.
 
@@ -143,6 +145,7 @@ def evaluate(
     question = {**about, "models": list(models), "curves": drawn, "categories": digest(list(prompts.categories), 16)}
     question["unchecked"] = list(unchecked)
     inputs = [*images.values(), *scored.values(), *rewards.values(), *training_pairs]
+    inputs += [agreement] if agreement else []
     writer = store.writer(root, STAGE, VERSION, question, inputs)
     if finished := writer.finished():
         return finished

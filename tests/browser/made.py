@@ -12,6 +12,7 @@ import torch
 
 from pipeline_lib import store
 from pipeline_lib.agreement import agreement
+from pipeline_lib.config import TrainConfig
 from pipeline_lib.evaluation import evaluate
 from pipeline_lib.hub import SHAPES_MIRROR
 from pipeline_lib.ingest import ingest
@@ -32,14 +33,16 @@ def make_pages(root: Path) -> dict[str, Path]:
     scores = judged(url)
     labels = build_labels(url, [{"vote": ["human", "clip", "hpsv2"], "ties": "drop"}, {"flip": 0.1}], pairs, scores)
     models = {"base": None, "aligned": trained(url, root / "unet", labels, 0.05)}
+    compared = agreement(url, pairs, scores)
+    more = {"agreement": compared, "held_out": ingest(url, replace(SHAPES.held_out, limit=16))}
     prompts = root / f"{LONG}.txt"
     prompts.write_text("\n".join(["a large red circle", '<b onclick="alert(1)">&amp;', LONG, "日本語のプロンプト"]))
     several = models | {f"{LONG}-model": trained(url, root / "unet", labels, 0.5)}
     return {
         "ingest": local(pairs, "samples.html"),
-        "agreement": local(agreement(url, pairs, scores)),
+        "agreement": local(compared),
         "labels": local(build_labels(url, [{"reveal": 0.5}, {"pseudo_label": "clip"}, "dedpo"], pairs, scores)),
-        "evaluation": local(judge(url, models, [pairs], "shapes-test", PROMPTS)),
+        "evaluation": local(judge(url, models, [pairs], "shapes-test", PROMPTS, **more)),
         "comparison": local(judge(url, several, [], str(prompts), None, ("clip",))),
     }
 
@@ -51,13 +54,14 @@ def judge(
     prompts: str,
     count: int | None,
     scorers: Sequence[str] = SHAPES.scorers,
+    **more: Dataset,
 ) -> Dataset:
     """An evaluation with curves and the lines to pull a model."""
     config = replace(SHAPES.evaluate, prompts=prompts, num_prompts=count, steps=4)
     metrics = [{"step": step, "loss": 1 / step, "implicit_accuracy": 1 - 1 / step} for step in range(1, 60)]
     return evaluate(
         url, models, SHAPES.base, config, scorers, SHAPES_MIRROR, pairs, title="aligned against base",
-        metrics={"aligned": metrics}, pull={"aligned": 'download_artifacts("models:/aligned@candidate")\n'},
+        metrics={"aligned": metrics}, pull={"aligned": 'download_artifacts("models:/aligned@candidate")\n'}, **more,
     )  # fmt: skip
 
 
@@ -80,7 +84,8 @@ def trained(url: str, folder: Path, labels: Dataset, noise: float) -> Dataset:
 
     from pipeline_lib.hub import snapshot
 
-    w = store.writer(url, "model", 1, {"noise": noise}, [labels])
+    train = TrainConfig(method="diffusion-dpo", adapter="full", beta=500.0, steps=1, batch_size=1, learning_rate=1e-4)
+    w = store.writer(url, "model", 1, {"noise": noise, "train": asdict(train)}, [labels])
     unet: Any = UNet2DConditionModel.from_pretrained(
         snapshot(SHAPES.base.repo, mirror=SHAPES_MIRROR), subfolder="unet"
     )

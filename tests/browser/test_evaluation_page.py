@@ -103,8 +103,9 @@ def test_lineage_leads_to_the_source_and_links_to_other_pages(opened: Callable[.
     page = opened("evaluation").page
     names = page.locator("table[aria-labelledby='h-lineage'] tbody th").all_inner_texts()
     stages = [name.partition("/")[0] for name in names]
-    assert {"images", "image-scores", "model", "labels", "scores-clip", "scores-hpsv2", "ingest"} == set(stages)
-    page.get_by_text("Source files of ingest").click()
+    inputs = {"images", "image-scores", "implicit", "encoded", "model", "labels", "agreement", "ingest"}
+    assert inputs | {"scores-clip", "scores-hpsv2"} == set(stages)
+    page.get_by_text("Source files of ingest").first.click()
     assert page.locator("details[open] li").all_inner_texts()[0].startswith("train-00000-of-00004.parquet, ")
     page.get_by_text("Settings of labels").focus()
     page.keyboard.press("Enter")
@@ -112,5 +113,10 @@ def test_lineage_leads_to_the_source_and_links_to_other_pages(opened: Callable[.
     page.get_by_role("link", name="The whole label report").click()
     assert page.locator("h1").inner_text() == "Labels by a vote"
     page.go_back()
-    page.get_by_role("link", name="ingest/").click()
+    rows = page.get_by_role("table", name="Scorers against people").locator("tbody tr").all_inner_texts()
+    assert [row.split()[0] for row in rows] == ["CLIP", "HPSv2"]
+    page.get_by_role("link", name="The whole scorer report").click()
+    assert page.locator("h1").inner_text() == "2 scorers on train"
+    page.go_back()
+    page.get_by_role("link", name="ingest/").first.click()
     assert page.locator("h2").last.inner_text() == "Some pairs"

@@ -48,6 +48,7 @@ def content(shift: float = 0.5, names: tuple[str, ...] = ("aligned",)) -> dict[s
         "training_pairs": [],
         "lineage": [],
         "labels": [],
+        "agreement": [],
         "models": {"base": model, **dict.fromkeys(names, model)},
         "comparisons": dict.fromkeys(names, numbers),
         "gate": {},
