@@ -148,6 +148,11 @@ class EvaluateConfig:
     """Timesteps, each with its noise, at which a model judges a held-out pair (10 as Diffusion-DPO)."""
     implicit_seed: int = 0
 
+    @property
+    def dtype(self) -> str:
+        """What `mixed_precision` means for the weights, as torch names it."""
+        return {"no": "float32", "fp16": "float16", "bf16": "bfloat16"}[self.mixed_precision]
+
 
 def override(config: C, **changes: Any) -> C:
     """`config` with the fields whose value is not None replaced; raises ConfigError for a field it does not have."""

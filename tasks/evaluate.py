@@ -17,6 +17,7 @@ from pipeline_lib.store import Dataset, open_dataset
 from tasks import champion, tracking
 from tasks.outcome import Outcome, finish
 from tasks.progress import reporter
+from tasks.pull import pull_commands
 from tasks.settings import IO_TASK
 
 
@@ -53,7 +54,7 @@ def evaluate(
         [open_dataset(pairs)],
         reporter("evaluate", "images"),
         metrics={name: read_metrics(trained)},
-        pull={name: pull_commands(name)},
+        pull={name: pull_commands(f"models:/{name}@candidate", config)},
         title=f"{name} against base",
         champion=next(iter(bases), None),
         bases=bases,
@@ -69,17 +70,6 @@ def evaluate(
     create_link_artifact(f"file://{dataset.local()}/report.html", "report.html", key="report")
     tracking.log_evaluation(tracking.find_run(trained.key), evaluation_metrics(report, name), dataset)
     return finish("evaluate", dataset, started)
-
-
-def pull_commands(name: str) -> str:
-    """The lines that fetch a registered model and paint with it, no code of ours needed."""
-    return (
-        "import mlflow\n"
-        "from diffusers import DiffusionPipeline\n\n"
-        f'folder = mlflow.artifacts.download_artifacts("models:/{name}@candidate")\n'
-        "pipe = DiffusionPipeline.from_pretrained(folder)\n"
-        'pipe("a prompt").images[0].save("image.png")\n'
-    )
 
 
 def read_report(dataset: Dataset) -> dict[str, Any]:

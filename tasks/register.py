@@ -1,5 +1,6 @@
 """Register stage: the model as a complete diffusers folder in MLflow's registry, with lineage and metrics.
 
+The folder holds the pipeline that was judged, its scheduler included, in fp32; and a pyfunc (tasks/pyfunc.py).
 Every version becomes `@candidate`; `@champion` moves only when the evaluation's gate says so (tasks/champion.py).
 """
 
@@ -7,16 +8,20 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.logging import get_run_logger
 
-from pipeline_lib.config import BaseModel
-from pipeline_lib.models.aligned import export
-from pipeline_lib.store import open_dataset
+from pipeline_lib.config import BaseModel, EvaluateConfig
+from pipeline_lib.evaluation.painter import make_scheduler, model_folder
+from pipeline_lib.models.aligned import load_pipeline, save
+from pipeline_lib.store import Dataset, open_dataset
 from tasks import champion, registry, tracking
-from tasks.evaluate import evaluation_metrics, pull_commands, read_report
+from tasks.evaluate import evaluation_metrics, read_report
+from tasks.flavour import write_flavour
+from tasks.pull import pull_commands
 from tasks.settings import IO_TASK
 
 
@@ -35,16 +40,30 @@ def register(name: str, base: BaseModel, model: str, evaluation: str) -> str:
         "pipeline.base": f"{base.repo}@{base.revision or 'mirror'}",
         **{f"pipeline.input.{source['uri'].split('/')[0]}": source["digest"] for source in trained.inputs},
     }
+    config = sampling(report)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "pipeline"
-        export(trained.local("model"), base, folder)
+        publish(trained, base, config, folder)
         version = registry.register(name, run_id, folder, metrics, tags)
     uri = f"models:/{name}/{version}"
     decision = champion.settle(name, version, trained.digest, report)
     held = f"{champion.CANDIDATE}, {champion.CHAMPION}" if decision.promote else champion.CANDIDATE
     get_run_logger().info("register: %s (alias %s). %s", uri, held, decision.reason)
-    create_markdown_artifact(
-        f"## {uri}\n\nAlias: {held}. {decision.reason}\n\n```python\n{pull_commands(name)}```\n",
-        key="registered-model",
-    )
+    description = f"{decision.reason}\n\n```python\n{pull_commands(uri, config)}```\n"
+    registry.describe_version(name, version, description)
+    create_markdown_artifact(f"## {uri}\n\nAlias: {held}. {description}", key="registered-model")
     return uri
+
+
+def publish(trained: Dataset, base: BaseModel, config: EvaluateConfig, folder: Path) -> None:
+    """Write the pipeline that an evaluation with `config` judges, in fp32, and its MLflow flavour, as a new folder."""
+    write_flavour(folder, config)
+    pipeline = load_pipeline(trained.local(model_folder(trained)), base)
+    pipeline.scheduler = make_scheduler(config.scheduler, pipeline.scheduler.config)
+    save(pipeline, base, folder)
+
+
+def sampling(report: dict[str, Any]) -> EvaluateConfig:
+    """How the images of an evaluation were painted."""
+    names = ("prompts", "scheduler", "steps", "guidance", "resolution", "mixed_precision")
+    return EvaluateConfig(**{name: report["settings"][name] for name in names})

@@ -113,6 +113,11 @@ def tag_version(name: str, version: str, tags: Mapping[str, str]) -> None:
         server.set_model_version_tag(name, version, key, value)
 
 
+def describe_version(name: str, version: str, description: str) -> None:
+    """Set what MLflow shows for a registered version (markdown)."""
+    client().update_model_version(name, version, description)
+
+
 def _like(server: MlflowClient, name: str, tags: Mapping[str, str]) -> list[int]:
     """The versions with these tags, the first one first."""
     return sorted(int(v.version) for v in _versions(server, name) if tags.items() <= dict(v.tags).items())

@@ -1,6 +1,7 @@
 """What a stack consists of: each component's command, when it is healthy, and what happens before it starts."""
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from deploy.stack.settings import HOST, WORK_POOL, StackSettings, component_envi
 
 logger = logging.getLogger(__name__)
 
+# Where the MLflow server keeps models and reports, such as s3://bucket/prefix; the keys are in its environment.
+ARTIFACTS_VARIABLE = "PIPELINE_ARTIFACTS"
 # What a trainer gets to write a checkpoint, and a flow to report that it was stopped.
 FLOW_GRACE_S = 15.0
 PREFECT_SERVER_SETTINGS = {
@@ -61,7 +64,8 @@ def mlflow_server(settings: StackSettings) -> Component:
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(settings.mlflow_port)]
     command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
     # Clients upload and download through the server: a consumer needs the server's address and no key.
-    command += ["--serve-artifacts", "--artifacts-destination", (folder / "artifacts").as_uri()]
+    destination = os.environ.get(ARTIFACTS_VARIABLE, "").strip() or (folder / "artifacts").as_uri()
+    command += ["--serve-artifacts", "--artifacts-destination", destination]
     return Component(
         name="mlflow",
         command=command,

@@ -80,9 +80,8 @@ def load_painter(model: Dataset | None, base: BaseModel, config: EvaluateConfig,
 
     from pipeline_lib.models.aligned import load_pipeline
 
-    dtype = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[config.mixed_precision]
     folder = model.local(model_folder(model)) if model else None
-    return Painter(load_pipeline(folder, base, dtype, device), config, texts)
+    return Painter(load_pipeline(folder, base, getattr(torch, config.dtype), device), config, texts)
 
 
 def images_at_once(config: EvaluateConfig, device: str) -> int:

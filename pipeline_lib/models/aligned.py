@@ -43,6 +43,8 @@ def load_pipeline(
 ) -> Any:
     """The base model's diffusers pipeline with the trained weights of `model_dir`, or the base itself for None.
 
+    A LoRA is fused in fp32, whatever `torch_dtype`: the weights are those that `export` publishes, to the last bit.
+
     Raises:
         HubError: the base cannot be fetched.
         CheckpointError: `model_dir` holds neither a LoRA nor a UNet, or they do not fit the base.
@@ -59,29 +61,36 @@ def load_pipeline(
     root = folder(base, needed)
     quiet()
     parts["vae"] = load_vae(base, torch_dtype)
-    parts["unet"] = unet_from(model_dir / UNET, torch_dtype) if full and model_dir else load_unet(base, torch_dtype)
+    if full and model_dir:
+        parts["unet"] = unet_from(model_dir / UNET, torch_dtype)
+    else:
+        parts["unet"] = load_unet(base, torch.float32 if lora else torch_dtype)
     pipeline = pipeline_from(family, root, torch_dtype, parts)
     if lora and model_dir:
-        _add_lora(pipeline, model_dir)
+        _fuse_lora(pipeline, model_dir)
+        pipeline.unet.to(torch_dtype)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
 
 
-def export(model_dir: Path, base: BaseModel, out: Path, torch_dtype: torch.dtype = torch.float32) -> Path:
-    """Write a complete diffusers folder with the LoRA fused; `DiffusionPipeline.from_pretrained(out)` loads it."""
-    pipeline = load_pipeline(model_dir, base, torch_dtype)
-    if (model_dir / LORA_WEIGHTS).is_file():
-        pipeline.fuse_lora()
-        pipeline.unload_lora_weights()
+def export(model_dir: Path, base: BaseModel, out: Path) -> Path:
+    """Write a complete diffusers folder in fp32, any LoRA fused; `DiffusionPipeline.from_pretrained(out)` loads it."""
+    return save(load_pipeline(model_dir, base), base, out)
+
+
+def save(pipeline: Any, base: BaseModel, out: Path) -> Path:
+    """Write a pipeline of the base model's family as a diffusers folder that names the base, not this machine."""
     for part in (pipeline.unet, pipeline.vae):
         part.register_to_config(_name_or_path=base.repo)
     pipeline.save_pretrained(out, safe_serialization=True)
     return out
 
 
-def _add_lora(pipeline: Any, model_dir: Path) -> None:
+def _fuse_lora(pipeline: Any, model_dir: Path) -> None:
     try:
         pipeline.load_lora_weights(model_dir, weight_name=LORA_WEIGHTS)
+        pipeline.fuse_lora()
+        pipeline.unload_lora_weights()
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(
             f"{model_dir / LORA_WEIGHTS} does not fit {type(pipeline).__name__}: {error}",

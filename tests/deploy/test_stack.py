@@ -18,7 +18,7 @@ import pytest
 
 from deploy.stack import ROOT, StackError, StackSettings, api, control, down, process_environment, status, up
 from deploy.stack.__main__ import main
-from deploy.stack.components import Component, components
+from deploy.stack.components import Component, components, mlflow_server
 from deploy.stack.processes import end_processes, free_port, owned_processes, require_free_ports
 from deploy.stack.settings import client_environment, component_environment, configured_port
 from deploy.stack.supervisor import Supervised, has_supervisor, restart_delay, supervisor_lock
@@ -119,6 +119,15 @@ def test_every_component_listens_on_this_machine_only_and_keeps_its_state_in_the
         assert command[command.index("--host") + 1] == "127.0.0.1"
     assert sum(str(settings.state) in argument for argument in servers["mlflow"].command) == 2
     assert servers["worker"].needs == ("prefect", "mlflow")
+
+
+def test_mlflow_keeps_its_files_where_the_variable_says(
+    settings: StackSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIPELINE_ARTIFACTS", "s3://bucket/models")
+    command = mlflow_server(settings).command
+    assert command[command.index("--artifacts-destination") + 1] == "s3://bucket/models"
+    assert "--serve-artifacts" in command, "clients need no key"
 
 
 def test_ports_of_the_running_stack_win(settings: StackSettings) -> None:

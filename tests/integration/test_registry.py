@@ -1,130 +1,89 @@
-"""`@candidate` and `@champion` against a real MLflow server, with models whose order of quality is known.
-
-The base is the built-in world's with noise on its UNet's weights; the models are the same UNet with other amounts of
-noise: less is better. They are painted, scored and compared by the tasks that the flows use.
-"""
+"""The registry on real servers, its files on S3: who becomes the champion, comparisons, what a consumer pulls."""
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import subprocess
+import sys
+import sysconfig
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
-import torch
 from mlflow import MlflowClient
-from prefect import flow
+from PIL import Image
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.compare import compare
+from deploy.stack import running_stack
 from pipeline_lib import schemas, store
-from pipeline_lib.config import BaseModel, TrainConfig
+from pipeline_lib.config import BaseModel
 from pipeline_lib.errors import ConfigError, UnknownNameError
 from pipeline_lib.evaluation.headline import headline
-from pipeline_lib.models.aligned import load_pipeline
-from pipeline_lib.presets import preset
-from pipeline_lib.store import Dataset, open_dataset
-from tasks import tracking
-from tasks.evaluate import evaluate
-from tasks.register import register
+from pipeline_lib.evaluation.painter import images_at_once
+from pipeline_lib.store import open_dataset
+from tasks.pull import pull_commands
+from tests.integration.registry import CONFIG, NAME, NOISE, Registry, noisy_pipeline
+from tests.s3_server import S3Server
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
-NAME = "balanced-noisy"
-SHAPES = preset("shapes")
-CONFIG = replace(SHAPES.evaluate, num_prompts=40, steps=8)
-NOISE = {"base": 0.15, "better": 0.1, "worse": 0.25, "best": 0.0}
-"""Standard deviations of the noise, in those of each weight."""
+BUCKET = "models"
+# Runs with -S, without what .pth files add to the packages' folder: an editable install of this project.
+CONSUMER = """
+import importlib.util, json, sys
 
+sys.path.append(sys.argv[1])
+for package in ("open_clip", "peft", "prefect", "timm", "torchvision"):  # a consumer need not have them
+    sys.modules[package] = None
+assert not [name for name in ("pipeline_lib", "tasks", "flows", "deploy") if importlib.util.find_spec(name)]
+job = json.load(sys.stdin)
+exec(job["commands"])
+noise = noise.expand(job["batch"], -1, -1, -1)
+pipe([prompt] * job["batch"], latents=noise, **sampling).images[0].save("batch.png")
 
-def noisy_pipeline(noise: float) -> Any:
-    pipeline = load_pipeline(None, SHAPES.base)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for weight in pipeline.unet.parameters():
-            if weight.ndim > 1:
-                weight.add_(noise * weight.std() * torch.randn(weight.shape, generator=generator))
-    return pipeline
-
-
-@dataclass(frozen=True)
-class Registry:
-    """A store, a base, and what evaluating and registering a model does to the registry."""
-
-    store: str
-    base: BaseModel
-    pairs: str
-    mlflow: MlflowClient
-
-    def model(self, quality: str) -> Dataset:
-        """The model dataset of that name, with the MLflow run that training would have left."""
-        writer = store.writer(self.store, "model", 1, {"noise": NOISE[quality]})
-        if finished := writer.finished():
-            return finished
-        folder = Path(self.store).parent / quality
-        noisy_pipeline(NOISE[quality]).unet.save_pretrained(folder / "unet")
-        (folder / "base.json").write_text(json.dumps(asdict(self.base)))
-        (folder / "metrics.jsonl").write_text('{"step": 1, "loss": 0.69}\n')
-        shards = [writer.write_bytes("metrics.jsonl", (folder / "metrics.jsonl").read_bytes())]
-        done = writer.commit([*writer.write_folder("model", folder), *shards])
-        tracking.training_run(NAME, done.key, self.base, TrainConfig(method="balanced-dpo"), {})
-        return done
-
-    def evaluate(self, quality: str) -> dict[str, Any]:
-        """Evaluate; the outcome's dataset and report."""
-        model = self.model(quality)
-
-        @flow(name="evaluate-only")
-        def run() -> str:
-            return evaluate(
-                self.store, self.base, model.uri, NAME, CONFIG, list(SHAPES.scorers), SHAPES.weights, self.pairs
-            ).uri
-
-        dataset = open_dataset(run())
-        with dataset.open("report.json") as file:
-            return {"uri": dataset.uri, "report": json.load(file), "model": model.uri}
-
-    def register(self, evaluated: dict[str, Any]) -> str:
-        """Register an evaluated model; its version."""
-
-        @flow(name="register-only")
-        def run() -> str:
-            return register(NAME, self.base, evaluated["model"], evaluated["uri"])
-
-        return run().rpartition("/")[2]
-
-    def compare(self, models: list[str], reference: str | None) -> dict[str, Any]:
-        """Compare with the flow of that name; the outcome's dataset and report."""
-        count, steps = CONFIG.num_prompts, CONFIG.steps
-        dataset = open_dataset(compare(models, reference, num_prompts=count, steps=steps, store=self.store).uri)
-        with dataset.open("report.json") as file:
-            return {"uri": dataset.uri, "report": json.load(file)}
-
-    def aliases(self) -> dict[str, str]:
-        return {k: str(v) for k, v in self.mlflow.get_registered_model(NAME).aliases.items()}
-
-    def tags(self, version: str) -> dict[str, str]:
-        return dict(self.mlflow.get_model_version(NAME, version).tags)
+model = mlflow.pyfunc.load_model(job["uri"])
+for number, image in enumerate(model.predict({"prompt": job["prompts"], "seed": job["seeds"]})):
+    with open(f"{number}.png", "wb") as file:
+        file.write(image)
+"""
 
 
 @pytest.fixture(scope="module")
-def registry(stack: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    folder = tmp_path_factory.mktemp("s3")
+    (folder / BUCKET).mkdir()
+    server = S3Server(folder)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="module")
+def registry(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     root = tmp_path_factory.mktemp("gate")
     noisy_pipeline(NOISE["base"]).save_pretrained(root / "base")
     base = BaseModel(family="sd", repo="base", mirror=str(root))
     row = {"pair_id": "0", "prompt_id": "0", "prompt": "a cat", "image_0": "a", "image_1": "b", "split": "train"}
     writer = store.writer(str(root / "store"), "ingest", 1, {})
     pairs = writer.commit([writer.write_table("pairs/part-00000.parquet", pa.Table.from_pylist([row], schemas.PAIRS))])
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        temporary_settings({PREFECT_API_URL: stack["PREFECT_API_URL"]}),
-    ):
-        patch.setenv("MLFLOW_TRACKING_URI", stack["MLFLOW_TRACKING_URI"])
-        yield Registry(str(root / "store"), base, pairs.uri, MlflowClient(stack["MLFLOW_TRACKING_URI"]))
+    keys = {**s3.env(), "PIPELINE_ARTIFACTS": f"s3://{BUCKET}/mlflow"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in keys.items():
+            patch.setenv(name, value)
+        with (
+            running_stack(tmp_path_factory.mktemp("stack")) as env,
+            temporary_settings({PREFECT_API_URL: env["PREFECT_API_URL"]}),
+        ):
+            for name in keys:  # only the servers know them
+                patch.delenv(name)
+            patch.setenv("MLFLOW_TRACKING_URI", env["MLFLOW_TRACKING_URI"])
+            yield Registry(str(root / "store"), base, pairs.uri, MlflowClient(env["MLFLOW_TRACKING_URI"]))
 
 
 def test_only_models_that_pass_the_gate_become_the_champion(registry: Registry) -> None:
@@ -229,6 +188,49 @@ def test_compare_repeats_the_evaluations_numbers_and_mirrors_them_for_another_re
     assert f"/#/models/{NAME}/versions/{best}" in run.data.tags["mlflow.note.content"]
     files = registry.mlflow.list_artifacts(run_id, "evaluation")
     assert {file.path for file in files} == {"evaluation/report.html", "evaluation/report.json"}
+
+
+def test_a_process_without_this_project_paints_what_the_evaluation_stored(
+    registry: Registry, s3: S3Server, tmp_path: Path
+) -> None:
+    evaluated = registry.evaluate("better")
+    version = registry.register(evaluated)
+    evaluation = open_dataset(evaluated["uri"])
+    rows = pa.concat_tables(evaluation.read(table) for table in evaluation.tables()).to_pylist()
+    rows = [row for row in rows if row["model"] == NAME][:3]
+
+    uri = f"models:/{NAME}@candidate"
+    commands = pull_commands(uri, CONFIG)
+    assert commands == evaluated["report"]["pull"][NAME]
+    assert f"models:/{NAME}/{version}" in registry.mlflow.get_model_version(NAME, version).description
+    job = {
+        "commands": commands.replace('"a prompt", 0', f"{rows[0]['prompt']!r}, {rows[0]['seed']}"),
+        "batch": images_at_once(CONFIG, "cpu"),
+        "uri": uri,
+        "prompts": [row["prompt"] for row in rows],
+        "seeds": [row["seed"] for row in rows],
+    }
+    known = ("PATH", "OMP_NUM_THREADS", "MLFLOW_TRACKING_URI", "NO_PROXY", "no_proxy")
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", CONSUMER, sysconfig.get_path("purelib")],
+        input=json.dumps(job),
+        cwd=tmp_path,
+        env={name: os.environ[name] for name in known if name in os.environ} | {"TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    for number, row in enumerate(rows):
+        assert (tmp_path / f"{number}.png").read_bytes() == row["image"], f"pyfunc: {row['prompt']!r}"
+    stored, alone, batch = (
+        np.asarray(Image.open(file), np.int16)
+        for file in (io.BytesIO(rows[0]["image"]), tmp_path / "image.png", tmp_path / "batch.png")
+    )
+    assert np.array_equal(batch, stored), "plain diffusers, as many images at once as in the evaluation"
+    assert np.abs(alone - stored).max() <= 1
+    model = registry.mlflow.get_logged_model(source(registry, version))
+    assert model.artifact_location.startswith("mlflow-artifacts:/")
+    assert list((s3.folder / BUCKET).glob(f"mlflow/*/models/{model.model_id}/artifacts/unet/*.safetensors"))
 
 
 def source(registry: Registry, version: str) -> str:

@@ -1,0 +1,30 @@
+"""How to fetch a registered model and paint with it, no code of ours needed: a text for reports and the registry."""
+
+from __future__ import annotations
+
+from pipeline_lib.config import EvaluateConfig
+
+
+def pull_commands(uri: str, config: EvaluateConfig) -> str:
+    """Python lines that fetch the model `uri` and paint, for a prompt and seed of the evaluation, the same image.
+
+    The folder's scheduler is the evaluation's, the initial noise `initial_noise` for prompts without superfluous white
+    space. Pixels may differ by a grey level, because the evaluation paints several images at once, which round
+    differently.
+    """
+    size = config.resolution
+    return (
+        "import hashlib, mlflow, torch\n"
+        "from diffusers import DiffusionPipeline\n\n"
+        f'folder = mlflow.artifacts.download_artifacts("{uri}")\n'
+        f"pipe = DiffusionPipeline.from_pretrained(folder, dtype=torch.{config.dtype})\n"
+        'pipe.to("cuda" if torch.cuda.is_available() else "cpu")\n\n'
+        'prompt, seed = "a prompt", 0  # with those of a published image: that image\n'
+        'key = hashlib.sha256(f"noise\\x1f{prompt}\\x1f{seed}".encode()).hexdigest()[:16]\n'
+        f"shape = (1, pipe.unet.config.in_channels, *[{size} // pipe.vae_scale_factor] * 2)\n"
+        "noise = torch.randn(shape, generator=torch.manual_seed(int(key, 16) >> 1))\n"
+        f"sampling = dict(num_inference_steps={config.steps}, guidance_scale={config.guidance}, "
+        f"height={size}, width={size})\n"
+        "image = pipe(prompt, latents=noise.to(pipe.device, pipe.dtype), **sampling).images[0]\n"
+        'image.save("image.png")\n'
+    )

@@ -1,0 +1,102 @@
+"""Models whose order of quality is known, evaluated and registered by the tasks that the flows use.
+
+The base is the built-in world's with noise on its UNet's weights; the models are the same UNet with other amounts of
+noise: less is better.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from mlflow import MlflowClient
+from prefect import flow
+
+from flows.compare import compare
+from pipeline_lib import store
+from pipeline_lib.config import BaseModel, TrainConfig
+from pipeline_lib.models.aligned import load_pipeline
+from pipeline_lib.presets import preset
+from pipeline_lib.store import Dataset, open_dataset
+from tasks import tracking
+from tasks.evaluate import evaluate
+from tasks.register import register
+
+NAME = "balanced-noisy"
+SHAPES = preset("shapes")
+CONFIG = replace(SHAPES.evaluate, num_prompts=40, steps=8)
+NOISE = {"base": 0.15, "better": 0.1, "worse": 0.25, "best": 0.0}
+"""Standard deviations of the noise, in those of each weight."""
+
+
+def noisy_pipeline(noise: float) -> Any:
+    pipeline = load_pipeline(None, SHAPES.base)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in pipeline.unet.parameters():
+            if weight.ndim > 1:
+                weight.add_(noise * weight.std() * torch.randn(weight.shape, generator=generator))
+    return pipeline
+
+
+@dataclass(frozen=True)
+class Registry:
+    """A store, a base, and what evaluating and registering a model does to the registry."""
+
+    store: str
+    base: BaseModel
+    pairs: str
+    mlflow: MlflowClient
+
+    def model(self, quality: str) -> Dataset:
+        """The model dataset of that name, with the MLflow run that training would have left."""
+        writer = store.writer(self.store, "model", 1, {"noise": NOISE[quality]})
+        if finished := writer.finished():
+            return finished
+        folder = Path(self.store).parent / quality
+        noisy_pipeline(NOISE[quality]).unet.save_pretrained(folder / "unet")
+        (folder / "base.json").write_text(json.dumps(asdict(self.base)))
+        (folder / "metrics.jsonl").write_text('{"step": 1, "loss": 0.69}\n')
+        shards = [writer.write_bytes("metrics.jsonl", (folder / "metrics.jsonl").read_bytes())]
+        done = writer.commit([*writer.write_folder("model", folder), *shards])
+        tracking.training_run(NAME, done.key, self.base, TrainConfig(method="balanced-dpo"), {})
+        return done
+
+    def evaluate(self, quality: str) -> dict[str, Any]:
+        """Evaluate; the outcome's dataset and report."""
+        model = self.model(quality)
+
+        @flow(name="evaluate-only")
+        def run() -> str:
+            return evaluate(
+                self.store, self.base, model.uri, NAME, CONFIG, list(SHAPES.scorers), SHAPES.weights, self.pairs
+            ).uri
+
+        dataset = open_dataset(run())
+        with dataset.open("report.json") as file:
+            return {"uri": dataset.uri, "report": json.load(file), "model": model.uri}
+
+    def register(self, evaluated: dict[str, Any]) -> str:
+        """Register an evaluated model; its version."""
+
+        @flow(name="register-only")
+        def run() -> str:
+            return register(NAME, self.base, evaluated["model"], evaluated["uri"])
+
+        return run().rpartition("/")[2]
+
+    def compare(self, models: list[str], reference: str | None) -> dict[str, Any]:
+        """Compare with the flow of that name; the outcome's dataset and report."""
+        count, steps = CONFIG.num_prompts, CONFIG.steps
+        dataset = open_dataset(compare(models, reference, num_prompts=count, steps=steps, store=self.store).uri)
+        with dataset.open("report.json") as file:
+            return {"uri": dataset.uri, "report": json.load(file)}
+
+    def aliases(self) -> dict[str, str]:
+        return {k: str(v) for k, v in self.mlflow.get_registered_model(NAME).aliases.items()}
+
+    def tags(self, version: str) -> dict[str, str]:
+        return dict(self.mlflow.get_model_version(NAME, version).tags)
