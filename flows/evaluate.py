@@ -5,13 +5,16 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.ingest import ingest
+from flows.paint import paint_and_judge
 from flows.train import TRAINING_FLOWS
-from pipeline_lib.config import override
+from pipeline_lib.config import override, require
 from pipeline_lib.presets import MethodName, PresetName
 from pipeline_lib.presets import preset as find_preset
 from tasks.base import base_model, pinned
+from tasks.evaluate import contestants
 from tasks.evaluate import evaluate as evaluate_task
 from tasks.outcome import Outcome
+from tasks.runners import RunnerName, task_runner
 from tasks.settings import store_url
 
 
@@ -32,6 +35,9 @@ def evaluate(
     heldout: str | None = None,
     agreement: str | None = None,
     base: str | None = None,
+    runner: RunnerName = "thread",
+    address: str | None = None,
+    max_workers: int | None = None,
     store: str | None = None,
 ) -> Outcome:
     """Generate with both models for the same prompts and seeds, score with every reward model, report win rates.
@@ -55,8 +61,16 @@ def evaluate(
         agreement: URI of an agreement dataset, the comparison of scorers with people, to be summed up in the report.
         base: Base model of the same family instead of the preset's: <org>/<name>[@<revision>], a local folder,
             or an MLflow model URI such as models:/balanced-sdxl@champion.
+        runner: thread paints and scores in this process; ray on the workers of a Ray cluster, a GPU each where there
+            are GPUs.
+        address: Ray cluster: host:port or auto on one of its nodes, ray://host:10001 from outside; empty starts one
+            on this machine.
+        max_workers: Shards of images painted, and then scored, at a time; empty for one per GPU, on the CPU one per
+            core for painting (thread), or all that the cluster has room for (ray).
         store: Dataset store; empty for the machine's default.
     """
+    require(max_workers is None or max_workers > 0, f"max_workers is {max_workers}.", "Give at least 1, or nothing.")
+    where = task_runner(runner, address)
     chosen, base = find_preset(preset), pinned(base)
     if model is None or pairs is None:
         trained = TRAINING_FLOWS[method](preset, seed=seed, weights=weights, pairs=pairs, base=base, store=store)
@@ -70,18 +84,14 @@ def evaluate(
         gate_average=gate_average,
         gate_scorer=gate_scorer,
     )
-    return evaluate_task(
-        store_url(store),
-        base_model(preset, base),
-        model,
-        f"{method}-{preset}",
-        config,
-        list(chosen.scorers),
-        weights or chosen.weights,
-        pairs,
-        heldout or _held_out(preset, store),
-        agreement,
+    heldout = heldout or _held_out(preset, store)
+    root, own, name = store_url(store), base_model(preset, base), f"{method}-{preset}"
+    scorers, mirror = list(chosen.scorers), weights or chosen.weights
+    models = contestants(root, own, model, name)
+    device = paint_and_judge.with_options(task_runner=where)(
+        root, models, config, scorers, mirror, [pairs], heldout, runner, max_workers
     )
+    return evaluate_task(root, own, model, name, config, scorers, mirror, pairs, heldout, agreement, device)
 
 
 def _held_out(preset: PresetName, store: str | None) -> str | None:

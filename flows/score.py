@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import time
-from itertools import islice
-from queue import SimpleQueue
 
 from prefect import flow
-from prefect.futures import PrefectFuture
 
 from flows.ingest import ingest
 from pipeline_lib import resident
@@ -18,7 +15,7 @@ from pipeline_lib.store import Shard
 from tasks.agreement import agreement
 from tasks.outcome import Outcome
 from tasks.progress import reporter
-from tasks.runners import RunnerName, a_gpu_for_each_task, task_runner
+from tasks.runners import RunnerName, a_gpu_for_each_task, as_finished, task_runner
 from tasks.score import finish_scores, plan_scores, score_shard
 from tasks.settings import store_url
 
@@ -73,26 +70,19 @@ def score_shards(
     """The part of `score` that its task runner executes: a flow of its own, because a flow has one task runner."""
     started = time.time()
     shards: dict[str, list[Shard]] = {name: [] for name in scorers}
-    finished: SimpleQueue[PrefectFuture[dict[str, list[Shard]]]] = SimpleQueue()
     with a_gpu_for_each_task(runner):
         work, missing, total = plan_scores.submit(store, scorers, pairs, weights).result()
-
-        def submit(index: int) -> None:
-            score_shard.submit(missing, pairs, weights, index).add_done_callback(finished.put)
-
         if missing:
             report = reporter("score", "shards")
-            waiting = iter(range(total))
             room = len(resident.devices()) if runner == "thread" else total  # Ray keeps its own queue
+            results = as_finished(
+                lambda index: score_shard.submit(missing, pairs, weights, index), range(total), max_workers or room
+            )
             try:
-                for index in islice(waiting, max_workers or room):
-                    submit(index)
-                for done in range(1, total + 1):
-                    for name, written in finished.get().result().items():
-                        shards[name] += written
+                for done, (_, written) in enumerate(results, start=1):
+                    for name, files in written.items():
+                        shards[name] += files
                     report(done, total)
-                    for index in islice(waiting, 1):
-                        submit(index)
             finally:
                 resident.release()
     return finish_scores(work, shards, started)

@@ -16,9 +16,17 @@ from pipeline_lib.evaluation.headline import headline
 from pipeline_lib.store import Dataset, open_dataset
 from tasks import champion, tracking
 from tasks.outcome import Outcome, finish
+from tasks.paint import Model
 from tasks.progress import reporter
 from tasks.pull import pull_commands
 from tasks.settings import IO_TASK
+
+
+@task(name="contestants", **IO_TASK)
+def contestants(store: str, base: BaseModel, model: str, name: str) -> list[Model]:
+    """The models that `evaluate` compares: the base, the champion where there is one, and `model`."""
+    models, bases = _models(store, open_dataset(model), name)
+    return [(found.uri if found else None, bases.get(label, base)) for label, found in models.items()]
 
 
 @task(name="evaluate", **IO_TASK)
@@ -33,17 +41,14 @@ def evaluate(
     pairs: str,
     heldout: str | None = None,
     agreement: str | None = None,
+    device: str = "auto",
 ) -> Outcome:
     """Compare the model dataset `model` with its base, and with the registry's champion of that name where there is
-    one; attach win rates and the report to the model's MLflow run."""
+    one; attach win rates and the report to the model's MLflow run. Images and scores that are in the store, made on
+    the kind of device `device`, are taken from there."""
     started = time.time()
     trained = open_dataset(model)
-    rival = champion.find_rival(name, trained.digest)
-    models: dict[str, Dataset | None] = {"base": None}
-    bases: dict[str, BaseModel] = {}
-    if rival and (held := champion.open_rival(rival, store)):
-        models[rival.label], bases[rival.label] = held
-    models[name] = trained
+    models, bases = _models(store, trained, name)
     dataset = evaluation.evaluate(
         store,
         models,
@@ -60,6 +65,7 @@ def evaluate(
         bases=bases,
         held_out=open_dataset(heldout) if heldout else None,
         agreement=open_dataset(agreement) if agreement else None,
+        device=device,
     )
     report = read_report(dataset)
     get_run_logger().info("evaluate: %s", headline(report))
@@ -70,6 +76,16 @@ def evaluate(
     create_link_artifact(f"file://{dataset.local()}/report.html", "report.html", key="report")
     tracking.log_evaluation(tracking.find_run(trained.key), evaluation_metrics(report, name), dataset)
     return finish("evaluate", dataset, started)
+
+
+def _models(store: str, model: Dataset, name: str) -> tuple[dict[str, Dataset | None], dict[str, BaseModel]]:
+    """Models by label, the base first, and what the champion was trained from."""
+    models: dict[str, Dataset | None] = {"base": None}
+    bases: dict[str, BaseModel] = {}
+    rival = champion.find_rival(name, model.digest)
+    if rival and (held := champion.open_rival(rival, store)):
+        models[rival.label], bases[rival.label] = held
+    return {**models, name: model}, bases
 
 
 def read_report(dataset: Dataset) -> dict[str, Any]:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from queue import SimpleQueue
+from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
+from prefect.futures import PrefectFuture
 from prefect.settings import get_current_settings
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from pipeline_lib.config import require
 
 RunnerName = Literal["thread", "ray"]
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("pipeline_lib", "tasks", "flows")
@@ -71,6 +77,30 @@ def a_gpu_for_each_task(runner: RunnerName) -> AbstractContextManager[Any]:
     from prefect_ray.context import remote_options
 
     return remote_options(num_gpus=1) if ray.cluster_resources().get("GPU") else nullcontext()
+
+
+def as_finished(
+    submit: Callable[[Job], PrefectFuture[Result]], jobs: Iterable[Job], room: int
+) -> Iterator[tuple[Job, Result]]:
+    """Jobs with the results of their task runs, in the order in which these end.
+
+    At most `room` are submitted at a time. A task run that failed raises here; nothing is submitted after it.
+    """
+    ended: SimpleQueue[tuple[Job, PrefectFuture[Result]]] = SimpleQueue()
+
+    def start(job: Job) -> None:
+        submit(job).add_done_callback(lambda future: ended.put((job, future)))
+
+    waiting, running = iter(jobs), 0
+    while True:
+        for job in islice(waiting, room - running):
+            start(job)
+            running += 1
+        if not running:
+            return
+        job, future = ended.get()
+        running -= 1
+        yield job, future.result()
 
 
 def _answers(address: str) -> bool:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 CPU_IMAGES = 16
 CPU_PIXELS = 1 << 17
 """A CPU gains nothing from batches larger than its caches: 16 images of 64 x 64 pixels, 8 of 128 x 128, 1 of 512."""
+CPU_WORKERS = 8
+"""At most: each has activations of its own in memory."""
 PNG_THREADS = 4
 
 
@@ -89,6 +91,13 @@ def images_at_once(config: EvaluateConfig, device: str) -> int:
     if device != "cpu":
         return config.batch_size
     return min(max(CPU_PIXELS // config.resolution**2, 1), CPU_IMAGES)
+
+
+def workers() -> int:
+    """How many can paint at once in this process: one on each GPU, or on the CPU one for each of torch's threads."""
+    import torch
+
+    return torch.cuda.device_count() or min(torch.get_num_threads(), CPU_WORKERS)
 
 
 def make_scheduler(name: str, trained: Any) -> Any:

@@ -110,7 +110,7 @@ def evaluate(
     if not scorers:
         raise ConfigError("An evaluation needs at least one scorer.", f"Choose from {', '.join(SCORERS.names())}.")
     prompts = load_prompts(config.prompts, config.num_prompts, held_out)
-    leaks = _leaks(prompts, training_pairs)
+    leaks = find_leaks(prompts, training_pairs)
     owners = {name: (bases or {}).get(name, base) for name in models}
     rewards = rewards_by_model(root, models, owners, held_out, config) if held_out else {}
     judges = scorer_identities(scorers, mirror, device)
@@ -252,7 +252,8 @@ def _reference(models: Mapping[str, Dataset | None], reference: str | None, pipe
     return reference or (bases[0] if bases else next(iter(models)))
 
 
-def _leaks(prompts: PromptSet, training_pairs: Sequence[Dataset]) -> tuple[str, ...]:
+def find_leaks(prompts: PromptSet, training_pairs: Sequence[Dataset]) -> tuple[str, ...]:
+    """The prompts that occur in the training pairs; raises EvaluationError when these are all."""
     found = {prompt for pairs in training_pairs for prompt in leaked(prompts.prompts, pairs)}
     leaks = tuple(prompt for prompt in prompts.prompts if prompt in found)
     if len(leaks) == len(prompts.prompts):

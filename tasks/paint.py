@@ -1,0 +1,99 @@
+"""Images of several models and every scorer's verdicts on them, one task run per shard; what `evaluate` then finds."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Sequence
+
+from prefect import task
+from prefect.logging import get_run_logger
+from prefect.logging.handlers import APILogHandler
+
+from pipeline_lib import resident, scoring
+from pipeline_lib.config import BaseModel, EvaluateConfig
+from pipeline_lib.evaluation import generate, scores
+from pipeline_lib.evaluation.gate import Gate
+from pipeline_lib.evaluation.generate import Painting
+from pipeline_lib.evaluation.prompts import load_prompts
+from pipeline_lib.evaluation.scores import Judging
+from pipeline_lib.evaluation.stage import find_leaks
+from pipeline_lib.store import Shard, open_dataset
+from tasks.settings import IO_TASK
+
+Model = tuple[str | None, BaseModel]
+"""URI of a model dataset, or None for the base itself; and its base."""
+
+
+@task(name="paint-plan", **IO_TASK)
+def plan_paintings(
+    store: str,
+    models: Sequence[Model],
+    config: EvaluateConfig,
+    scorers: Sequence[str],
+    weights: str,
+    pairs: Sequence[str],
+    heldout: str | None,
+) -> tuple[list[Painting], str]:
+    """Every model's painting, and the kind of device, "cpu" or "cuda": it decides the datasets.
+
+    It runs where the shards will be painted. What would stop the evaluation afterwards is checked here: the gate, that
+    the scorers are at hand, and that not every prompt is one of the `pairs` that were trained on.
+    """
+    Gate(config.gate_average, config.gate_scorer)
+    scoring.identities(scorers, weights)
+    prompts = load_prompts(config.prompts, config.num_prompts, open_dataset(heldout) if heldout else None)
+    find_leaks(prompts, [open_dataset(uri) for uri in pairs])
+    paintings = [
+        generate.open_painting(store, open_dataset(uri) if uri else None, base, prompts, config)
+        for uri, base in models
+    ]
+    return paintings, resident.devices()[0].partition(":")[0]
+
+
+@task(name="paint-shard", task_run_name="paint-shard-{index}", **IO_TASK)
+def paint_shard(painting: Painting, index: int) -> Shard:
+    """Paint one shard of a model's images, or find where an earlier run has left it."""
+    started = time.monotonic()
+    with resident.device_slot() as device:
+        shard = generate.paint_shard(painting, index, device)
+    _log(f"{painting.writer.key}, shard {index}: {shard.rows} images", started, device)
+    return shard
+
+
+@task(name="judge-plan", **IO_TASK)
+def plan_judging(
+    store: str, paintings: Sequence[Painting], shards: Sequence[Sequence[Shard]], scorers: Sequence[str], weights: str
+) -> list[Judging]:
+    """Commit every model's images; what is to be scored. It runs where it will be: the precision depends on it."""
+    identities = scoring.identities(scorers, weights)
+    return [
+        scores.open_judging(store, p.writer.finished() or p.writer.commit(painted), p.prompts, identities)
+        for p, painted in zip(paintings, shards, strict=True)
+    ]
+
+
+@task(name="judge-shard", task_run_name="judge-shard-{index}", **IO_TASK)
+def judge_shard(judging: Judging, index: int, weights: str) -> Shard:
+    """Score one shard of a model's images, or find where an earlier run has left its scores."""
+    started = time.monotonic()
+    with resident.device_slot() as device:
+        shard = scores.judge_shard(judging, index, weights, device)
+    _log(f"{judging.writer.key}, shard {index}: {shard.rows} images scored", started, device)
+    return shard
+
+
+@task(name="judge-finish", **IO_TASK)
+def finish_judging(judgings: Sequence[Judging], shards: Sequence[Sequence[Shard]]) -> None:
+    """Commit every model's scores."""
+    for judging, scored in zip(judgings, shards, strict=True):
+        if judging.writer.finished() is None:
+            judging.writer.commit(scored)
+
+
+def _log(what: str, started: float, device: str) -> None:
+    where = f"{socket.gethostname()}, process {os.getpid()}, {device}"
+    get_run_logger().info("%s, %.1f s on %s", what, time.monotonic() - started, where)
+    # A Ray worker is ended together with its cluster, and what it has not sent by then is lost.
+    APILogHandler().flush()
