@@ -20,6 +20,7 @@ from pipeline_lib.evaluation.prompts import load_prompts
 from pipeline_lib.evaluation.scores import Judging
 from pipeline_lib.evaluation.stage import find_leaks
 from pipeline_lib.store import Shard, open_dataset
+from tasks.downloads import hub_slot
 from tasks.settings import IO_TASK
 
 Model = tuple[str | None, BaseModel]
@@ -42,13 +43,14 @@ def plan_paintings(
     the scorers are at hand, and that not every prompt is one of the `pairs` that were trained on.
     """
     Gate(config.gate_average, config.gate_scorer)
-    scoring.identities(scorers, weights)
+    with hub_slot(weights):  # this downloads them
+        scoring.identities(scorers, weights)
     prompts = load_prompts(config.prompts, config.num_prompts, open_dataset(heldout) if heldout else None)
     find_leaks(prompts, [open_dataset(uri) for uri in pairs])
-    paintings = [
-        generate.open_painting(store, open_dataset(uri) if uri else None, base, prompts, config)
-        for uri, base in models
-    ]
+    paintings = []
+    for uri, base in models:
+        with hub_slot(base.mirror):
+            paintings.append(generate.open_painting(store, open_dataset(uri) if uri else None, base, prompts, config))
     return paintings, resident.devices()[0].partition(":")[0]
 
 
