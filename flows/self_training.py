@@ -6,9 +6,8 @@ from prefect import flow
 
 from flows.encode import encode
 from flows.ingest import ingest
-from pipeline_lib.config import require
+from pipeline_lib.config import JudgeConfig, require
 from pipeline_lib.presets import PresetName
-from pipeline_lib.training.implicit import JudgeConfig
 from tasks.outcome import Outcome
 from tasks.self_training import self_training as self_training_task
 from tasks.settings import store_url

@@ -124,6 +124,15 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class JudgeConfig:
+    """How pairs are judged. `timesteps` are spread evenly over the schedule; `batch_size` is in pairs."""
+
+    timesteps: int = 8
+    seed: int = 0
+    batch_size: int = 32
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
     """How models are compared; stored with every number."""
 

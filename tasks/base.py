@@ -11,7 +11,6 @@ from prefect.logging import get_run_logger
 
 from pipeline_lib.config import BaseModel
 from pipeline_lib.digest import digest, file_sha256
-from pipeline_lib.models import named
 from pipeline_lib.presets import preset as find_preset
 from tasks import registry
 from tasks.settings import IO_TASK, state_dir
@@ -42,6 +41,8 @@ def resolve(base: BaseModel, name: str) -> BaseModel:
 
     A LoRA that this pipeline trained is fused into its base. Datasets are keyed by the name and the files' content.
     """
+    from pipeline_lib.models import named  # loads torch
+
     store = state_dir() / "bases"
     if name.startswith(MLFLOW_SCHEMES):
         found = _from_mlflow(base, registry.pinned(name), store)
@@ -53,6 +54,8 @@ def resolve(base: BaseModel, name: str) -> BaseModel:
 
 def _from_mlflow(base: BaseModel, uri: str, store: Path) -> BaseModel:
     """`<store>/<key>/<name>/<version>`; what a version holds never changes, so it is fetched once."""
+    from pipeline_lib.models import named  # loads torch
+
     path = uri.partition(":")[2].strip("/")
     depth = len(Path(path).parts)
     final = store / digest([os.environ.get("MLFLOW_TRACKING_URI", ""), uri], 16) / path

@@ -6,7 +6,6 @@ import time
 
 from prefect import task
 
-from pipeline_lib import encoding
 from pipeline_lib.config import BaseModel, EncodeConfig
 from pipeline_lib.store import open_dataset
 from tasks.outcome import Outcome, finish
@@ -17,6 +16,8 @@ from tasks.settings import IO_TASK
 @task(name="encode", **IO_TASK)
 def encode(store: str, model: BaseModel, config: EncodeConfig, pairs: str) -> Outcome:
     """Encode once per image and prompt, so that training needs neither VAE nor text encoder."""
+    from pipeline_lib import encoding  # loads torch
+
     started = time.time()
     dataset = encoding.encode(store, model, config, open_dataset(pairs), reporter("encode", "shards"))
     return finish("encode", dataset, started)

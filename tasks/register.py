@@ -16,7 +16,6 @@ from prefect.logging import get_run_logger
 
 from pipeline_lib.config import BaseModel, EvaluateConfig
 from pipeline_lib.evaluation.painter import make_scheduler, model_folder
-from pipeline_lib.models.aligned import load_pipeline, save
 from pipeline_lib.store import Dataset, open_dataset
 from tasks import champion, registry, tracking
 from tasks.evaluate import evaluation_metrics, read_report
@@ -57,6 +56,8 @@ def register(name: str, base: BaseModel, model: str, evaluation: str) -> str:
 
 def publish(trained: Dataset, base: BaseModel, config: EvaluateConfig, folder: Path) -> None:
     """Write the pipeline that an evaluation with `config` judges, in fp32, and its MLflow flavour, as a new folder."""
+    from pipeline_lib.models.aligned import load_pipeline, save  # loads torch
+
     write_flavour(folder, config)
     pipeline = load_pipeline(trained.local(model_folder(trained)), base)
     pipeline.scheduler = make_scheduler(config.scheduler, pipeline.scheduler.config)

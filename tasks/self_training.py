@@ -6,8 +6,8 @@ import time
 
 from prefect import task
 
+from pipeline_lib.config import JudgeConfig
 from pipeline_lib.store import open_dataset
-from pipeline_lib.training.implicit import JudgeConfig, judge_pairs
 from tasks.outcome import Outcome, finish
 from tasks.progress import reporter
 from tasks.settings import IO_TASK
@@ -16,6 +16,8 @@ from tasks.settings import IO_TASK
 @task(name="self-training", **IO_TASK)
 def self_training(store: str, models: list[str], encoded: str, pairs: str, config: JudgeConfig) -> Outcome:
     """Judge pairs by trained models; the result is the score dataset of "self-training" that recipes read."""
+    from pipeline_lib.training.implicit import judge_pairs  # loads torch
+
     started = time.time()
     opened = [open_dataset(uri) for uri in models]
     progress = reporter("self-training", "pairs")

@@ -59,3 +59,14 @@ def test_light_modules_do_not_load_torch() -> None:
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == "[]", f"importing {present} loads {result.stdout.strip()}"
+
+
+def test_flows_do_not_load_torch() -> None:
+    """Every deployment's registration and the start of every flow run import them."""
+    flows = [f"flows.{path.stem}" for path in sorted((ROOT / "flows").glob("*.py")) if path.stem != "__init__"]
+    assert flows
+    heavy = ("torch", "transformers", "diffusers")
+    code = f"import sys, {', '.join(flows)}; print([m for m in {heavy} if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "[]", f"importing the flows loads {result.stdout.strip()}"

@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 
 from pipeline_lib import store
-from pipeline_lib.config import BaseModel, EncodeConfig, EvaluateConfig, require
+from pipeline_lib.config import BaseModel, EncodeConfig, EvaluateConfig, JudgeConfig, require
 from pipeline_lib.errors import EvaluationError
 from pipeline_lib.evaluation.prompts import leaked
 from pipeline_lib.evaluation.statistics import Interval, bootstrap, shares
@@ -63,7 +63,7 @@ def implicit_rewards(root: str, model: Dataset, base: BaseModel, held_out: Datas
         EvaluationError: people decided none of the pairs.
     """
     from pipeline_lib.encoding import encode as encoded_by  # these load torch
-    from pipeline_lib.training.implicit import JudgeConfig, load_judges, logits, unlabelled
+    from pipeline_lib.training.implicit import load_judges, logits, unlabelled
     from pipeline_lib.training.tables import open_tables
 
     require(config.implicit_draws > 0, f"implicit_draws is {config.implicit_draws}.", "Judge at 1 timestep or more.")

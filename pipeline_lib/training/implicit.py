@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pipeline_lib.config import BaseModel, TrainConfig, require
+from pipeline_lib.config import BaseModel, JudgeConfig, TrainConfig, require
 from pipeline_lib.errors import CheckpointError, LabelError
 from pipeline_lib.labels.steps import SELF_TRAINING
 from pipeline_lib.labels.table import PREFERENCES
@@ -40,15 +40,6 @@ VERSION = 1
 SHARD_ROWS = 4096
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class JudgeConfig:
-    """How pairs are judged. `timesteps` are spread evenly over the schedule; `batch_size` is in pairs."""
-
-    timesteps: int = 8
-    seed: int = 0
-    batch_size: int = 32
 
 
 @dataclass(frozen=True)

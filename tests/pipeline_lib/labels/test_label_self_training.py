@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pipeline_lib.config import EncodeConfig, TrainConfig
+from pipeline_lib.config import EncodeConfig, JudgeConfig, TrainConfig
 from pipeline_lib.encoding import encode
 from pipeline_lib.errors import ConfigError, LabelError
 from pipeline_lib.ingest import ingest
@@ -17,7 +17,7 @@ from pipeline_lib.labels.recipe import build_labels
 from pipeline_lib.presets import preset
 from pipeline_lib.store import Dataset
 from pipeline_lib.training import job
-from pipeline_lib.training.implicit import JudgeConfig, judge_pairs, seen_pairs
+from pipeline_lib.training.implicit import judge_pairs, seen_pairs
 from pipeline_lib.training.spec import TrainSpec
 from pipeline_lib.training.tables import open_tables
 from pipeline_lib.training.trainer import train
