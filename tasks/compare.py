@@ -23,6 +23,7 @@ from tasks.contenders import BASE, VERSION, Contender
 from tasks.evaluate import evaluation_metrics, read_metrics, read_report, win_rates
 from tasks.outcome import Outcome, finish
 from tasks.progress import reporter
+from tasks.pull import pull_commands
 from tasks.settings import IO_TASK
 
 
@@ -54,6 +55,7 @@ def compare(
         list(pairs.values()),
         reporter("compare", "images"),
         metrics={label: read_metrics(model) for label, model in models.items() if model},
+        pull={c.label: pull_commands(c.version, config) for c in contenders if c.version},
         title=f"{', '.join(others)} against {reference.label}",
         bases=bases,
         held_out=open_dataset(heldout) if heldout else None,

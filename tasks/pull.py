@@ -9,8 +9,8 @@ def pull_commands(uri: str, config: EvaluateConfig) -> str:
     """Python lines that fetch the model `uri` and paint, for a prompt and seed of the evaluation, the same image.
 
     The folder's scheduler is the evaluation's, the initial noise `initial_noise` for prompts without superfluous white
-    space. Pixels may differ by a grey level, because the evaluation paints several images at once, which round
-    differently.
+    space. On a GPU pixels may differ by a grey level, because several images at once are painted there, which
+    round differently.
     """
     size = config.resolution
     return (
