@@ -46,7 +46,8 @@ def resident(place: str, wanted: str, load: Callable[[], T]) -> T:
         if place in _resident and _resident[place][0] == wanted:
             found: T = _resident[place][1]
             return found
-        _drop(place)  # before loading: two may not fit
+        if _resident.pop(place, None) is not None:
+            _free()  # before loading: two may not fit
         loaded = load()
         _resident[place] = (wanted, loaded)
         return loaded
@@ -55,14 +56,15 @@ def resident(place: str, wanted: str, load: Callable[[], T]) -> T:
 def release() -> None:
     """Drop every resident model: what runs next in this process, or on its GPUs, may need the memory."""
     with _loading:
-        for place in list(_resident):
-            _drop(place)
+        if _resident:
+            _resident.clear()
+            _free()
 
 
-def _drop(place: str) -> None:
-    if _resident.pop(place, None) is not None:
-        gc.collect()
-        import torch
+def _free() -> None:
+    """Give back the memory of dropped models, some of which refer to themselves."""
+    gc.collect()
+    import torch
 
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
