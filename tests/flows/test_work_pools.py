@@ -1,14 +1,24 @@
-"""What `make deploy` declares before deployments, on the server that the tests of flows share."""
+"""What `make deploy` declares before deployments."""
+
+from collections.abc import Iterator
 
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate, WorkPoolUpdate
+from prefect.testing.utilities import prefect_test_harness
 
 from deploy import work_pools
 from tasks.downloads import LIMIT, hub_slot
 
 
-@pytest.mark.usefixtures("api")
+@pytest.fixture
+def empty_server() -> Iterator[None]:
+    """A Prefect server on which nothing was declared, unlike the one that the tests of flows share."""
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.mark.usefixtures("empty_server")
 def test_pools_queues_and_limits_are_declared_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert work_pools.main() == 0
     said = capsys.readouterr().out
