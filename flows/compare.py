@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from prefect import flow
 
-from pipeline_lib.config import override
+from flows.paint import paint_and_judge
+from pipeline_lib.config import override, require
 from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
 from pipeline_lib.registry import unknown_name
+from tasks.compare import check_models
 from tasks.compare import compare as compare_task
 from tasks.contenders import find_models
 from tasks.outcome import Outcome
+from tasks.runners import RunnerName, task_runner
 from tasks.settings import store_url
 
 
@@ -27,6 +30,9 @@ def compare(
     scorers: list[str] | None = None,
     weights: str | None = None,
     heldout: str | None = None,
+    runner: RunnerName = "thread",
+    address: str | None = None,
+    max_workers: int | None = None,
     store: str | None = None,
 ) -> Outcome:
     """Compare models with one of them: win rates by every reward model, a report, and a run in MLflow.
@@ -47,8 +53,16 @@ def compare(
         scorers: Reward models that judge.
         weights: Where reward-model checkpoints come from.
         heldout: URI of an ingest dataset of pairs that were not trained on.
+        runner: thread paints and scores in this process; ray on the workers of a Ray cluster, a GPU each where there
+            are GPUs.
+        address: Ray cluster: host:port or auto on one of its nodes, ray://host:10001 from outside; empty starts one
+            on this machine.
+        max_workers: Shards of images painted, and then scored, at a time; empty for one per GPU, on the CPU one per
+            core for painting (thread), or all that the cluster has room for (ray).
         store: Dataset store; empty for the machine's default.
     """
+    require(max_workers is None or max_workers > 0, f"max_workers is {max_workers}.", "Give at least 1, or nothing.")
+    where = task_runner(runner, address)
     chosen, store = find_preset(preset), store_url(store)
     names = models or ["base", f"models:/balanced-{preset}@candidate"]
     if reference is not None and reference not in names:
@@ -62,12 +76,10 @@ def compare(
         guidance=guidance,
     )
     found = find_models(store, chosen.base, names)
-    return compare_task(
-        store,
-        found,
-        found[names.index(reference or names[0])],
-        config,
-        scorers or list(chosen.scorers),
-        weights or chosen.weights,
-        heldout,
+    judges, mirror = scorers or list(chosen.scorers), weights or chosen.weights
+    contestants, pairs = [(contender.model, contender.base) for contender in found], check_models(found)
+    device = paint_and_judge.with_options(task_runner=where)(
+        store, contestants, config, judges, mirror, pairs, heldout, runner, max_workers
     )
+    chief = found[names.index(reference or names[0])]
+    return compare_task(store, found, chief, config, judges, mirror, heldout, device)

@@ -27,6 +27,14 @@ from tasks.pull import pull_commands
 from tasks.settings import IO_TASK
 
 
+@task(name="check-models", **IO_TASK)
+def check_models(contenders: list[Contender]) -> list[str]:
+    """Refuse, before anything is painted, models that cannot be compared; the URIs of what they were trained on."""
+    models = opened(contenders)
+    check_comparable(models, {c.label: c.base for c in contenders})
+    return [dataset.uri for found in training_pairs(models).values() for dataset in found]
+
+
 @task(name="compare", **IO_TASK)
 def compare(
     store: str,
@@ -36,12 +44,13 @@ def compare(
     scorers: list[str],
     weights: str,
     heldout: str | None = None,
+    device: str = "auto",
 ) -> Outcome:
-    """Compare every contender with the reference, which is one of them; nothing is painted before all are checked."""
+    """Compare every contender with the reference, which is one of them. Images and scores that are in the store, made
+    on the kind of device `device`, are taken from there."""
     started = time.time()
-    models = {c.label: open_dataset(c.model) if c.model else None for c in contenders}
+    models = opened(contenders)
     bases = {c.label: c.base for c in contenders}
-    check_comparable(models, bases)
     known = training_pairs(models)
     pairs = {dataset.digest: dataset for found in known.values() for dataset in found}
     others = [label for label in models if label != reference.label]
@@ -62,6 +71,7 @@ def compare(
         reference=reference.label,
         gated=False,
         unchecked=[label for label in models if label != BASE and not known.get(label)],
+        device=device,
     )
     report = read_report(dataset)
     get_run_logger().info("compare: %s", headline(report))
@@ -74,6 +84,11 @@ def compare(
     settings = {"reference": reference.label, **report["settings"]}
     tracking.log_comparison(dataset, report["title"], note, settings, numbers(report), logged(versions))
     return finish("compare", dataset, started)
+
+
+def opened(contenders: Sequence[Contender]) -> dict[str, Dataset | None]:
+    """Model datasets by label; None for whole pipelines."""
+    return {c.label: open_dataset(c.model) if c.model else None for c in contenders}
 
 
 def training_pairs(models: Mapping[str, Dataset | None]) -> dict[str, list[Dataset]]:
