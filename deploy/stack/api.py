@@ -4,6 +4,7 @@ import json
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -18,16 +19,23 @@ HELD_STATES = ["PENDING", "RUNNING", "CANCELLING"]
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def call(url: str, payload: object = None, timeout_s: float = 10.0, attempts: int = 10) -> Any:
+def call(
+    url: str,
+    payload: object = None,
+    timeout_s: float = 10.0,
+    attempts: int = 10,
+    headers: Mapping[str, str] | None = None,
+) -> Any:
     """POST `payload` as JSON, or GET without one; returns the decoded answer, or its text when it is not JSON.
 
-    A 503 is asked again after a second: Prefect answers so, having done nothing, when SQLite is busy.
+    A 503 is asked again after a second: Prefect answers so, having done nothing, when SQLite is busy. `headers` hold a
+    login (logins.py).
 
     Raises:
         OSError: no answer, or an HTTP error status.
     """
     data = None if payload is None else json.dumps(payload).encode()
-    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})
+    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json", **(headers or {})})
     try:
         with _opener.open(request, timeout=timeout_s) as response:
             body = response.read().decode()
@@ -35,7 +43,7 @@ def call(url: str, payload: object = None, timeout_s: float = 10.0, attempts: in
         if error.code != 503 or attempts <= 1:
             raise
         time.sleep(RETRY_S)
-        return call(url, payload, timeout_s, attempts - 1)
+        return call(url, payload, timeout_s, attempts - 1, headers)
     try:
         return json.loads(body)
     except ValueError:
