@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from typing import Literal
 
 from prefect import flow
 
 from flows.ingest import ingest
-from pipeline_lib.config import override
+from pipeline_lib import resident
+from pipeline_lib.config import BaseModel, EncodeConfig, override, require
 from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
+from pipeline_lib.store import Dataset
 from tasks.base import base_model
-from tasks.encode import encode as encode_task
+from tasks.encode import encode_shard, finish_encoding, plan_encoding
 from tasks.outcome import Outcome
+from tasks.progress import reporter
+from tasks.runners import RunnerName, a_gpu_for_each_task, as_finished, task_runner
 from tasks.settings import store_url
 
 
@@ -27,6 +32,9 @@ def encode(
     flipped: bool | None = None,
     pairs: str | None = None,
     base: str | None = None,
+    runner: RunnerName = "thread",
+    address: str | None = None,
+    max_workers: int | None = None,
     store: str | None = None,
 ) -> Outcome:
     """Cache VAE moments of every image and text embeddings of every prompt for the preset's base model.
@@ -42,9 +50,42 @@ def encode(
         pairs: URI of an ingest dataset; empty runs ingest.
         base: Base model of the same family instead of the preset's: <org>/<name>[@<revision>], a local folder,
             or an MLflow model URI such as models:/balanced-sdxl@champion.
+        runner: thread encodes in this process; ray on the workers of a Ray cluster, a GPU each where there are GPUs.
+        address: Ray cluster: host:port or auto on one of its nodes, ray://host:10001 from outside; empty starts one
+            on this machine.
+        max_workers: Shards encoded at a time; empty for one per GPU (thread), or all that the cluster has room for
+            (ray).
         store: Dataset store; empty for the machine's default.
     """
+    require(max_workers is None or max_workers > 0, f"max_workers is {max_workers}.", "Give at least 1, or nothing.")
+    where = task_runner(runner, address)
     chosen = find_preset(preset)
     pairs = pairs or ingest(preset, source, split, limit, store=store).uri
     config = override(chosen.encode, resolution=resolution, aspect=aspect, flipped=flipped)
-    return encode_task(store_url(store), base_model(preset, base), config, pairs)
+    return encode_shards.with_options(task_runner=where)(
+        store_url(store), base_model(preset, base), config, pairs, runner, max_workers
+    )
+
+
+@flow(name="encode-shards")
+def encode_shards(
+    store: str, model: BaseModel, config: EncodeConfig, pairs: str, runner: RunnerName, max_workers: int | None
+) -> Outcome:
+    """The part of `encode` that its task runner executes: a flow of its own, because a flow has one task runner."""
+    started = time.time()
+    shards = []
+    with a_gpu_for_each_task(runner):
+        work = plan_encoding.submit(store, model, config, pairs).result()
+        if not isinstance(work, Dataset):
+            report = reporter("encode", "shards")
+            room = len(resident.devices()) if runner == "thread" else work.shards  # Ray keeps its own queue
+            results = as_finished(
+                lambda index: encode_shard.submit(work, index), range(work.shards), max_workers or room
+            )
+            try:
+                for _, shard in results:
+                    shards.append(shard)
+                    report(len(shards), work.shards)
+            finally:
+                resident.release()
+    return finish_encoding(work, shards, started)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 
 from prefect import flow
-from prefect.futures import PrefectFuture
 
-from pipeline_lib.config import override, require
-from pipeline_lib.ingest import Unit
+from pipeline_lib.config import IngestConfig, override, require
 from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
 from tasks.ingest import finish_ingest, ingest_unit, plan_ingest, without_sources
 from tasks.outcome import Outcome
 from tasks.progress import reporter
+from tasks.runners import RunnerName, as_finished, task_runner
 from tasks.settings import store_url
 
 
@@ -25,7 +23,9 @@ def ingest(
     split: str | None = None,
     limit: int | None = None,
     models: list[str] | None = None,
-    workers: int = 2,
+    workers: int | None = None,
+    runner: RunnerName = "thread",
+    address: str | None = None,
     store: str | None = None,
 ) -> Outcome:
     """Read preference pairs in the Pick-a-Pic schema into the store.
@@ -36,26 +36,32 @@ def ingest(
         split: Split to read where the source has several.
         limit: At most this many source rows.
         models: Only pairs whose two images are by generators of these names.
-        workers: Units of work (up to 256 MB of source) in flight at a time; memory grows with it.
+        workers: Units of work (up to 256 MB of source) in flight at a time; memory grows with it. Empty for 2
+            (thread), or all that the cluster has room for (ray).
+        runner: thread reads in this process; ray on the workers of a Ray cluster, which must reach source and store.
+        address: Ray cluster: host:port or auto on one of its nodes, ray://host:10001 from outside; empty starts one
+            on this machine.
         store: Dataset store, a folder or fsspec URL; empty for the machine's default.
     """
-    require(workers > 0, f"workers is {workers}.", "Give at least 1.")
-    started = time.time()
+    require(workers is None or workers > 0, f"workers is {workers}.", "Give at least 1, or nothing.")
+    where = task_runner(runner, address)
     chosen = tuple(models) if models else None
     config = override(find_preset(preset).ingest, source=source, split=split, limit=limit, models=chosen)
-    job, units, done = plan_ingest(store_url(store), config)
+    return ingest_units.with_options(task_runner=where)(store_url(store), config, runner, workers)
+
+
+@flow(name="ingest-units")
+def ingest_units(store: str, config: IngestConfig, runner: RunnerName, workers: int | None) -> Outcome:
+    """The part of `ingest` that its task runner executes: a flow of its own, because a flow has one task runner."""
+    started = time.time()
+    job, units, done = plan_ingest(store, config)
     if units:
         report = reporter("ingest", "rows")
         total = sum(unit.rows for unit in units)
         slim = without_sources(job)
-        waiting: deque[tuple[Unit, PrefectFuture[None]]] = deque()
         rows = size = 0
-        for unit in [*units, *[None] * workers]:
-            if waiting and (unit is None or len(waiting) == workers):
-                finished, future = waiting.popleft()
-                future.result()
-                rows, size = rows + finished.rows, size + finished.bytes
-                report(rows, total, size)
-            if unit is not None:
-                waiting.append((unit, ingest_unit.submit(slim, unit)))
+        room = workers or (2 if runner == "thread" else len(units))  # Ray keeps its own queue
+        for unit, _ in as_finished(lambda unit: ingest_unit.submit(slim, unit), units, room):
+            rows, size = rows + unit.rows, size + unit.bytes
+            report(rows, total, size)
     return finish_ingest(job, units, done, started)

@@ -28,7 +28,8 @@ from pipeline_lib.images import decode
 from pipeline_lib.models import FAMILIES
 from pipeline_lib.models.components import encoder_digest, load_text_pipeline, load_vae
 from pipeline_lib.models.family import Family
-from pipeline_lib.store import Dataset, DatasetWriter, Shard, writer
+from pipeline_lib.resident import release, resident
+from pipeline_lib.store import Dataset, DatasetWriter, Shard, open_dataset, writer
 
 STAGE = "encoded"
 VERSION = 1
@@ -55,6 +56,24 @@ class Encoder:
     device: str
 
 
+@dataclass(frozen=True)
+class Encoding:
+    """An encoding in progress, as plain data that can go to any process."""
+
+    writer: DatasetWriter
+    model: BaseModel
+    config: EncodeConfig
+    ingested: str
+    """URI of the ingest dataset."""
+    image_shards: int
+    prompt_shards: int
+
+    @property
+    def shards(self) -> int:
+        """Those of images come first."""
+        return self.image_shards + self.prompt_shards
+
+
 def encode(
     store: str,
     model: BaseModel,
@@ -63,7 +82,7 @@ def encode(
     progress: Progress | None = None,
     device: str | None = None,
 ) -> Dataset:
-    """Latents of every ingested image and embeddings of every prompt, plus the empty one.
+    """Latents of every ingested image and embeddings of every prompt, plus the empty one, in this process.
 
     Args:
         progress: called with (shards done, shards in all).
@@ -73,27 +92,59 @@ def encode(
         HubError, CheckpointError: the base model cannot be fetched or loaded.
         CheckpointError: the VAE gave values that are not finite.
     """
+    work = open_encoding(store, model, config, ingested)
+    if isinstance(work, Dataset):
+        return work
+    shards = []
+    try:
+        for index in range(work.shards):
+            shards.append(encode_shard(work, index, device))
+            if progress:
+                progress(index + 1, work.shards)
+    finally:
+        release()
+    return work.writer.commit(shards)
+
+
+def open_encoding(store: str, model: BaseModel, config: EncodeConfig, ingested: Dataset) -> Encoding | Dataset:
+    """What is to be encoded, or the dataset if it is there. The base model is found and hashed, nothing is loaded."""
     w = encoded_writer(store, model, config, ingested)
     if done := w.finished():
         return done
-    prompts = unique_prompts(ingested)
-    images = len(ingested.tables("images"))
-    prompt_shards = -(-len(prompts) // PROMPTS_PER_SHARD)
-    encoder: Encoder | None = None
-    shards = []
-    for index in range(images + prompt_shards):
-        path = _path(LATENTS, index) if index < images else _path(PROMPTS, index - images)
-        shard = w.existing(path)
-        if shard is None:
-            encoder = encoder or open_encoder(model, config, device)
-            if index < images:
-                shard = encode_images(w, ingested, index, encoder)
-            else:
-                shard = encode_prompts(w, prompts, index - images, encoder)
-        shards.append(shard)
-        if progress:
-            progress(index + 1, images + prompt_shards)
-    return w.commit(shards)
+    prompts = len(unique_prompts(ingested))
+    return Encoding(w, model, config, ingested.uri, len(ingested.tables("images")), -(-prompts // PROMPTS_PER_SHARD))
+
+
+def encode_shard(work: Encoding, index: int, device: str | None = None) -> Shard:
+    """Encode and publish one shard, or find where an earlier run has left it.
+
+    Raises:
+        ConfigError: this machine finds other weights than the one that planned the work.
+        HubError, CheckpointError: as `encode`.
+    """
+    images = index < work.image_shards
+    path = _path(LATENTS, index) if images else _path(PROMPTS, index - work.image_shards)
+    if existing := work.writer.existing(path):
+        return existing
+    encoder, ingested = _resident_encoder(work, device), open_dataset(work.ingested)
+    if images:
+        return encode_images(work.writer, ingested, index, encoder)
+    prompts = resident("prompts", work.ingested, lambda: unique_prompts(ingested))
+    return encode_prompts(work.writer, prompts, index - work.image_shards, encoder)
+
+
+def _resident_encoder(work: Encoding, device: str | None) -> Encoder:
+    """The encoders on `device`, loaded on the first call; other threads wait for it."""
+
+    def load() -> Encoder:
+        require(
+            work.writer.config["model"]["weights"] == encoder_digest(work.model),
+            f"The files of {work.model.repo} on this machine are not those of the run.",
+            "Give every machine the same weights.",
+        )
+        return open_encoder(work.model, work.config, device)
+
+    return resident(device or "auto", work.writer.uri, load)
 
 
 def encoded_writer(store: str, model: BaseModel, config: EncodeConfig, ingested: Dataset) -> DatasetWriter:

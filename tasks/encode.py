@@ -1,23 +1,47 @@
-"""Encode stage: VAE moments of every image and text embeddings of every prompt."""
+"""Encode stage: VAE moments of every image and text embeddings of every prompt, one task run per shard."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from prefect import task
 
+from pipeline_lib import resident
 from pipeline_lib.config import BaseModel, EncodeConfig
-from pipeline_lib.store import open_dataset
+from pipeline_lib.store import Dataset, Shard, open_dataset
+from tasks.downloads import hub_slot
 from tasks.outcome import Outcome, finish
-from tasks.progress import reporter
+from tasks.runners import log_shard
 from tasks.settings import IO_TASK
 
+if TYPE_CHECKING:
+    from pipeline_lib.encoding import Encoding  # loads torch
 
-@task(name="encode", **IO_TASK)
-def encode(store: str, model: BaseModel, config: EncodeConfig, pairs: str) -> Outcome:
-    """Encode once per image and prompt, so that training needs neither VAE nor text encoder."""
-    from pipeline_lib import encoding  # loads torch
 
-    started = time.time()
-    dataset = encoding.encode(store, model, config, open_dataset(pairs), reporter("encode", "shards"))
-    return finish("encode", dataset, started)
+@task(name="encode-plan", **IO_TASK)
+def plan_encoding(store: str, model: BaseModel, config: EncodeConfig, pairs: str) -> Encoding | Dataset:
+    """What is to be encoded, or the dataset where it is there already."""
+    from pipeline_lib import encoding
+
+    with hub_slot(model.mirror):  # this downloads the encoders
+        return encoding.open_encoding(store, model, config, open_dataset(pairs))
+
+
+@task(name="encode-shard", task_run_name="encode-shard-{index}", **IO_TASK)
+def encode_shard(work: Encoding, index: int) -> Shard:
+    """Encode one shard of images or prompts, or find where an earlier run has left it."""
+    from pipeline_lib import encoding
+
+    started = time.monotonic()
+    with resident.device_slot() as device:
+        shard = encoding.encode_shard(work, index, device)
+    log_shard(f"shard {index}: {shard.rows} rows", started, device)
+    return shard
+
+
+@task(name="encode-finish", **IO_TASK)
+def finish_encoding(work: Encoding | Dataset, shards: Sequence[Shard], started: float) -> Outcome:
+    """Commit what is not there yet, and publish what came of it."""
+    return finish("encode", work if isinstance(work, Dataset) else work.writer.commit(shards), started)

@@ -14,6 +14,7 @@ from pipeline_lib.store import Dataset
 from pipeline_lib.store_tools import size_text
 from tasks.downloads import hub_slot
 from tasks.outcome import Outcome, finish
+from tasks.runners import log_shard
 from tasks.settings import IO_TASK
 
 
@@ -28,8 +29,10 @@ def plan_ingest(store: str, config: IngestConfig) -> tuple[library.Job, list[lib
 @task(name="ingest-unit", task_run_name="ingest-unit-{unit.index}", **IO_TASK)
 def ingest_unit(job: library.Job, unit: library.Unit) -> None:
     """Read, check and store one unit's images."""
+    started = time.monotonic()
     with hub_slot(job.source.url):
         library.ingest_images(job, unit)
+    log_shard(f"unit {unit.index}: {unit.rows} rows", started)
 
 
 @task(name="ingest-finish", **IO_TASK)

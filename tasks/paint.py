@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from collections.abc import Sequence
 
 from prefect import task
-from prefect.logging import get_run_logger
-from prefect.logging.handlers import APILogHandler
 
 from pipeline_lib import resident, scoring
 from pipeline_lib.config import BaseModel, EvaluateConfig
@@ -21,6 +17,7 @@ from pipeline_lib.evaluation.scores import Judging
 from pipeline_lib.evaluation.stage import find_leaks
 from pipeline_lib.store import Shard, open_dataset
 from tasks.downloads import hub_slot
+from tasks.runners import log_shard
 from tasks.settings import IO_TASK
 
 Model = tuple[str | None, BaseModel]
@@ -60,7 +57,7 @@ def paint_shard(painting: Painting, index: int) -> Shard:
     started = time.monotonic()
     with resident.device_slot() as device:
         shard = generate.paint_shard(painting, index, device)
-    _log(f"{painting.writer.key}, shard {index}: {shard.rows} images", started, device)
+    log_shard(f"{painting.writer.key}, shard {index}: {shard.rows} images", started, device)
     return shard
 
 
@@ -82,7 +79,7 @@ def judge_shard(judging: Judging, index: int, weights: str) -> Shard:
     started = time.monotonic()
     with resident.device_slot() as device:
         shard = scores.judge_shard(judging, index, weights, device)
-    _log(f"{judging.writer.key}, shard {index}: {shard.rows} images scored", started, device)
+    log_shard(f"{judging.writer.key}, shard {index}: {shard.rows} images scored", started, device)
     return shard
 
 
@@ -92,10 +89,3 @@ def finish_judging(judgings: Sequence[Judging], shards: Sequence[Sequence[Shard]
     for judging, scored in zip(judgings, shards, strict=True):
         if judging.writer.finished() is None:
             judging.writer.commit(scored)
-
-
-def _log(what: str, started: float, device: str) -> None:
-    where = f"{socket.gethostname()}, process {os.getpid()}, {device}"
-    get_run_logger().info("%s, %.1f s on %s", what, time.monotonic() - started, where)
-    # A Ray worker is ended together with its cluster, and what it has not sent by then is lost.
-    APILogHandler().flush()

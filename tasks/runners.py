@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
@@ -14,6 +15,8 @@ from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from prefect.futures import PrefectFuture
+from prefect.logging import get_run_logger
+from prefect.logging.handlers import APILogHandler
 from prefect.settings import get_current_settings
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
@@ -101,6 +104,14 @@ def as_finished(
         job, future = ended.get()
         running -= 1
         yield job, future.result()
+
+
+def log_shard(what: str, started: float, device: str = "cpu") -> None:
+    """Log in a shard's task run what was done and where; `started` by `time.monotonic()`."""
+    where = f"{socket.gethostname()}, process {os.getpid()}, {device}"
+    get_run_logger().info("%s, %.1f s on %s", what, time.monotonic() - started, where)
+    # A Ray worker is ended together with its cluster, and what it has not sent by then is lost.
+    APILogHandler().flush()
 
 
 def _answers(address: str) -> bool:

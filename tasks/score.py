@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from collections.abc import Mapping, Sequence
 
 from prefect import task
-from prefect.logging import get_run_logger
-from prefect.logging.handlers import APILogHandler
 
 from pipeline_lib import resident, scoring
 from pipeline_lib.scoring.resident import resident_scorers
@@ -17,6 +13,7 @@ from pipeline_lib.scoring.stage import Work
 from pipeline_lib.store import Shard, open_dataset
 from tasks.downloads import hub_slot
 from tasks.outcome import Outcome, finish
+from tasks.runners import log_shard
 from tasks.settings import IO_TASK
 
 
@@ -40,10 +37,7 @@ def score_shard(work: list[Work], pairs: str, weights: str, index: int) -> dict[
     with resident.device_slot() as device:
         loaded = resident_scorers({item.scorer: item.identity for item in work}, weights, device)
         written = scoring.score_shard(work, loaded, open_dataset(pairs), index)
-    where = f"{socket.gethostname()}, process {os.getpid()}, {device}"
-    get_run_logger().info("shard %d: %.1f s on %s", index, time.monotonic() - started, where)
-    # A Ray worker is ended together with its cluster, and what it has not sent by then is lost.
-    APILogHandler().flush()
+    log_shard(f"shard {index}: scored", started, device)
     return written
 
 
