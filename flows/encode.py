@@ -9,7 +9,7 @@ from prefect import flow
 
 from flows.ingest import ingest
 from pipeline_lib import resident
-from pipeline_lib.config import BaseModel, EncodeConfig, override, require
+from pipeline_lib.config import EncodeConfig, override, require
 from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
 from pipeline_lib.store import Dataset
@@ -63,16 +63,23 @@ def encode(
     pairs = pairs or ingest(preset, source, split, limit, store=store).uri
     config = override(chosen.encode, resolution=resolution, aspect=aspect, flipped=flipped)
     return encode_shards.with_options(task_runner=where)(
-        store_url(store), base_model(preset, base), config, pairs, runner, max_workers
+        store_url(store), preset, base, config, pairs, runner, max_workers
     )
 
 
 @flow(name="encode-shards")
 def encode_shards(
-    store: str, model: BaseModel, config: EncodeConfig, pairs: str, runner: RunnerName, max_workers: int | None
+    store: str,
+    preset: PresetName,
+    base: str | None,
+    config: EncodeConfig,
+    pairs: str,
+    runner: RunnerName,
+    max_workers: int | None,
 ) -> Outcome:
     """The part of `encode` that its task runner executes: a flow of its own, because a flow has one task runner."""
     started = time.time()
+    model = base_model(preset, base)
     shards = []
     with a_gpu_for_each_task(runner):
         work = plan_encoding.submit(store, model, config, pairs).result()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import threading
 import time
 from collections.abc import Iterator
@@ -34,11 +33,11 @@ from pipeline_lib.store import open_dataset, verify
 from tasks import runners
 from tasks.outcome import Outcome
 from tests.flows.artifacts import artifact
+from tests.flows.ray_cluster import stopped_in, two_nodes
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300), pytest.mark.usefixtures("api")]
 SHARDS, PAIRS = 6, 230
 SCORERS = ["clip"]
-TITLE = "ray::score-shard"
 
 
 @pytest.fixture(scope="module")
@@ -59,23 +58,9 @@ def expected(source: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    """The address of a Ray cluster of two nodes with room for one task each, reachable from this machine only."""
-    ray = pytest.importorskip("ray", reason="the extra [ray] is not installed")
-    from ray.cluster_utils import Cluster
-
-    node = {"num_cpus": 1, "object_store_memory": 80 << 20}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(16))
-        # Ray replaces 127.0.0.1 by the address of a network interface.
-        head = {**node, "node_ip_address": "127.0.0.2", "include_dashboard": False}
-        nodes = Cluster(initialize_head=True, head_node_args=head)
-        try:
-            nodes.add_node(**node, node_ip_address="127.0.0.3")
-            yield nodes.address
-        finally:
-            ray.shutdown()
-            nodes.shutdown()
+    """The address of a Ray cluster of two nodes."""
+    with two_nodes() as nodes:
+        yield nodes.address
 
 
 def digests(outcomes: dict[str, Outcome]) -> dict[str, str]:
@@ -167,31 +152,11 @@ def test_one_shard_at_a_time_and_a_failed_run_is_continued(
     assert before.items() <= published(tmp_path).items(), "a finished shard was written again"
 
 
-def scoring_workers() -> list[psutil.Process]:
-    """Ray workers among this process's descendants that execute a shard's task now: their titles say so."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        try:
-            if process.cmdline()[:1] == [TITLE]:
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
-
-
 def kill_a_scoring_worker(store: Path, killed: dict[int, set[str]]) -> None:
     """In the middle of the run, stop a worker in its tracks, see what it is doing, and kill it if it is scoring."""
-    while not killed:
-        time.sleep(0.02)
-        for process in scoring_workers() if len(published(store)) > 1 else []:
-            process.suspend()
-            time.sleep(0.02)
-            before = set(published(store))
-            if process.cmdline()[:1] == [TITLE] and len(before) < SHARDS - 1:
-                killed[process.pid] = before
-                process.kill()
-                return
-            process.resume()
+    process = stopped_in("score-shard", psutil.Process(), lambda: 1 < len(published(store)) < SHARDS - 1)
+    killed[process.pid] = set(published(store))
+    process.kill()
 
 
 def test_ray_gives_the_same_bytes_although_a_worker_is_killed(
