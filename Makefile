@@ -14,11 +14,12 @@ SHELL := /bin/bash
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do $$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
 EXTRAS ?= dev
+PRESET ?= shapes
 PY := .venv/bin/python
 comma := ,
 STAMP := .venv/.setup-$(subst $(comma),-,$(EXTRAS))
 
-.PHONY: help setup demo up down status logs deploy check format test test-slow parity clean
+.PHONY: help setup demo up down status logs deploy doctor check format test test-slow parity clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -54,6 +55,9 @@ logs: setup  ## print the end of every log
 deploy: setup  ## register every deployment of deploy/prefect.yaml
 	@$(PY) -m deploy.stack exec python -m deploy.work_pools
 	@$(PY) -m deploy.stack exec prefect --no-prompt deploy --prefect-file deploy/prefect.yaml --all
+
+doctor: setup  ## say what is wrong with servers, workers, GPU, disks, downloads, stuck runs, and what to do (PRESET=sdxl)
+	@$(PY) -m deploy.doctor --preset $(PRESET)
 
 check: setup  ## format, lint, types, layering, container files
 	$(PY) -m ruff format --check .

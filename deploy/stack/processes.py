@@ -89,18 +89,28 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def describe_port_holder(port: int) -> str:
-    """`process 123 (python -m http.server ...)`, or `another process` where the system does not tell."""
+def port_holders(port: int) -> list[psutil.Process]:
+    """The processes that listen on the port, as far as the system tells this user."""
     try:
         connections = psutil.net_connections(kind="tcp")
     except psutil.Error:  # macOS tells only root
-        connections = []
-    pids = [
+        return []
+    pids = {
         c.pid for c in connections if c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port and c.pid
-    ]
-    if not pids:
+    }
+    found = []
+    for pid in sorted(pids):
+        with contextlib.suppress(psutil.Error):
+            found.append(psutil.Process(pid))
+    return found
+
+
+def describe_port_holder(port: int) -> str:
+    """`process 123 (python -m http.server ...)`, or `another process` where the system does not tell."""
+    holders = port_holders(port)
+    if not holders:
         return "another process (its owner is not visible to this user)"
-    holder = psutil.Process(pids[0])
+    holder = holders[0]
     text, stack = "", None
     with contextlib.suppress(psutil.Error, OSError):
         text = " ".join(holder.cmdline())[:100]

@@ -48,8 +48,7 @@ def github_file(repo: str, revision: str, file: str, sha256: str, mirror: str) -
     """
     if mirror != HUB:
         return snapshot(repo, None, [file], mirror) / file
-    url = f"https://github.com/{repo}/raw/{revision}/{file.replace('+', '%2B')}"
-    target = Path(torch.hub.get_dir()) / "checkpoints" / file
+    url, target = github_url(repo, revision, file), downloaded(file)
     if not target.exists() or file_sha256(target) != sha256:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -60,6 +59,16 @@ def github_file(repo: str, revision: str, file: str, sha256: str, mirror: str) -
                 f"Check the network, or put the file at {target}, or use a mirror directory with {repo}/{file}.",
             ) from error
     return target
+
+
+def github_url(repo: str, revision: str, file: str) -> str:
+    """The address of a file at a commit."""
+    return f"https://github.com/{repo}/raw/{revision}/{file.replace('+', '%2B')}"
+
+
+def downloaded(file: str) -> Path:
+    """Where `github_file` keeps it: torch's cache."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / file
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""How large a run is: bytes and GPU hours of every stage from counts, settings and rates, before anything is run."""
