@@ -19,7 +19,8 @@ from typing import Any
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Dataset as LoggedDataset
-from mlflow.entities import DatasetInput, InputTag, LoggedModelInput, Metric, Param, RunStatus
+from mlflow.entities import DatasetInput, InputTag, LoggedModelInput, Metric, Param, RunStatus, RunTag
+from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 
 from pipeline_lib.config import BaseModel, TrainConfig
@@ -45,7 +46,11 @@ def client() -> MlflowClient:
 
 
 def training_run(name: str, key: str, model: BaseModel, config: TrainConfig, tags: Mapping[str, str]) -> str:
-    """The id of the run of model `key`: the one an earlier attempt opened, else a new one in experiment `name`."""
+    """The id of the run of model `key`: the one an earlier attempt opened, else a new one in experiment `name`.
+
+    Args:
+        tags: say who works on the run now, whether it is new or not.
+    """
     params = {f"model.{k}": v for k, v in asdict(model).items()} | {f"train.{k}": v for k, v in asdict(config).items()}
     return _open_run(name, f"{name}-{key[:8]}", {KEY_TAG: key}, tags, params)
 
@@ -66,17 +71,26 @@ def log_comparison(
         settings: become parameters.
         models: ids of the logged models that were compared: the run's inputs.
     """
-    run_id = _open_run(COMPARISONS, title, {COMPARISON_TAG: dataset.key}, {"mlflow.note.content": note}, settings)
+    run_id = _open_run(
+        COMPARISONS, title, {COMPARISON_TAG: dataset.key}, {"mlflow.note.content": note, **flow_tags()}, settings
+    )
     client().log_inputs(run_id, models=[LoggedModelInput(model) for model in models])
     log_evaluation(run_id, metrics, dataset)
     client().set_terminated(run_id)
     return run_id
 
 
+def flow_tags() -> dict[str, str]:
+    """Tags that lead from an MLflow run to the flow run that works on it; empty outside of one."""
+    run = FlowRunContext.get()
+    found = run.flow_run if run else None
+    return {"prefect.flow_run_id": str(found.id), "prefect.flow_run_name": found.name} if found else {}
+
+
 def _open_run(
     name: str, title: str, key: Mapping[str, str], tags: Mapping[str, str], params: Mapping[str, Any]
 ) -> str:
-    """The run of experiment `name` with the tag `key`, running; a new one has `tags` and `params`."""
+    """The run of experiment `name` with the tag `key`, running, with these `tags`; a new one has `params`."""
     server = client()
     experiment = server.get_experiment_by_name(name)
     experiment_id = experiment.experiment_id if experiment else server.create_experiment(name)
@@ -84,6 +98,8 @@ def _open_run(
     found = server.search_runs([experiment_id], f"tags.`{tag}` = '{value}'", max_results=1)
     if found:
         run_id = str(found[0].info.run_id)
+        # First: a RUNNING run whose flow run has ended is closed (deploy/recovery.py).
+        server.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
         server.update_run(run_id, "RUNNING")
         return run_id
     run = server.create_run(experiment_id, run_name=title, tags={**key, **tags})

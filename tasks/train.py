@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from prefect import task
-from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 
 from pipeline_lib.config import BaseModel, TrainConfig
@@ -44,7 +43,7 @@ def train(
     started = time.time()
     datasets = {"encoded": open_dataset(encoded), "labels": open_dataset(labels)}
     target = job.model_writer(store, model, config, datasets["encoded"], datasets["labels"])
-    run_id = tracking.training_run(name, target.key, model, config, _prefect_tags())
+    run_id = tracking.training_run(name, target.key, model, config, tracking.flow_tags())
     tracking.log_datasets(run_id, datasets | {k: open_dataset(uri) for k, uri in inputs.items()})
     metrics = tracking.MetricBuffer(run_id)
     progress = reporter("train", "steps")
@@ -74,9 +73,3 @@ def train(
         )
         metrics.flush()
     return finish("train", dataset, started), run_id
-
-
-def _prefect_tags() -> dict[str, str]:
-    context = FlowRunContext.get()
-    run = context.flow_run if context else None
-    return {"prefect.flow_run_id": str(run.id), "prefect.flow_run_name": run.name} if run else {}

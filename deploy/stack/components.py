@@ -1,11 +1,14 @@
 """What a stack consists of: each component's command, when it is healthy, and what happens before it starts."""
 
+from __future__ import annotations
+
 import logging
 import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from deploy import recovery
 from deploy.stack import api
 from deploy.stack.settings import HOST, WORK_POOL, StackSettings, component_environment
 
@@ -13,8 +16,8 @@ logger = logging.getLogger(__name__)
 
 # Where the MLflow server keeps models and reports, such as s3://bucket/prefix; the keys are in its environment.
 ARTIFACTS_VARIABLE = "PIPELINE_ARTIFACTS"
-# What a trainer gets to write a checkpoint, and a flow to report that it was stopped.
-FLOW_GRACE_S = 15.0
+# What a trainer gets to write a checkpoint (60 s), and a flow to report that it was stopped.
+FLOW_GRACE_S = 90.0
 PREFECT_SERVER_SETTINGS = {
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     # SQLite has one writer, and training takes the processor: 10 s and 5 s are too short for a write in the queue.
@@ -76,14 +79,19 @@ def mlflow_server(settings: StackSettings) -> Component:
     )
 
 
+def servers(settings: StackSettings) -> recovery.Servers:
+    """The stack's servers, which ask for no login."""
+    return recovery.Servers(f"{settings.prefect_url}/api", settings.mlflow_url)
+
+
 def worker(settings: StackSettings) -> Component:
     """The only worker of its pool: a run that the pool holds while this one is down was abandoned."""
 
     def close_runs(reason: str) -> None:
-        if names := api.crash_abandoned_runs(settings, reason):
+        if names := recovery.crash_held_runs(servers(settings), WORK_POOL, reason):
             logger.warning("marked as crashed: %s", ", ".join(names))
 
-    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", WORK_POOL, "--type", "process"]
+    command = [sys.executable, "-m", "deploy.worker", "--pool", WORK_POOL, "--type", "process"]
     return Component(
         name="worker",
         command=[*command, "--name", api.WORKER_NAME, "--install-policy", "never"],

@@ -31,7 +31,7 @@ from deploy.stack.supervisor import has_supervisor, supervisor_lock
 
 # On a small machine that is busy with something else both servers take most of a minute.
 UP_TIMEOUT_S = 300.0
-DOWN_TIMEOUT_S = 120.0
+DOWN_TIMEOUT_S = 180.0
 ATTEMPTS = 3
 
 

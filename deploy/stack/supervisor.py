@@ -6,13 +6,15 @@ import logging
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from deploy.stack.components import Component, components
+from deploy import recovery
+from deploy.stack.components import Component, components, servers
 from deploy.stack.processes import die_with_parent, end_processes, owned_processes, signal_group
 from deploy.stack.settings import ROOT, StackError, StackSettings
 
@@ -24,6 +26,7 @@ MAX_DELAY_S = 30.0
 # A component that has run this long starts again at the shortest delay.
 STEADY_S = 60.0
 LOG_BYTES = 20_000_000
+TIDY_EVERY_S = 15.0
 
 
 def restart_delay(failures: int) -> float:
@@ -205,6 +208,9 @@ def supervise(settings: StackSettings) -> None:
     with supervisor_lock(settings):
         settings.logs.mkdir(parents=True, exist_ok=True)
         supervised = [Supervised(component, settings) for component in components(settings)]
+        # A flow process can die, or its last words be lost, while the worker lives.
+        watching = threading.Thread(target=recovery.watch, args=(servers(settings), TIDY_EVERY_S), daemon=True)
+        watching.start()
         text = ""
         while not stopping:
             for one in supervised:

@@ -300,31 +300,3 @@ def test_call_asks_a_busy_server_again_and_reports_other_errors(monkeypatch: pyt
             api.call(url, {}, attempts=1)
         server.shutdown()
     assert answers == []
-
-
-def test_crash_abandoned_runs_closes_subflows_and_tasks_over_several_pages(
-    settings: StackSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    parents = [{"id": f"run-{i}", "name": f"run-{i}"} for i in range(201)]
-    closed: list[str] = []
-
-    def answer(url: str, payload: Any = None) -> Any:
-        if url.endswith("/set_state"):
-            assert (
-                payload["force"] and payload["state"]["type"] == "CRASHED" and "because" in payload["state"]["message"]
-            )
-            closed.append(url.split("/")[-2])
-            return {}
-        rows: list[dict[str, str]] = []
-        if url.endswith("/task_runs/filter"):
-            rows = [{"id": "task", "name": "task"}] if "run-0" in payload["flow_runs"]["id"]["any_"] else []
-        elif "work_pools" in payload:
-            rows = parents
-        elif "run-0" in payload["flow_runs"]["parent_flow_run_id"]["any_"]:
-            rows = [{"id": "inner", "name": "inner"}]
-        return rows[payload["offset"] : payload["offset"] + payload["limit"]]
-
-    monkeypatch.setattr(api, "call", answer)
-    names = api.crash_abandoned_runs(settings, "because.")
-    assert names == [run["name"] for run in parents] + ["inner"]
-    assert sorted(closed) == sorted([*names, "task"])

@@ -44,7 +44,7 @@ DEPLOY = """
 import sys
 from prefect import flow
 flow.from_source(source=sys.argv[1], entrypoint="flows_under_test.py:outer").deploy(
-    name="test", work_pool_name="local", parameters={"pids": sys.argv[2]}, print_next_steps=False)
+    name="test", work_pool_name=sys.argv[3], parameters={"pids": sys.argv[2]}, print_next_steps=False)
 """
 
 
@@ -72,10 +72,10 @@ class Runs:
     deployment: str
 
     @classmethod
-    def deploy(cls, env: dict[str, str], folder: Path) -> "Runs":
+    def deploy(cls, env: dict[str, str], folder: Path, pool: str = "local") -> "Runs":
         (folder / "flows_under_test.py").write_text(FLOWS)
         pids = folder / "pids"
-        arguments = [sys.executable, "-c", DEPLOY, str(folder), str(pids)]
+        arguments = [sys.executable, "-c", DEPLOY, str(folder), str(pids), pool]
         subprocess.run(arguments, env=env, cwd=ROOT, check=True, timeout=120)
         api = env["PREFECT_API_URL"]
         return cls(api, pids, call(f"{api}/deployments/name/outer/test")["id"])

@@ -27,7 +27,8 @@ def test_without_an_address_the_error_says_what_to_do(monkeypatch: pytest.Monkey
 
 def test_a_model_has_one_run_however_often_it_is_trained(server: MlflowClient) -> None:
     first = tracking.training_run("dpo-test", "key-1", BASE, CONFIG, {"prefect.flow_run_id": "f"})
-    assert tracking.training_run("dpo-test", "key-1", BASE, CONFIG, {}) == first
+    assert tracking.training_run("dpo-test", "key-1", BASE, CONFIG, {"prefect.flow_run_id": "g"}) == first
+    assert server.get_run(first).data.tags["prefect.flow_run_id"] == "g", "the flow run that works on it now"
     assert tracking.training_run("dpo-test", "key-2", BASE, CONFIG, {}) != first
     assert tracking.find_run("key-1") == first
     params = server.get_run(first).data.params
