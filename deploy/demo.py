@@ -28,7 +28,7 @@ USE = f"""  import mlflow
 def main() -> int:
     """Run, print, and end with one JSON line; returns the exit code."""
     settings = current_settings()
-    name = f"demo-{uuid.uuid4().hex[:8]}"
+    name = f"demo {uuid.uuid4().hex[:8]}"
     started = time.monotonic()
     command = [sys.executable, "-m", "prefect", "deployment", "run", DEPLOYMENT, "--watch", "--flow-run-name", name]
     print(f"$ prefect deployment run {DEPLOYMENT} --watch")

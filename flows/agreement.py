@@ -10,20 +10,21 @@ from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
 from tasks.agreement import agreement as agreement_task
 from tasks.outcome import Outcome
-from tasks.settings import store_url
+from tasks.run_names import flow_run_name
+from tasks.settings import Location, store_url
 
 
-@flow(name="agreement")
+@flow(name="agreement", flow_run_name=flow_run_name)
 def agreement(
     preset: PresetName = "shapes",
-    source: str | None = None,
+    source: Location | None = None,
     split: str | None = None,
     limit: int | None = None,
     scorers: list[str] | None = None,
-    weights: str | None = None,
-    pairs: str | None = None,
-    scores: dict[str, str] | None = None,
-    store: str | None = None,
+    weights: Location | None = None,
+    pairs: Location | None = None,
+    scores: dict[str, Location] | None = None,
+    store: Location | None = None,
 ) -> Outcome:
     """Report accuracy against human labels, agreement with each other, ties, and the pairs scorers dispute most.
 

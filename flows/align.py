@@ -20,13 +20,14 @@ from pipeline_lib.presets import MethodName, PresetName, alignment
 from pipeline_lib.scoring import SCORERS
 from tasks.agreement import agreement
 from tasks.base import pinned
-from tasks.settings import store_url
+from tasks.run_names import flow_run_name
+from tasks.settings import Location, store_url
 from tasks.training_settings import training_config
 
 STAGES_ARTIFACT = "stages"
 
 
-@flow(name="align")
+@flow(name="align", flow_run_name=flow_run_name)
 def align(
     preset: PresetName = "shapes",
     method: MethodName = "balanced",
@@ -36,20 +37,20 @@ def align(
     beta: float | None = None,
     adapter: Literal["lora", "full"] | None = None,
     seed: int = 0,
-    source: str | None = None,
+    source: Location | None = None,
     split: str | None = None,
     limit: int | None = None,
-    weights: str | None = None,
-    prompts: str | None = None,
+    weights: Location | None = None,
+    prompts: Location | None = None,
     num_prompts: int | None = None,
-    base: str | None = None,
+    base: Location | None = None,
     processes: int | None = None,
     sharding: Literal["none", "fsdp"] = "none",
     settings: dict[str, Any] | None = None,
     gate_average: float | None = None,
     gate_scorer: float | None = None,
-    heldout: str | None = None,
-    store: str | None = None,
+    heldout: Location | None = None,
+    store: Location | None = None,
 ) -> str:
     """Align a base model with preferences, end to end; stages whose answer is in the store are skipped.
 

@@ -13,27 +13,28 @@ from tasks.compare import check_models
 from tasks.compare import compare as compare_task
 from tasks.contenders import find_models
 from tasks.outcome import Outcome
+from tasks.run_names import flow_run_name
 from tasks.runners import RunnerName, task_runner
-from tasks.settings import store_url
+from tasks.settings import Location, store_url
 
 
-@flow(name="compare")
+@flow(name="compare", flow_run_name=flow_run_name)
 def compare(
-    models: list[str] | None = None,
-    reference: str | None = None,
+    models: list[Location] | None = None,
+    reference: Location | None = None,
     preset: PresetName = "shapes",
-    prompts: str | None = None,
+    prompts: Location | None = None,
     num_prompts: int | None = None,
     seeds: list[int] | None = None,
     steps: int | None = None,
     guidance: float | None = None,
     scorers: list[str] | None = None,
-    weights: str | None = None,
-    heldout: str | None = None,
+    weights: Location | None = None,
+    heldout: Location | None = None,
     runner: RunnerName = "thread",
     address: str | None = None,
     max_workers: int | None = None,
-    store: str | None = None,
+    store: Location | None = None,
 ) -> Outcome:
     """Compare models with one of them: win rates by every reward model, a report, and a run in MLflow.
 

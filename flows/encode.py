@@ -17,25 +17,26 @@ from tasks.base import base_model
 from tasks.encode import encode_shard, finish_encoding, plan_encoding
 from tasks.outcome import Outcome
 from tasks.progress import reporter
+from tasks.run_names import flow_run_name
 from tasks.runners import RunnerName, a_gpu_for_each_task, as_finished, task_runner
-from tasks.settings import store_url
+from tasks.settings import Location, store_url
 
 
-@flow(name="encode")
+@flow(name="encode", flow_run_name=flow_run_name)
 def encode(
     preset: PresetName = "shapes",
-    source: str | None = None,
+    source: Location | None = None,
     split: str | None = None,
     limit: int | None = None,
     resolution: int | None = None,
     aspect: Literal["crop", "pad", "stretch"] | None = None,
     flipped: bool | None = None,
-    pairs: str | None = None,
-    base: str | None = None,
+    pairs: Location | None = None,
+    base: Location | None = None,
     runner: RunnerName = "thread",
     address: str | None = None,
     max_workers: int | None = None,
-    store: str | None = None,
+    store: Location | None = None,
 ) -> Outcome:
     """Cache VAE moments of every image and text embeddings of every prompt for the preset's base model.
 
@@ -67,7 +68,7 @@ def encode(
     )
 
 
-@flow(name="encode-shards")
+@flow(name="encode-shards", flow_run_name=flow_run_name)
 def encode_shards(
     store: str,
     preset: PresetName,

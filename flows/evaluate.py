@@ -14,31 +14,32 @@ from tasks.base import base_model, pinned
 from tasks.evaluate import contestants
 from tasks.evaluate import evaluate as evaluate_task
 from tasks.outcome import Outcome
+from tasks.run_names import flow_run_name
 from tasks.runners import RunnerName, task_runner
-from tasks.settings import store_url
+from tasks.settings import Location, store_url
 
 
-@flow(name="evaluate")
+@flow(name="evaluate", flow_run_name=flow_run_name)
 def evaluate(
     preset: PresetName = "shapes",
     method: MethodName = "balanced",
     seed: int = 0,
-    prompts: str | None = None,
+    prompts: Location | None = None,
     num_prompts: int | None = None,
     steps: int | None = None,
     guidance: float | None = None,
     gate_average: float | None = None,
     gate_scorer: float | None = None,
-    weights: str | None = None,
-    model: str | None = None,
-    pairs: str | None = None,
-    heldout: str | None = None,
-    agreement: str | None = None,
-    base: str | None = None,
+    weights: Location | None = None,
+    model: Location | None = None,
+    pairs: Location | None = None,
+    heldout: Location | None = None,
+    agreement: Location | None = None,
+    base: Location | None = None,
     runner: RunnerName = "thread",
     address: str | None = None,
     max_workers: int | None = None,
-    store: str | None = None,
+    store: Location | None = None,
 ) -> Outcome:
     """Generate with both models for the same prompts and seeds, score with every reward model, report win rates.
 

@@ -8,20 +8,21 @@ from flows.ingest import ingest
 from pipeline_lib.presets import PresetName
 from tasks.import_scores import import_scores as import_scores_task
 from tasks.outcome import Outcome
-from tasks.settings import store_url
+from tasks.run_names import flow_run_name
+from tasks.settings import Location, store_url
 
 
-@flow(name="import-scores")
+@flow(name="import-scores", flow_run_name=flow_run_name)
 def import_scores(
-    file: str,
+    file: Location,
     scorers: list[str] | None = None,
     lower_is_better: list[str] | None = None,
     preset: PresetName = "shapes",
-    source: str | None = None,
+    source: Location | None = None,
     split: str | None = None,
     limit: int | None = None,
-    pairs: str | None = None,
-    store: str | None = None,
+    pairs: Location | None = None,
+    store: Location | None = None,
 ) -> dict[str, Outcome]:
     """Import scores that others published; rows that do not fit the pairs go to quarantine with their reason.
 

@@ -12,21 +12,22 @@ from pipeline_lib.presets import preset as find_preset
 from tasks.ingest import finish_ingest, ingest_unit, plan_ingest, without_sources
 from tasks.outcome import Outcome
 from tasks.progress import reporter
+from tasks.run_names import flow_run_name
 from tasks.runners import RunnerName, as_finished, task_runner
-from tasks.settings import store_url
+from tasks.settings import Location, store_url
 
 
-@flow(name="ingest")
+@flow(name="ingest", flow_run_name=flow_run_name)
 def ingest(
     preset: PresetName = "shapes",
-    source: str | None = None,
+    source: Location | None = None,
     split: str | None = None,
     limit: int | None = None,
     models: list[str] | None = None,
     workers: int | None = None,
     runner: RunnerName = "thread",
     address: str | None = None,
-    store: str | None = None,
+    store: Location | None = None,
 ) -> Outcome:
     """Read preference pairs in the Pick-a-Pic schema into the store.
 
@@ -50,7 +51,7 @@ def ingest(
     return ingest_units.with_options(task_runner=where)(store_url(store), config, runner, workers)
 
 
-@flow(name="ingest-units")
+@flow(name="ingest-units", flow_run_name=flow_run_name)
 def ingest_units(store: str, config: IngestConfig, runner: RunnerName, workers: int | None) -> Outcome:
     """The part of `ingest` that its task runner executes: a flow of its own, because a flow has one task runner."""
     started = time.time()

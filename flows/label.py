@@ -13,21 +13,22 @@ from pipeline_lib.presets import MethodName, PresetName, alignment
 from pipeline_lib.scoring import SCORERS
 from tasks.label import label as label_task
 from tasks.outcome import Outcome
-from tasks.settings import store_url
+from tasks.run_names import flow_run_name
+from tasks.settings import Location, store_url
 
 
-@flow(name="label")
+@flow(name="label", flow_run_name=flow_run_name)
 def label(
     preset: PresetName = "shapes",
     method: MethodName = "balanced",
     recipe: str | list[dict[str, Any]] | None = None,
-    source: str | None = None,
+    source: Location | None = None,
     split: str | None = None,
     limit: int | None = None,
-    weights: str | None = None,
-    pairs: str | None = None,
-    scores: dict[str, str] | None = None,
-    store: str | None = None,
+    weights: Location | None = None,
+    pairs: Location | None = None,
+    scores: dict[str, Location] | None = None,
+    store: Location | None = None,
 ) -> Outcome:
     """Turn human votes and scores into training targets.
 

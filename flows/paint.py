@@ -13,10 +13,12 @@ from pipeline_lib.evaluation.painter import workers
 from pipeline_lib.store import Shard
 from tasks.paint import Model, finish_judging, judge_shard, paint_shard, plan_judging, plan_paintings
 from tasks.progress import Report, reporter
+from tasks.run_names import flow_run_name
 from tasks.runners import RunnerName, a_gpu_for_each_task, as_finished
+from tasks.settings import Location
 
 
-@flow(name="paint-and-judge")
+@flow(name="paint-and-judge", flow_run_name=flow_run_name)
 def paint_and_judge(
     store: str,
     models: Sequence[Model],
@@ -24,7 +26,7 @@ def paint_and_judge(
     scorers: Sequence[str],
     weights: str,
     pairs: Sequence[str] = (),
-    heldout: str | None = None,
+    heldout: Location | None = None,
     runner: RunnerName = "thread",
     max_workers: int | None = None,
 ) -> str:

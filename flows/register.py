@@ -9,16 +9,18 @@ from flows.train import TRAINING_FLOWS
 from pipeline_lib.presets import MethodName, PresetName
 from tasks.base import base_model, pinned
 from tasks.register import register as register_task
+from tasks.run_names import flow_run_name
+from tasks.settings import Location
 
 
-@flow(name="register")
+@flow(name="register", flow_run_name=flow_run_name)
 def register(
     preset: PresetName = "shapes",
     method: MethodName = "balanced",
-    model: str | None = None,
-    evaluation: str | None = None,
-    base: str | None = None,
-    store: str | None = None,
+    model: Location | None = None,
+    evaluation: Location | None = None,
+    base: Location | None = None,
+    store: Location | None = None,
 ) -> str:
     """Publish a model version `<method>-<preset>` with lineage tags, metrics and the alias `candidate`.
 

@@ -15,24 +15,25 @@ from pipeline_lib.store import Shard
 from tasks.agreement import agreement
 from tasks.outcome import Outcome
 from tasks.progress import reporter
+from tasks.run_names import flow_run_name
 from tasks.runners import RunnerName, a_gpu_for_each_task, as_finished, task_runner
 from tasks.score import finish_scores, plan_scores, score_shard
-from tasks.settings import store_url
+from tasks.settings import Location, store_url
 
 
-@flow(name="score")
+@flow(name="score", flow_run_name=flow_run_name)
 def score(
     preset: PresetName = "shapes",
-    source: str | None = None,
+    source: Location | None = None,
     split: str | None = None,
     limit: int | None = None,
     scorers: list[str] | None = None,
-    weights: str | None = None,
+    weights: Location | None = None,
     runner: RunnerName = "thread",
     address: str | None = None,
     max_workers: int | None = None,
-    pairs: str | None = None,
-    store: str | None = None,
+    pairs: Location | None = None,
+    store: Location | None = None,
 ) -> dict[str, Outcome]:
     """Score images with reward models; each scorer's table is a dataset of its own. Several scorers are then compared.
 
@@ -63,7 +64,7 @@ def score(
     return outcomes
 
 
-@flow(name="score-shards")
+@flow(name="score-shards", flow_run_name=flow_run_name)
 def score_shards(
     store: str, scorers: list[str], pairs: str, weights: str, runner: RunnerName, max_workers: int | None
 ) -> dict[str, Outcome]:

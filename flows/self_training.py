@@ -9,22 +9,23 @@ from flows.ingest import ingest
 from pipeline_lib.config import JudgeConfig, require
 from pipeline_lib.presets import PresetName
 from tasks.outcome import Outcome
+from tasks.run_names import flow_run_name
 from tasks.self_training import self_training as self_training_task
-from tasks.settings import store_url
+from tasks.settings import Location, store_url
 
 
-@flow(name="self-training")
+@flow(name="self-training", flow_run_name=flow_run_name)
 def self_training(
-    models: list[str] | None = None,
+    models: list[Location] | None = None,
     preset: PresetName = "shapes",
     timesteps: int = 8,
     seed: int = 0,
-    source: str | None = None,
+    source: Location | None = None,
     split: str | None = None,
     limit: int | None = None,
-    pairs: str | None = None,
-    encoded: str | None = None,
-    store: str | None = None,
+    pairs: Location | None = None,
+    encoded: Location | None = None,
+    store: Location | None = None,
 ) -> Outcome:
     """Judge pairs by the implicit preference of trained models; give the result to `label` as a score.
 

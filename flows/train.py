@@ -15,7 +15,8 @@ from pipeline_lib.presets import MethodName, PresetName, alignment
 from pipeline_lib.scoring import SCORERS
 from tasks.base import base_model, pinned
 from tasks.outcome import Outcome
-from tasks.settings import store_url
+from tasks.run_names import flow_run_name
+from tasks.settings import Location, store_url
 from tasks.train import train as train_task
 from tasks.training_settings import training_config
 
@@ -32,7 +33,7 @@ class Trained:
 def training_flow(method: MethodName) -> Flow[..., Trained]:
     """The training flow of one method; all have the same form."""
 
-    @flow(name=f"train-{method}")
+    @flow(name=f"train-{method}", flow_run_name=flow_run_name)
     def train(
         preset: PresetName = "shapes",
         recipe: str | list[dict[str, Any]] | None = None,
@@ -41,16 +42,16 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
         beta: float | None = None,
         adapter: Literal["lora", "full"] | None = None,
         seed: int = 0,
-        source: str | None = None,
+        source: Location | None = None,
         split: str | None = None,
         limit: int | None = None,
-        weights: str | None = None,
-        pairs: str | None = None,
-        scores: dict[str, str] | None = None,
-        labels: str | None = None,
-        encoded: str | None = None,
-        base: str | None = None,
-        store: str | None = None,
+        weights: Location | None = None,
+        pairs: Location | None = None,
+        scores: dict[str, Location] | None = None,
+        labels: Location | None = None,
+        encoded: Location | None = None,
+        base: Location | None = None,
+        store: Location | None = None,
         processes: int | None = None,
         sharding: Literal["none", "fsdp"] = "none",
         optimizer: Literal["adamw", "adamw8bit", "adafactor"] | None = None,

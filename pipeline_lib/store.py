@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import tempfile
 import time
@@ -30,6 +31,9 @@ from pipeline_lib import __version__
 from pipeline_lib.digest import digest, file_sha256
 from pipeline_lib.errors import DatasetCorruptError, DatasetUnfinishedError, StoreError
 from pipeline_lib.transport import transport_errors
+from pipeline_lib.urls import refuse_login
+
+logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 KEY_LENGTH = 16
@@ -121,6 +125,7 @@ class Dataset:
 
 def open_dataset(uri: str) -> Dataset:
     """Read a finished dataset's manifest; raises DatasetUnfinishedError when there is none."""
+    refuse_login(uri)
     try:
         with access(uri), fsspec.open(f"{uri}/{MANIFEST}", "rb").open() as file:
             manifest = json.load(file)
@@ -156,8 +161,8 @@ def access(uri: str) -> Iterator[None]:
 
 
 def absolute(store: str) -> str:
-    """A store URL that means the same from every working directory."""
-    return store.rstrip("/") if "://" in store else str(Path(store).expanduser().resolve())
+    """A store URL that means the same from every working directory; raises ConfigError for one with a login in it."""
+    return refuse_login(store).rstrip("/") if "://" in store else str(Path(store).expanduser().resolve())
 
 
 @dataclass(frozen=True)
@@ -169,6 +174,10 @@ class DatasetWriter:
     key: str
     config: Mapping[str, Any]
     inputs: Sequence[Mapping[str, str]]
+
+    def path(self) -> str:
+        """`stage/key`, as of the dataset that it will be."""
+        return f"{self.stage}/{self.key}"
 
     def finished(self) -> Dataset | None:
         """The dataset, if it has been committed."""
@@ -298,6 +307,7 @@ def writer(store: str, stage: str, version: int, config: Any, inputs: Sequence[D
     plain = json.loads(json.dumps(asdict(config) if hasattr(config, "__dataclass_fields__") else config))
     key = digest([stage, version, plain, [source.digest for source in inputs]], KEY_LENGTH)
     lineage = [{"uri": source.path(), "digest": source.digest} for source in inputs]
+    logger.debug("working on %s/%s", stage, key, extra={"dataset": f"{stage}/{key}"})
     return DatasetWriter(f"{absolute(store)}/{stage}/{key}", stage, key, plain, lineage)
 
 

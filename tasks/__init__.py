@@ -3,6 +3,6 @@
 Tasks take and return URIs and small JSON; tables and tensors stay in the store.
 """
 
-from tasks.logs import shorten_expected_errors
+from tasks.logs import complete_logs
 
-shorten_expected_errors()
+complete_logs()

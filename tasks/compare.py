@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from pipeline_lib.store import Dataset, open_dataset
 from tasks import registry, tracking
 from tasks.contenders import BASE, VERSION, Contender
 from tasks.evaluate import evaluation_metrics, read_metrics, read_report, win_rates
+from tasks.links import version_url
 from tasks.outcome import Outcome, finish
 from tasks.progress import reporter
 from tasks.pull import pull_commands
@@ -112,12 +112,7 @@ def numbers(report: dict[str, Any]) -> dict[str, float]:
 
 def links(versions: Sequence[str]) -> str:
     """Markdown that leads to registered versions (`models:/<name>/<version>`) in MLflow's UI."""
-    server = os.environ.get("MLFLOW_TRACKING_URI", "")
-    lines = []
-    for uri in versions:
-        name, _, version = uri.removeprefix(VERSION).rpartition("/")
-        lines.append(f"- [{uri}]({server}/#/models/{name}/versions/{version})")
-    return "\n".join(lines)
+    return "\n".join(f"- [{uri}]({version_url(uri)})" for uri in versions)
 
 
 def logged(versions: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ from pipeline_lib import resident
 from pipeline_lib.config import BaseModel, EncodeConfig
 from pipeline_lib.store import Dataset, Shard, open_dataset
 from tasks.downloads import hub_slot
+from tasks.logs import working_on
 from tasks.outcome import Outcome, finish
 from tasks.runners import log_shard
 from tasks.settings import IO_TASK
@@ -35,6 +36,7 @@ def encode_shard(work: Encoding, index: int) -> Shard:
     from pipeline_lib import encoding
 
     started = time.monotonic()
+    working_on(work.writer.path())
     with resident.device_slot() as device:
         shard = encoding.encode_shard(work, index, device)
     log_shard(f"shard {index}: {shard.rows} rows", started, device)

@@ -13,6 +13,7 @@ from pipeline_lib.config import IngestConfig
 from pipeline_lib.store import Dataset
 from pipeline_lib.store_tools import size_text
 from tasks.downloads import hub_slot
+from tasks.logs import working_on
 from tasks.outcome import Outcome, finish
 from tasks.runners import log_shard
 from tasks.settings import IO_TASK
@@ -30,6 +31,7 @@ def plan_ingest(store: str, config: IngestConfig) -> tuple[library.Job, list[lib
 def ingest_unit(job: library.Job, unit: library.Unit) -> None:
     """Read, check and store one unit's images."""
     started = time.monotonic()
+    working_on(job.writer.path())
     with hub_slot(job.source.url):
         library.ingest_images(job, unit)
     log_shard(f"unit {unit.index}: {unit.rows} rows", started)

@@ -17,6 +17,7 @@ from pipeline_lib.evaluation.scores import Judging
 from pipeline_lib.evaluation.stage import find_leaks
 from pipeline_lib.store import Shard, open_dataset
 from tasks.downloads import hub_slot
+from tasks.logs import working_on
 from tasks.runners import log_shard
 from tasks.settings import IO_TASK
 
@@ -55,9 +56,10 @@ def plan_paintings(
 def paint_shard(painting: Painting, index: int) -> Shard:
     """Paint one shard of a model's images, or find where an earlier run has left it."""
     started = time.monotonic()
+    working_on(painting.writer.path())
     with resident.device_slot() as device:
         shard = generate.paint_shard(painting, index, device)
-    log_shard(f"{painting.writer.key}, shard {index}: {shard.rows} images", started, device)
+    log_shard(f"shard {index}: {shard.rows} images", started, device)
     return shard
 
 
@@ -77,9 +79,10 @@ def plan_judging(
 def judge_shard(judging: Judging, index: int, weights: str) -> Shard:
     """Score one shard of a model's images, or find where an earlier run has left its scores."""
     started = time.monotonic()
+    working_on(judging.writer.path())
     with resident.device_slot() as device:
         shard = scores.judge_shard(judging, index, weights, device)
-    log_shard(f"{judging.writer.key}, shard {index}: {shard.rows} images scored", started, device)
+    log_shard(f"shard {index}: {shard.rows} images scored", started, device)
     return shard
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect import task
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.logging import get_run_logger
 
 from pipeline_lib.config import BaseModel, EvaluateConfig
@@ -20,6 +20,7 @@ from pipeline_lib.store import Dataset, open_dataset
 from tasks import champion, registry, tracking
 from tasks.evaluate import evaluation_metrics, read_report
 from tasks.flavour import write_flavour
+from tasks.links import prefect_note, prefect_tags, version_url
 from tasks.pull import pull_commands
 from tasks.settings import IO_TASK
 
@@ -49,8 +50,11 @@ def register(name: str, base: BaseModel, model: str, evaluation: str) -> str:
     held = f"{champion.CANDIDATE}, {champion.CHAMPION}" if decision.promote else champion.CANDIDATE
     get_run_logger().info("register: %s (alias %s). %s", uri, held, decision.reason)
     description = f"{decision.reason}\n\n```python\n{pull_commands(uri, config)}```\n"
-    registry.describe_version(name, version, description)
+    run = prefect_tags()
+    registry.tag_version(name, version, run)
+    registry.describe_version(name, version, f"{description}\n{prefect_note(run)}\n")
     create_markdown_artifact(f"## {uri}\n\nAlias: {held}. {description}", key="registered-model")
+    create_link_artifact(version_url(uri), uri, key="mlflow-version", description=f"{uri}, alias {held}")
     return uri
 
 

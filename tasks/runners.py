@@ -126,6 +126,8 @@ def _answers(address: str) -> bool:
 
 def _runtime_env() -> dict[str, Any]:
     settings = get_current_settings().to_environment_variables(exclude_unset=True)
+    # Formats of log lines are variables of these names, not settings.
+    settings |= {name: value for name, value in os.environ.items() if name.startswith("PREFECT_LOGGING_")}
     variables = {name: value for name, value in settings.items() if name.startswith(FORWARDED)}
     # The split of a sum over threads decides its last bits.
     variables |= {name: os.environ[name] for name in ("OMP_NUM_THREADS",) if name in os.environ}

@@ -12,6 +12,7 @@ from pipeline_lib.scoring.resident import resident_scorers
 from pipeline_lib.scoring.stage import Work
 from pipeline_lib.store import Shard, open_dataset
 from tasks.downloads import hub_slot
+from tasks.logs import working_on
 from tasks.outcome import Outcome, finish
 from tasks.runners import log_shard
 from tasks.settings import IO_TASK
@@ -33,10 +34,11 @@ def plan_scores(store: str, scorers: list[str], pairs: str, weights: str) -> tup
 @task(name="score-shard", task_run_name="score-shard-{index}", **IO_TASK)
 def score_shard(work: list[Work], pairs: str, weights: str, index: int) -> dict[str, list[Shard]]:
     """Score one shard of images; scorer -> files written, or found where an earlier run has left them."""
-    started = time.monotonic()
+    started, ingested = time.monotonic(), open_dataset(pairs)
+    working_on(ingested.path())
     with resident.device_slot() as device:
         loaded = resident_scorers({item.scorer: item.identity for item in work}, weights, device)
-        written = scoring.score_shard(work, loaded, open_dataset(pairs), index)
+        written = scoring.score_shard(work, loaded, ingested, index)
     log_shard(f"shard {index}: scored", started, device)
     return written
 

@@ -20,12 +20,13 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Dataset as LoggedDataset
 from mlflow.entities import DatasetInput, InputTag, LoggedModelInput, Metric, Param, RunStatus, RunTag
-from prefect.context import FlowRunContext
+from prefect.artifacts import create_link_artifact
 from prefect.logging import get_run_logger
 
 from pipeline_lib.config import BaseModel, TrainConfig
 from pipeline_lib.errors import ConfigError
 from pipeline_lib.store import Dataset
+from tasks.links import mlflow_url, prefect_note, prefect_tags
 
 KEY_TAG = "pipeline.model_key"
 COMPARISON_TAG = "pipeline.comparison_key"
@@ -45,14 +46,10 @@ def client() -> MlflowClient:
     return MlflowClient(uri)
 
 
-def training_run(name: str, key: str, model: BaseModel, config: TrainConfig, tags: Mapping[str, str]) -> str:
-    """The id of the run of model `key`: the one an earlier attempt opened, else a new one in experiment `name`.
-
-    Args:
-        tags: say who works on the run now, whether it is new or not.
-    """
+def training_run(name: str, key: str, model: BaseModel, config: TrainConfig) -> str:
+    """The id of the run of model `key`: the one an earlier attempt opened, else a new one in experiment `name`."""
     params = {f"model.{k}": v for k, v in asdict(model).items()} | {f"train.{k}": v for k, v in asdict(config).items()}
-    return _open_run(name, f"{name}-{key[:8]}", {KEY_TAG: key}, tags, params)
+    return _open_run(name, f"{name}-{key[:8]}", {KEY_TAG: key}, "", params)
 
 
 def log_comparison(
@@ -71,40 +68,38 @@ def log_comparison(
         settings: become parameters.
         models: ids of the logged models that were compared: the run's inputs.
     """
-    run_id = _open_run(
-        COMPARISONS, title, {COMPARISON_TAG: dataset.key}, {"mlflow.note.content": note, **flow_tags()}, settings
-    )
+    run_id = _open_run(COMPARISONS, title, {COMPARISON_TAG: dataset.key}, note, settings)
     client().log_inputs(run_id, models=[LoggedModelInput(model) for model in models])
     log_evaluation(run_id, metrics, dataset)
     client().set_terminated(run_id)
     return run_id
 
 
-def flow_tags() -> dict[str, str]:
-    """Tags that lead from an MLflow run to the flow run that works on it; empty outside of one."""
-    run = FlowRunContext.get()
-    found = run.flow_run if run else None
-    return {"prefect.flow_run_id": str(found.id), "prefect.flow_run_name": found.name} if found else {}
+def _open_run(name: str, title: str, key: Mapping[str, str], note: str, params: Mapping[str, Any]) -> str:
+    """The run of experiment `name` with the tag `key`, running; a new one has `params`.
 
-
-def _open_run(
-    name: str, title: str, key: Mapping[str, str], tags: Mapping[str, str], params: Mapping[str, Any]
-) -> str:
-    """The run of experiment `name` with the tag `key`, running, with these `tags`; a new one has `params`."""
+    Its tags and the end of its description lead to the present flow run, among whose artifacts is a link back.
+    """
     server = client()
     experiment = server.get_experiment_by_name(name)
     experiment_id = experiment.experiment_id if experiment else server.create_experiment(name)
     ((tag, value),) = key.items()
     found = server.search_runs([experiment_id], f"tags.`{tag}` = '{value}'", max_results=1)
+    run = prefect_tags()
+    description = "\n\n".join(filter(None, [note, prefect_note(run)]))
+    tags = run | ({"mlflow.note.content": description} if description else {})
     if found:
         run_id = str(found[0].info.run_id)
         # First: a RUNNING run whose flow run has ended is closed (deploy/recovery.py).
         server.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
         server.update_run(run_id, "RUNNING")
-        return run_id
-    run = server.create_run(experiment_id, run_name=title, tags={**key, **tags})
-    server.log_batch(run.info.run_id, params=[Param(k, str(v)) for k, v in params.items()])
-    return str(run.info.run_id)
+    else:
+        run_id = str(server.create_run(experiment_id, run_name=title, tags={**key, **tags}).info.run_id)
+        server.log_batch(run_id, params=[Param(k, str(v)) for k, v in params.items()])
+    if run:
+        page = mlflow_url(f"experiments/{experiment_id}/runs/{run_id}")
+        create_link_artifact(page, title, key="mlflow-run", description=f"MLflow run {title}")
+    return run_id
 
 
 def log_datasets(run_id: str, datasets: Mapping[str, Dataset]) -> None:

@@ -43,7 +43,7 @@ def train(
     started = time.time()
     datasets = {"encoded": open_dataset(encoded), "labels": open_dataset(labels)}
     target = job.model_writer(store, model, config, datasets["encoded"], datasets["labels"])
-    run_id = tracking.training_run(name, target.key, model, config, tracking.flow_tags())
+    run_id = tracking.training_run(name, target.key, model, config)
     tracking.log_datasets(run_id, datasets | {k: open_dataset(uri) for k, uri in inputs.items()})
     metrics = tracking.MetricBuffer(run_id)
     progress = reporter("train", "steps")

@@ -35,6 +35,16 @@ REDIRECTING_VARIABLES = (
 )
 
 
+# What every line of a log says: the run, the task, and (tasks/logs.py) the dataset. `json` gives one object per line instead:
+# PREFECT_LOGGING_HANDLERS_CONSOLE_FORMATTER=json.
+_LINE = "%(asctime)s.%(msecs)03d | %(levelname)-7s | %(flow_run_name)s"
+LOG_FORMATS = {
+    "PREFECT_LOGGING_FORMATTERS_STANDARD_DATEFMT": "%Y-%m-%d %H:%M:%S",
+    "PREFECT_LOGGING_FORMATTERS_STANDARD_FLOW_RUN_FMT": f"{_LINE} | %(flow_name)s - %(message)s",
+    "PREFECT_LOGGING_FORMATTERS_STANDARD_TASK_RUN_FMT": f"{_LINE} | %(task_run_name)s - %(message)s",
+}
+
+
 class StackError(RuntimeError):
     """The local stack cannot do what was asked; the message says what is in the way and what to do."""
 
@@ -102,6 +112,7 @@ def client_environment(settings: StackSettings, variables: Mapping[str, str] = o
         # Without it a client whose server is down starts a private one and appears to work.
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        **LOG_FORMATS,
         "MLFLOW_TRACKING_URI": settings.mlflow_url,
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "1",

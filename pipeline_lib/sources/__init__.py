@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pipeline_lib.config import IngestConfig
 from pipeline_lib.registry import Registry
 from pipeline_lib.sources.files import Source, SourceFile
+from pipeline_lib.urls import refuse_login
 
 if TYPE_CHECKING:
     import polars as pl
@@ -37,11 +38,12 @@ def open_source(config: IngestConfig) -> Source:
     """The files of `config.split` at `config.source`; the URL's scheme chooses the opener, a plain path is local.
 
     Raises:
+        ConfigError: a login in the URL.
         SourceError: nothing there, no Parquet, or not the split asked for.
         HubError: the hub cannot be reached, or the repository or revision does not exist.
         UnknownNameError: a URL scheme without an opener.
     """
-    return SOURCES.get(_scheme(config.source))(config)
+    return SOURCES.get(_scheme(refuse_login(config.source)))(config)
 
 
 def known_truth(url: str) -> pl.DataFrame | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import signal
 import sys
@@ -33,6 +34,7 @@ def main(arguments: list[str]) -> int:
         spec = read_spec(Path(arguments[0]))
         run_dir = Path(spec.run_dir)
         run_dir.mkdir(parents=True, exist_ok=True)
+        logging.basicConfig(format=f"%(asctime)s %(levelname)s train model/{run_dir.name}: %(message)s")
         lock = (run_dir / TRAINERS).open("a")  # until this process ends
         fcntl.flock(lock, fcntl.LOCK_SH)
         status = run_dir / "status.json"

@@ -27,7 +27,7 @@ class Deployments:
 
     def start(self, deployment: str, **parameters: Any) -> str:
         """Create a flow run; returns its name."""
-        name = f"test-{uuid.uuid4().hex[:8]}"
+        name = f"test {uuid.uuid4().hex[:8]}"
         values = [item for k, v in parameters.items() for item in ("--param", f"{k}={json.dumps(v)}")]
         result = self._prefect("deployment", "run", deployment, "--flow-run-name", name, *values)
         assert result.returncode == 0, result.stdout
@@ -35,7 +35,7 @@ class Deployments:
 
     def run(self, deployment: str, **parameters: Any) -> dict[str, Any]:
         """Create a flow run, wait for its end; returns it as the API shows it."""
-        name = f"test-{uuid.uuid4().hex[:8]}"
+        name = f"test {uuid.uuid4().hex[:8]}"
         values = [item for k, v in parameters.items() for item in ("--param", f"{k}={json.dumps(v)}")]
         self._prefect("deployment", "run", deployment, "--flow-run-name", name, "--watch", *values)
         return self.flow_run(name)

@@ -62,7 +62,7 @@ class Registry:
         (folder / "metrics.jsonl").write_text('{"step": 1, "loss": 0.69}\n')
         shards = [writer.write_bytes("metrics.jsonl", (folder / "metrics.jsonl").read_bytes())]
         done = writer.commit([*writer.write_folder("model", folder), *shards])
-        tracking.training_run(NAME, done.key, self.base, TrainConfig(method="balanced-dpo"), {})
+        tracking.training_run(NAME, done.key, self.base, TrainConfig(method="balanced-dpo"))
         return done
 
     def evaluate(self, quality: str) -> dict[str, Any]:

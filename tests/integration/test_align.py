@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,8 @@ def test_align_ends_in_a_registered_model_and_a_second_run_skips(
     assert {row["status"] for row in stages.values()} == {"ran"}
     names = {child_flow(deployments, child) for child in deployments.children(aligned)}
     assert names == {"ingest", "score", "label", "encode", "train-balanced", "evaluate", "register"}
+    called = {child["name"] for child in deployments.children(aligned)}
+    assert {re.sub(r" shapes [0-9a-f]{6}$", "", name) for name in called} == names, called
     for stage in ("ingest", "label", "encode", "train", "evaluate"):
         verify(open_dataset(stages[stage]["uri"]))
 
@@ -74,6 +77,39 @@ def test_align_ends_in_a_registered_model_and_a_second_run_skips(
         timeout=300,
     )
     assert "generated (32, 32)" in loaded.stdout, loaded.stderr
+
+
+def test_prefect_and_mlflow_lead_to_each_other(deployments: Deployments, aligned: dict[str, Any]) -> None:
+    client = MlflowClient(deployments.env["MLFLOW_TRACKING_URI"])
+    version = client.get_model_version_by_alias("balanced-shapes", "candidate")
+    logged = client.get_run(client.get_logged_model(version.source.removeprefix("models:/")).source_run_id)
+    trainings = [run for run in deployments.children(aligned) if run["name"].startswith("train-balanced shapes ")]
+    (training,) = [run for run in trainings if run["id"] == logged.data.tags["prefect.flow_run_id"]]
+    page = f"{deployments.env['PREFECT_API_URL'].removesuffix('/api')}/runs/flow-run/{training['id']}"
+    assert logged.data.tags["prefect.flow_run_name"] == training["name"]
+    assert logged.data.tags["prefect.deployment"] == "align/shapes"
+    assert f"[{training['name']}]({page})" in logged.data.tags["mlflow.note.content"]
+    assert "(" + version.tags["prefect.flow_run_url"] + ")" in version.description
+    mlflow = deployments.env["MLFLOW_TRACKING_URI"]
+    assert link(deployments, training, "mlflow-run") == (
+        f"{mlflow}/#/experiments/{logged.info.experiment_id}/runs/{logged.info.run_id}"
+    )
+    (registering,) = [run for run in deployments.children(aligned) if run["name"].startswith("register ")]
+    assert link(deployments, registering, "mlflow-version").endswith(
+        f"#/models/balanced-shapes/versions/{version.version}"
+    )
+    lines = Path(deployments.env["PIPELINE_STATE"], "logs", "worker.log").read_text()
+    model = deployments.stages(aligned)["train"]["uri"].rpartition("/model/")[2]
+    assert re.search(rf"\| {training['name']} \| train - .*model/{model}", lines)
+
+
+def link(deployments: Deployments, run: dict[str, Any], key: str) -> str:
+    """Where a link artifact of a flow run leads."""
+    query = {"artifacts": {"flow_run_id": {"any_": [run["id"]]}, "key": {"any_": [key]}}}
+    (artifact,) = deployments.post("artifacts/filter", query)
+    found = re.search(r"\((\S+)\)", artifact["data"])
+    assert found
+    return found[1]
 
 
 @pytest.mark.usefixtures("aligned")

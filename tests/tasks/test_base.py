@@ -35,7 +35,7 @@ def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_of(server: MlflowClient) -> str:
     key = f"key-{len(server.search_experiments())}"
-    return tracking.training_run("test", key, PRESET, TrainConfig(method="diffusion-dpo"), {})
+    return tracking.training_run("test", key, PRESET, TrainConfig(method="diffusion-dpo"))
 
 
 def registered(server: MlflowClient, name: str, files: Path, **tags: str) -> str:

@@ -41,7 +41,7 @@ def model(root: Path, stage: str = "model") -> Dataset:
 
 def register(name: str, folder: Path, trained: Dataset | None) -> str:
     tags = {champion.MODEL_DIGEST: trained.digest, champion.MODEL_DATASET: trained.path()} if trained else {}
-    run = tracking.training_run(name, "key", BASE, TrainConfig(method="diffusion-dpo"), {})
+    run = tracking.training_run(name, "key", BASE, TrainConfig(method="diffusion-dpo"))
     return registry.register(name, run, folder, {}, {"of": name, **tags})
 
 

@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_versions_aliases_and_tags(server: MlflowClient, folder: Path, tmp_path: Path) -> None:
-    run = tracking.training_run("balanced-test", "model-key", BASE, CONFIG, {})
+    run = tracking.training_run("balanced-test", "model-key", BASE, CONFIG)
     version = registry.register("balanced-test", run, folder, {"eval/win_rate/clip": 0.6}, TAGS)
     assert registry.register("balanced-test", run, folder, {}, TAGS) == version, "the same model is registered once"
     other = registry.register("balanced-test", run, folder, {}, {**TAGS, "pipeline.model_digest": "d2"})
@@ -44,7 +44,7 @@ def test_versions_aliases_and_tags(server: MlflowClient, folder: Path, tmp_path:
 def test_registered_twice_at_once_it_is_one_version(
     server: MlflowClient, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = tracking.training_run("raced", "raced-key", BASE, CONFIG, {})
+    run = tracking.training_run("raced", "raced-key", BASE, CONFIG)
     both, original = Barrier(2, timeout=60), mlflow.register_model
 
     def together(*args: Any, **options: Any) -> Any:

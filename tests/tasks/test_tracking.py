@@ -25,11 +25,25 @@ def test_without_an_address_the_error_says_what_to_do(monkeypatch: pytest.Monkey
         tracking.client()
 
 
-def test_a_model_has_one_run_however_often_it_is_trained(server: MlflowClient) -> None:
-    first = tracking.training_run("dpo-test", "key-1", BASE, CONFIG, {"prefect.flow_run_id": "f"})
-    assert tracking.training_run("dpo-test", "key-1", BASE, CONFIG, {"prefect.flow_run_id": "g"}) == first
-    assert server.get_run(first).data.tags["prefect.flow_run_id"] == "g", "the flow run that works on it now"
-    assert tracking.training_run("dpo-test", "key-2", BASE, CONFIG, {}) != first
+def test_a_model_has_one_run_however_often_it_is_trained(
+    server: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "create_link_artifact", lambda *_, **__: None)
+    runs = []
+    for flow_run in ("f", "g"):
+        tags = {
+            "prefect.flow_run_id": flow_run,
+            "prefect.flow_run_name": "a run",
+            "prefect.flow_run_url": "http://p/r",
+        }
+        monkeypatch.setattr(tracking, "prefect_tags", lambda tags=tags: tags)
+        runs.append(tracking.training_run("dpo-test", "key-1", BASE, CONFIG))
+        found = server.get_run(runs[-1]).data.tags
+        assert found["prefect.flow_run_id"] == flow_run, "the flow run that works on it now"
+        assert found["mlflow.note.content"] == "Prefect: [a run](http://p/r)"
+    first = runs[0]
+    assert runs == [first, first]
+    assert tracking.training_run("dpo-test", "key-2", BASE, CONFIG) != first
     assert tracking.find_run("key-1") == first
     params = server.get_run(first).data.params
     assert params["train.method"] == "diffusion-dpo" and params["model.repo"] == "tiny/base"
@@ -41,7 +55,7 @@ def test_a_model_has_one_run_however_often_it_is_trained(server: MlflowClient) -
     ("error", "status"), [(None, "FINISHED"), (RuntimeError("x"), "FAILED"), (KeyboardInterrupt(), "KILLED")]
 )
 def test_runs_end_truthfully(server: MlflowClient, error: BaseException | None, status: str) -> None:
-    run = tracking.training_run("dpo-test", f"ends-{status}", BASE, CONFIG, {})
+    run = tracking.training_run("dpo-test", f"ends-{status}", BASE, CONFIG)
     try:
         with tracking.closing(run):
             if error:
@@ -52,7 +66,7 @@ def test_runs_end_truthfully(server: MlflowClient, error: BaseException | None, 
 
 
 def test_metrics_that_could_not_be_sent_are_sent_later(server: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = tracking.training_run("dpo-test", "metrics", BASE, CONFIG, {})
+    run = tracking.training_run("dpo-test", "metrics", BASE, CONFIG)
     buffer = tracking.MetricBuffer(run)
     warnings: list[Any] = []
     logger = SimpleNamespace(warning=lambda *said: warnings.append(said))
@@ -74,7 +88,7 @@ def test_metrics_that_could_not_be_sent_are_sent_later(server: MlflowClient, mon
 
 def test_steps_the_run_has_are_not_logged_again(server: MlflowClient) -> None:
     """A resumed trainer repeats steps; a model trained for a second store continues the same run."""
-    run = tracking.training_run("dpo-test", "twice", BASE, CONFIG, {})
+    run = tracking.training_run("dpo-test", "twice", BASE, CONFIG)
     first = tracking.MetricBuffer(run)
     for step in (1, 2, 2, 3):
         first.add({"step": step, "loss": 0.7, "lr": 1e-5})
@@ -87,7 +101,7 @@ def test_steps_the_run_has_are_not_logged_again(server: MlflowClient) -> None:
 
 
 def test_input_datasets_carry_their_digests(server: MlflowClient, tmp_path: Path) -> None:
-    run = tracking.training_run("balanced-test", "model-key", BASE, CONFIG, {})
+    run = tracking.training_run("balanced-test", "model-key", BASE, CONFIG)
     writer = store.writer(str(tmp_path), "labels", 1, {})
     labels = writer.commit([writer.write_bytes("a.txt", b"a")])
     tracking.log_datasets(run, {"labels": labels})

@@ -1,0 +1,32 @@
+"""A run's name says what runs; a name given by hand stays."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from prefect.context import FlowRunContext
+
+from flows.train import train_dpo
+from tasks.run_names import flow_run_name
+
+
+@pytest.fixture
+def named(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def start(name: str = "golden-otter", **parameters: Any) -> str:
+        context = SimpleNamespace(flow=train_dpo, flow_run=SimpleNamespace(name=name), parameters=parameters)
+        monkeypatch.setattr(FlowRunContext, "get", lambda: context)
+        return flow_run_name()
+
+    return start
+
+
+def test_the_name_holds_flow_preset_and_a_key_of_the_question(named: Any) -> None:
+    name = named(preset="sdxl")
+    flow, preset, key = name.split(" ")
+    assert (flow, preset, len(key)) == ("train-dpo", "sdxl", 6)
+    assert named("brave-newt", preset="sdxl", seed=0, store="s3://elsewhere") == name, "the same question"
+    assert named(preset="sdxl", seed=1) != name
+    assert named(name) == name, "a run that starts again"
+    assert named("my first run") == "my first run"
