@@ -35,8 +35,8 @@ REDIRECTING_VARIABLES = (
 )
 
 
-# What every line of a log says: the run, the task, and (tasks/logs.py) the dataset. `json` gives one object per line instead:
-# PREFECT_LOGGING_HANDLERS_CONSOLE_FORMATTER=json.
+# Every line of a log names the run, the task and (tasks/logs.py) the dataset. As objects of JSON instead:
+# PREFECT_LOGGING_HANDLERS_CONSOLE_FORMATTER=json
 _LINE = "%(asctime)s.%(msecs)03d | %(levelname)-7s | %(flow_run_name)s"
 LOG_FORMATS = {
     "PREFECT_LOGGING_FORMATTERS_STANDARD_DATEFMT": "%Y-%m-%d %H:%M:%S",
