@@ -46,6 +46,25 @@ def test_layer_imports_nothing_above_it(layer: str) -> None:
     assert not wrong, f"{layer}/ must not import {sorted(FORBIDDEN[layer])}: {wrong}"
 
 
+def unpickling(source: str) -> list[str]:
+    """What in a source text could run code that comes with data."""
+    found = sorted(imported_packages(source) & {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"})
+    for call in (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)):
+        name, options = ast.unparse(call.func), {k.arg: ast.unparse(k.value) for k in call.keywords}
+        unsafe = name == "torch.load" and options.get("weights_only") != "True"
+        if unsafe or options.get("allow_pickle") == "True" or name in ("yaml.load", "eval", "exec"):
+            found.append(ast.unparse(call))
+    return found
+
+
+def test_no_data_is_unpickled_or_run() -> None:
+    planted = "import pickle\ntorch.load(p, weights_only=False)\nnp.load(p, allow_pickle=True)\ntorch.load(p)"
+    assert len(unpickling(planted)) == 4
+    assert not unpickling("torch.load(p, weights_only=True)\nyaml.safe_load(t)\nmodel.eval()")
+    sources = [path for layer in FORBIDDEN for path in (ROOT / layer).rglob("*.py")]
+    assert {str(path): found for path in sources if (found := unpickling(path.read_text(encoding="utf-8")))} == {}
+
+
 def test_light_modules_do_not_load_torch() -> None:
     """Every command line and every deployment's schema imports configs, registries and the store."""
     light = ["config", "errors", "schemas", "store", "scoring", "labels", "models", "sources"]

@@ -2,7 +2,7 @@
 
 Pillow and NumPy give the interpreter lock back for long stretches, not for all of them, and a thread that waits for it
 holds up the next kernel. A worker process takes encoded bytes and recipes and answers with pixels (`decode_worker`).
-Only what this process asks is pickled, as recipes may be of any class; the answer is not (`decode_answer`).
+Neither what is asked (`decode_request`) nor the answer (`decode_answer`) is pickled.
 It is an ordinary subprocess, neither forked nor made by multiprocessing: that is safe beside torch's threads and CUDA,
 imports nothing of the caller's `__main__`, and works in daemonic processes, Ray workers and threads of task runs.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import pickle
 import queue
 import socket
 import subprocess
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_lib.errors import ConfigError, ScoringError
 from pipeline_lib.scoring.decode_answer import MalformedAnswerError, read_answer
+from pipeline_lib.scoring.decode_request import write_request
 
 if TYPE_CHECKING:
     from pipeline_lib.scoring.preprocess import Pixels, Preprocess
@@ -118,8 +118,7 @@ class _Worker:
             self._stream = ours.makefile("rwb")
 
     def ask(self, content: bytes, recipes: Sequence[Preprocess]) -> list[Pixels] | str:
-        self._stream.write(pickle.dumps((content, recipes), protocol=5))
-        self._stream.flush()
+        write_request(self._stream, content, recipes)
         return read_answer(self._stream, recipes)
 
     def close(self) -> int:

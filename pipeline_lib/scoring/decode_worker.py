@@ -6,7 +6,6 @@ Started by `decode`. torch is imported only for the operators of the recipes tha
 from __future__ import annotations
 
 import os
-import pickle
 import signal
 import socket
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 from pipeline_lib import images
 from pipeline_lib.errors import UnreadableImageError
 from pipeline_lib.scoring.decode_answer import write_answer
+from pipeline_lib.scoring.decode_request import read_request
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -48,7 +48,7 @@ def main() -> None:
     os.dup2(2, 1)  # whatever prints must not print into the answers
     while True:
         try:
-            content, recipes = pickle.load(stream)
+            content, recipes = read_request(stream)
         except EOFError:
             return
         write_answer(stream, prepare(content, recipes))
