@@ -59,11 +59,13 @@ deploy: setup  ## register every deployment of deploy/prefect.yaml
 doctor: setup  ## say what is wrong with servers, workers, GPU, disks, downloads, stuck runs, and what to do (PRESET=sdxl)
 	@$(PY) -m deploy.doctor --preset $(PRESET)
 
-check: setup  ## format, lint, types, layering, container files
+check: setup  ## format, lint, types, layering, container files, licences and known vulnerabilities of packages
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy pipeline_lib tasks flows deploy
 	$(PY) -m pytest -q tests/test_layering.py tests/deploy/test_docker.py
+	@$(PY) -m deploy.packages.licences
+	@$(PY) -m deploy.packages.audit
 
 format: setup  ## rewrite the sources in the project's format
 	$(PY) -m ruff format .
