@@ -17,6 +17,7 @@ from tests.integration.compose import FOLDER, MissingVariableError, Service, rea
 
 EXAMPLE = read_environment((FOLDER / ".env.example").read_text())
 SECRETS = [name for name, value in EXAMPLE.items() if not value]
+OPTIONAL = {"HF_TOKEN", "MLFLOW_READER_PASSWORD"}
 FILES = ("compose.yaml", "workers.yaml")
 
 
@@ -40,11 +41,11 @@ def test_dockerfile_passes_hadolint() -> None:
 
 
 def test_compose_refuses_to_start_without_each_secret() -> None:
-    assert set(SECRETS) >= {"POSTGRES_PASSWORD", "PREFECT_AUTH", "MLFLOW_ADMIN_PASSWORD", "MLFLOW_SECRET_KEY"}
-    for name in set(SECRETS) - {"HF_TOKEN"}:
+    assert set(SECRETS) >= {"POSTGRES_PASSWORD", "PREFECT_AUTH", "MLFLOW_ADMIN_PASSWORD", "MLFLOW_WORKER_PASSWORD"}
+    for name in set(SECRETS) - OPTIONAL:
         with pytest.raises(MissingVariableError, match=name):
             services(filled() | {name: ""})
-    services(filled() | {"HF_TOKEN": ""})
+    services(filled() | dict.fromkeys(OPTIONAL, ""))
 
 
 def test_example_names_every_variable_and_no_other() -> None:
@@ -80,6 +81,15 @@ def test_images_run_as_a_user_and_hold_no_secret() -> None:
     copied = {word for line in re.findall(r"(?m)^COPY (?!--from)(.*) \S+$", text) for word in line.split()}
     assert copied <= allowed
     assert all((ROOT / name).exists() for name in copied)
+
+
+def test_only_the_server_and_what_creates_users_know_the_administrator() -> None:
+    known = {
+        name
+        for name, service in services(EXAMPLE | {name: name for name in SECRETS}).items()
+        if "MLFLOW_ADMIN_PASSWORD" in service.environment.values()
+    }
+    assert known == {"mlflow", "deploy"}
 
 
 def test_workers_are_the_same_on_every_machine() -> None:

@@ -1,5 +1,6 @@
 """A real stack on free ports: kill the worker under a running flow, then see what a user of the stack would see."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -124,6 +125,17 @@ def wait_for_restart(settings: StackSettings, name: str, old_pid: int) -> None:
     wait_for(f"{name} is back", restarted)
 
 
+def listening(settings: StackSettings) -> dict[str, set[str]]:
+    """Command -> addresses that a stack's processes, and what they started, accept connections on."""
+    found: dict[str, set[str]] = {}
+    for process in owned_processes(settings):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for socket in process.net_connections("inet"):
+                if socket.status == psutil.CONN_LISTEN:
+                    found.setdefault(" ".join(process.cmdline()), set()).add(str(socket.laddr[0]))
+    return found
+
+
 @pytest.mark.integration
 def test_worker_killed_under_a_flow(stack: dict[str, str], tmp_path: Path) -> None:
     settings = current_settings(stack)
@@ -132,6 +144,9 @@ def test_worker_killed_under_a_flow(stack: dict[str, str], tmp_path: Path) -> No
     first, flow_pid, child_pid = runs.start_endless()
     before = rows(settings)
     assert [row["status"] for row in before.values()] == ["healthy"] * 3
+    addresses = listening(settings)
+    assert len(addresses) >= 2, "the two servers"
+    assert set().union(*addresses.values()) == {"127.0.0.1"}, addresses
 
     # The process tree as far as parents lead; the "trainer" has a session of its own and lives on.
     os.kill(before["worker"]["pid"], signal.SIGKILL)

@@ -180,6 +180,12 @@ class Native:
         environment = self.environment(name) | variables
         return subprocess.run(words, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=900)
 
+    def database_login(self) -> dict[str, str]:
+        """The variables of PostgreSQL's programs that make them its administrator."""
+        user, password = (self.services["postgres"].environment[f"POSTGRES_{name}"] for name in ("USER", "PASSWORD"))
+        where = {"PGHOST": "127.0.0.1", "PGPORT": str(self._ports[5432]), "PGDATABASE": "postgres"}
+        return where | {"PGUSER": user, "PGPASSWORD": password}
+
     def stop(self) -> dict[str, int]:
         """SIGTERM to each, the last first, as `docker compose stop`; exit statuses."""
         codes = {}
@@ -223,12 +229,7 @@ class Native:
         service.environment["PGDATA"] = str(folder)
 
     def _create_databases(self, service: Service) -> None:
-        login = {
-            "PGHOST": "127.0.0.1",
-            "PGPORT": str(self._ports[5432]),
-            "PGUSER": service.environment["POSTGRES_USER"],
-        }
-        login |= {"PGPASSWORD": service.environment["POSTGRES_PASSWORD"], "PGDATABASE": "postgres"}
+        login = self.database_login()
         (script,) = (source for path, source in service.volumes.items() if "initdb.d" in path)
         for arguments in (
             ["-c", f"CREATE DATABASE {service.environment['POSTGRES_DB']}"],

@@ -101,7 +101,7 @@ def test_prefect_and_mlflow_lead_to_each_other(deployments: Deployments, aligned
     )
     lines = Path(deployments.env["PIPELINE_STATE"], "logs", "worker.log").read_text()
     model = deployments.stages(aligned)["train"]["uri"].rpartition("/model/")[2]
-    assert re.search(rf"\| {training['name']} \| train - .*model/{model}", lines)
+    assert re.search(rf"\| {training['name']} \| train-\w+ - .*model/{model}", lines)
 
 
 def link(deployments: Deployments, run: dict[str, Any], key: str) -> str:
