@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -27,7 +28,8 @@ from pipeline_lib.errors import TrainingError
 from pipeline_lib.models.identity import base_identity
 from pipeline_lib.store import Dataset, DatasetWriter, writer
 from pipeline_lib.training.launch import environment, launcher, process_count, visible_gpus
-from pipeline_lib.training.spec import INTERRUPTED, SAMPLES, TRAINERS, USER_ERROR, TrainSpec, write_spec
+from pipeline_lib.training.machines import machines
+from pipeline_lib.training.spec import INTERRUPTED, LAUNCH, SAMPLES, SPEC, TRAINERS, USER_ERROR, TrainSpec, write_spec
 
 VERSION = 1
 POLL_SECONDS = 0.5
@@ -65,7 +67,8 @@ def train(
         scratch: local folder for checkpoints; the job uses `<scratch>/<key>` and removes it when done.
         on_metrics: called with every record the trainer logs (`step`, `loss`, ...).
         on_sample: called with every grid of sample images, `step-<step>.png`.
-        processes: trainer processes; None starts one per GPU, as far as they can share a step's forward passes.
+        processes: trainer processes over all machines (machines.py); None starts one per GPU, as far as they can
+            share a step's forward passes.
         sharding: "fsdp" spreads weights and optimizer state of a full fine-tuning over the processes.
         command: starts something else as the trainer; the specification's path is appended.
 
@@ -83,12 +86,15 @@ def train(
     spec = TrainSpec(
         model=model, train=config, encoded=encoded.uri, labels=labels.uri, run_dir=str(run_dir), sharding=sharding
     )
-    count = processes or process_count(config.gradient_accumulation, visible_gpus())
-    started = Started(command or launcher(count), environment(count), run_dir, on_metrics, on_sample)
+    place = machines()
+    count = processes or process_count(config.gradient_accumulation, visible_gpus(), place.count)
+    start = command or launcher(count, place)
+    elsewhere = count if place.count > 1 else 0
+    started = Started(start, environment(count), run_dir, on_metrics, on_sample, elsewhere)
     with _exclusive(run_dir / "lock"):
         if done := target.finished():
             return done
-        write_spec(run_dir / "spec.json", spec)
+        write_spec(run_dir / SPEC, spec)
         _until_done(started)
         shards = target.write_folder("model", run_dir / "model")
         shards.append(target.write_bytes("metrics.jsonl", _reproducible_metrics(run_dir / "metrics.jsonl")))
@@ -101,13 +107,14 @@ def train(
 
 @dataclass(frozen=True)
 class Started:
-    """How one trainer is started, and who hears of it."""
+    """How one trainer is started, and who hears of it; `announced` processes, where other machines start some."""
 
     command: Sequence[str]
     environment: Mapping[str, str]
     run_dir: Path
     on_metrics: Callable[[Mapping[str, Any]], None]
     on_sample: Callable[[Path], None]
+    announced: int = 0
 
 
 def _until_done(started: Started) -> None:
@@ -170,12 +177,14 @@ def _run(started: Started) -> int:
     position = metrics.stat().st_size if metrics.exists() else 0
     shown = set(samples.glob("step-*.png"))
     tether = [sys.executable, "-m", "pipeline_lib.training.tether", str(os.getpid())]
-    command = [*tether, *started.command, str(run_dir / "spec.json")]
+    command = [*tether, *started.command, str(run_dir / SPEC)]
     with (run_dir / "trainer.log").open("ab") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=started.environment
         )
     try:
+        if started.announced:
+            _announce(run_dir, started.announced)
         ended = False
         while not ended:
             time.sleep(POLL_SECONDS)
@@ -187,6 +196,14 @@ def _run(started: Started) -> int:
         return process.returncode
     finally:
         _stop_group(process, run_dir / TRAINERS)
+        (run_dir / LAUNCH).unlink(missing_ok=True)
+
+
+def _announce(run_dir: Path, processes: int) -> None:
+    """Have the other machines start their share (join.py); withdrawn when the trainer has ended here."""
+    scratch = run_dir / f".{LAUNCH}.tmp"
+    scratch.write_text(json.dumps({"id": uuid.uuid4().hex, "processes": processes}))
+    scratch.rename(run_dir / LAUNCH)
 
 
 def _follow(metrics: Path, position: int, on_metrics: Callable[[Mapping[str, Any]], None]) -> int:

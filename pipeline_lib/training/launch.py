@@ -1,4 +1,4 @@
-"""How the trainer is started: as one process, or as several by `accelerate launch`."""
+"""How the trainer is started: as one process, or as several, on one machine or more, by `accelerate launch`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+
+from pipeline_lib.errors import ConfigError
+from pipeline_lib.training.machines import ALONE, Machines
 
 PROGRAM = "pipeline_lib.training"
 
@@ -18,26 +21,40 @@ def visible_gpus(variables: Mapping[str, str] = os.environ, devices: Path = Path
     return len([path for path in devices.glob("nvidia[0-9]*") if path.name.removeprefix("nvidia").isdigit()])
 
 
-def process_count(passes: int, gpus: int) -> int:
-    """The most processes, one per GPU, that can share the `passes` forward passes of an optimizer step evenly."""
-    return max((n for n in range(1, max(gpus, 1) + 1) if passes % n == 0), default=1)
+def process_count(passes: int, gpus: int, machines: int = 1) -> int:
+    """The most processes, one per GPU, that can share the `passes` forward passes of an optimizer step evenly.
+
+    Over several machines, each with `gpus`: as many on each, at least one.
+    """
+    counts = range(machines, max(gpus, 1) * machines + 1, machines)
+    return max((n for n in counts if passes % n == 0), default=machines)
 
 
-def launcher(processes: int) -> list[str]:
-    """The command that starts the trainer; the specification's path is to be appended.
+def launcher(processes: int, place: Machines = ALONE) -> list[str]:
+    """The command that starts this machine's share of the trainer; the specification's path is to be appended.
 
     One process needs no launcher, which would only hold torch in memory beside it.
+
+    Raises:
+        ConfigError: the machines cannot have as many of the `processes` each.
     """
+    if processes % place.count:
+        raise ConfigError(
+            f"{processes} processes cannot be shared out evenly to {place.count} machines.",
+            "Give a multiple as `processes`, or leave it empty for one per GPU.",
+        )
     if processes == 1:
         return [sys.executable, "-m", PROGRAM]
     settings = {
         "num_processes": processes,
-        "num_machines": 1,
-        "main_process_port": 0,
+        "num_machines": place.count,
+        "main_process_port": place.port,
         "mixed_precision": "no",  # the trainer decides, from its specification
         "dynamo_backend": "no",
         "num_cpu_threads_per_process": os.environ.get("OMP_NUM_THREADS", "1"),
     }
+    if place.count > 1:
+        settings |= {"machine_rank": place.rank, "main_process_ip": place.host}
     options = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
     return [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", *options, "-m", PROGRAM]
 

@@ -22,6 +22,9 @@ INTERRUPTED = 75
 """Stopped by SIGTERM after a checkpoint (EX_TEMPFAIL): start it again."""
 
 # Files of a run folder that more than one module knows.
+SPEC = "spec.json"
+LAUNCH = "launch.json"
+"""There while a trainer over several machines runs: what the others are to start (join.py)."""
 SAMPLES = "samples"
 TRAINERS = "trainers"
 """Locked (shared) by every training process for as long as it lives."""

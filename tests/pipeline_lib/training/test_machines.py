@@ -1,0 +1,108 @@
+"""One training over two machines, here two launchers on loopback: the bytes of two processes on one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from deploy.stack.processes import free_port
+from pipeline_lib.config import TrainConfig
+from pipeline_lib.errors import ConfigError
+from pipeline_lib.store import Dataset, open_dataset
+from pipeline_lib.training.join import announced
+from pipeline_lib.training.launch import launcher, process_count
+from pipeline_lib.training.machines import ALONE, COUNT, MAIN, RANK, Machines, machines
+from pipeline_lib.training.spec import TrainSpec, write_spec
+from pipeline_lib.training.trainer import train
+from tests.pipeline_lib.training.runs import curve
+from tests.pipeline_lib.training.test_launch import JOB
+
+CONFIG = TrainConfig(
+    method="diffusion-dpo",
+    adapter="full",
+    beta=100.0,
+    steps=10,
+    batch_size=4,
+    gradient_accumulation=2,
+    learning_rate=1e-4,
+    checkpoint_every=1000,
+)
+
+
+def test_a_machines_place_among_others() -> None:
+    assert machines({}) == machines({COUNT: "1"}) == ALONE
+    assert machines({COUNT: "2", RANK: "1", MAIN: "node-0:29500"}) == Machines(2, 1, "node-0", 29500)
+    for wrong in ({RANK: "2"}, {RANK: ""}, {MAIN: "node-0"}, {MAIN: ":29500"}, {MAIN: "node-0:0"}, {COUNT: "two"}):
+        with pytest.raises(ConfigError, match="name no machine among several"):
+            machines({COUNT: "2", RANK: "1", MAIN: "node-0:29500"} | wrong)
+
+
+def test_processes_are_shared_out_to_machines() -> None:
+    assert process_count(128, 8, machines=4) == 32
+    assert process_count(12, 4, machines=2) == 6
+    assert process_count(2, 0, machines=2) == 2
+    command = launcher(6, Machines(2, 1, "node-0", 29500))
+    options = dict(pairwise(command))
+    assert {name: options[f"--{name}"] for name in ("num_processes", "num_machines", "machine_rank")} == {
+        "num_processes": "6",
+        "num_machines": "2",
+        "machine_rank": "1",
+    }
+    assert (options["--main_process_ip"], options["--main_process_port"]) == ("node-0", "29500")
+    with pytest.raises(ConfigError, match="3 processes cannot be shared out evenly to 2 machines"):
+        launcher(3, Machines(2, 0, "node-0", 29500))
+
+
+def test_the_first_machine_does_not_join() -> None:
+    environment = os.environ | {COUNT: "2", RANK: "0", MAIN: "127.0.0.1:29500"}
+    command = [sys.executable, "-m", "pipeline_lib.training.join", "/nowhere"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and f"{RANK} to 0 on the one whose worker runs the flow" in done.stderr
+
+
+def test_what_is_announced(tmp_path: Path) -> None:
+    for name, text in {"one": '{"id": "a", "processes": 2}', "half": '{"id": "b", "pro'}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "launch.json").write_text(text)
+    (launch,) = announced(tmp_path)
+    assert (launch.id, launch.processes, launch.run_dir) == ("a", 2, tmp_path / "one")
+
+
+def job(spec: TrainSpec, scratch: Path, variables: Mapping[str, str]) -> Dataset:
+    """The training job in a process of its own, with 2 processes in all; its dataset."""
+    path = Path(spec.run_dir, "spec.json")
+    write_spec(path, spec)
+    command = [sys.executable, "-c", JOB, str(path), str(scratch), "2"]
+    subprocess.run(command, env=os.environ | variables, check=True, timeout=280)
+    (manifest,) = scratch.glob("model/*/manifest.json")
+    return open_dataset(str(manifest.parent))
+
+
+@pytest.mark.slow
+def test_two_machines_give_the_bytes_of_one(new_run: Callable[..., TrainSpec], tmp_path: Path) -> None:
+    alone = job(new_run(CONFIG, "alone"), tmp_path / "alone-store", {})
+    scratch = tmp_path / "shared"
+    scratch.mkdir()
+    place = {COUNT: "2", MAIN: f"127.0.0.1:{free_port()}"}
+    command = [sys.executable, "-m", "pipeline_lib.training.join", str(scratch)]
+    other = subprocess.Popen(command, env=os.environ | place | {RANK: "1"}, stderr=subprocess.PIPE, text=True)
+    try:
+        both = job(new_run(CONFIG, "both"), scratch, place | {RANK: "0"})
+    finally:
+        other.terminate()
+        said = other.communicate(timeout=120)[1]
+    assert other.returncode == 0 and "as machine 1 of 2" in said and "left" in said
+    assert both.key == alone.key and both.digest == alone.digest
+    one = new_run(CONFIG, "one")
+    train(one)
+    losses = [float(value) for value in curve(one)]
+    with both.open("metrics.jsonl") as file:
+        found = [json.loads(line)["loss"] for line in file]
+    assert found == pytest.approx(losses, abs=1e-4)
