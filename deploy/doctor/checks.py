@@ -16,7 +16,7 @@ CHECKS: Registry[Check] = Registry(
         "work pools": "deploy.doctor.pools:pools",
         "flow runs": "deploy.doctor.runs:flow_runs",
         "slots": "deploy.doctor.slots:slots",
-        "mlflow runs": "deploy.doctor.tracking:mlflow_runs",
+        "left open": "deploy.doctor.leftovers:leftovers",
         "gpu": "deploy.doctor.gpu:gpus",
         "disk": "deploy.doctor.disk:disks",
         "hub": "deploy.doctor.hub:hub",

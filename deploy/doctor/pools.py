@@ -46,9 +46,8 @@ def _pool(pool: Mapping[str, Any], deployments: int, workers: int) -> Finding:
     if pool["is_paused"]:
         return warning(CHECK, f"{name} is paused: its runs wait", f"prefect work-pool resume '{name}'")
     if workers == 0 and not kind.endswith((":push", ":managed")):
-        start = f"prefect worker start --pool '{name}' --type {kind}" + (
-            " --limit 1" if name.startswith("gpu") else ""
-        )
+        program = "python -m deploy.worker" if kind == "process" else "prefect worker start"
+        start = f"{program} --pool '{name}' --type {kind}" + (" --limit 1" if name.startswith("gpu") else "")
         start = f"`make up`, or {start}" if name == WORK_POOL else f"on the machine that is to run them: {start}"
         return error(CHECK, f"{name}: {deployments} deployments and no live worker: their runs wait for ever", start)
     return ok(CHECK, f"{name}: {deployments} deployments, {workers} workers")

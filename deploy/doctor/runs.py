@@ -21,6 +21,8 @@ CHECK = "flow runs"
 HEARTBEAT = "prefect.flow-run.heartbeat"
 MISSED = 3
 """Heartbeats in a row that a living run does not miss."""
+OUTAGE = timedelta(minutes=5)
+"""For so long the server may have been away itself; deploy/automations.yaml waits as long before it crashes a run."""
 PATIENCE = timedelta(minutes=10)
 WAITING_STATES = ["AwaitingConcurrencySlot", "Late"]
 
@@ -39,13 +41,6 @@ def flow_runs(surroundings: Surroundings, now: datetime | None = None) -> Iterat
     yield from wrong
     if not wrong:
         yield ok(CHECK, f"{len(held)} run, none is stuck")
-
-
-def over(server: Server, ids: list[str]) -> dict[str, str]:
-    """Flow run -> terminal state type, of those among `ids` that have ended; unknown ones count as CRASHED."""
-    runs = server.every("flow_runs/filter", {"flow_runs": {"id": {"any_": ids}}}) if ids else []
-    types = dict.fromkeys(ids, "CRASHED") | {run["id"]: run["state_type"] for run in runs}
-    return {run: kind for run, kind in types.items() if kind in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")}
 
 
 def _judge(server: Server, run: Mapping[str, Any], now: datetime, quiet: timedelta) -> Finding | None:
@@ -76,7 +71,7 @@ def _waits(run: Mapping[str, Any]) -> Finding:
 def _quiet_period(server: Server) -> timedelta:
     """Without a heartbeat for this long a run is dead; workers with a shorter interval only beat more often."""
     every = server.ask("admin/settings").get("flows", {}).get("heartbeat_frequency") or 180
-    return timedelta(seconds=MISSED * every)
+    return max(timedelta(seconds=MISSED * every), OUTAGE)
 
 
 def _beats(server: Server, run: str, since: datetime, until: datetime) -> bool:

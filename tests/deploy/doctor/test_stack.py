@@ -20,11 +20,11 @@ import pytest
 
 from deploy.doctor import Finding, Surroundings, look_around
 from deploy.doctor.database import judge
+from deploy.doctor.leftovers import leftovers
 from deploy.doctor.pools import pools
 from deploy.doctor.runs import flow_runs
 from deploy.doctor.servers import Server
 from deploy.doctor.slots import slots
-from deploy.doctor.tracking import mlflow_runs
 from deploy.stack.api import call
 from deploy.stack.settings import ROOT
 
@@ -163,7 +163,7 @@ def test_pools_that_nobody_serves_or_that_are_paused(surroundings: Surroundings,
         prefect.ask("deployments/", deployment)
         (unserved,) = about(pools(surroundings), name)
         assert unserved.level == "error" and "1 deployments and no live worker" in unserved.what
-        assert f"prefect worker start --pool '{name}' --type process" in unserved.remedy
+        assert f"python -m deploy.worker --pool '{name}' --type process" in unserved.remedy
         change(prefect, "PATCH", f"work_pools/{name}", {"is_paused": True})
         (paused,) = about(pools(surroundings), name)
         assert paused.level == "warning" and paused.remedy == f"prefect work-pool resume '{name}'"
@@ -174,9 +174,7 @@ def test_pools_that_nobody_serves_or_that_are_paused(surroundings: Surroundings,
     assert all(finding.level == "ok" for finding in about(pools(surroundings), "local:"))
 
 
-def test_an_mlflow_run_whose_flow_run_is_over(
-    surroundings: Surroundings, prefect: Server, stack: Mapping[str, str]
-) -> None:
+def test_an_mlflow_run_whose_flow_run_is_over(surroundings: Surroundings, prefect: Server) -> None:
     mlflow = surroundings.mlflow
     assert mlflow
     experiment = mlflow.ask("api/2.0/mlflow/experiments/create", {"name": f"doctor-{uuid.uuid4().hex[:8]}"})
@@ -189,12 +187,12 @@ def test_an_mlflow_run_whose_flow_run_is_over(
     with planted_run(prefect, "RUNNING") as alive, planted_run(prefect, "CRASHED") as dead:
         start(alive["id"])
         orphan = start(dead["id"])
-        (finding,) = about(mlflow_runs(surroundings), "of-")
-        assert finding.what == f"of-{dead['id']} is RUNNING, but its flow run is CRASHED"
-        command = shlex.split(finding.remedy)
-        subprocess.run([sys.executable, *command[1:]], env=dict(stack), check=True, capture_output=True, timeout=120)
-        assert mlflow.ask(f"api/2.0/mlflow/runs/get?run_id={orphan}")["run"]["info"]["status"] == "FAILED"
-        assert not about(mlflow_runs(surroundings), "of-")
+        assert not about(leftovers(surroundings), "of-"), "it has ended just now"
+        (finding,) = about(leftovers(surroundings, settled_s=0), "of-")
+        assert finding.what == f"MLflow run of-{dead['id']} is RUNNING, but its flow run is CRASHED"
+        assert "python -m deploy.recovery" in finding.remedy
+        mlflow.ask("api/2.0/mlflow/runs/update", {"run_id": orphan, "status": "KILLED"})
+        assert not about(leftovers(surroundings, settled_s=0), "of-")
     mlflow.ask("api/2.0/mlflow/experiments/delete", experiment)
 
 
