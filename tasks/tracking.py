@@ -27,6 +27,7 @@ from pipeline_lib.config import BaseModel, TrainConfig
 from pipeline_lib.errors import ConfigError
 from pipeline_lib.store import Dataset
 from tasks.links import mlflow_url, prefect_note, prefect_tags
+from tasks.locks import alone
 
 KEY_TAG = "pipeline.model_key"
 COMPARISON_TAG = "pipeline.comparison_key"
@@ -68,7 +69,8 @@ def log_comparison(
         settings: become parameters.
         models: ids of the logged models that were compared: the run's inputs.
     """
-    run_id = _open_run(COMPARISONS, title, {COMPARISON_TAG: dataset.key}, note, settings)
+    with alone(f"comparison-{dataset.key}"):
+        run_id = _open_run(COMPARISONS, title, {COMPARISON_TAG: dataset.key}, note, settings)
     client().log_inputs(run_id, models=[LoggedModelInput(model) for model in models])
     log_evaluation(run_id, metrics, dataset)
     client().set_terminated(run_id)
@@ -195,8 +197,8 @@ def find_run(key: str) -> str:
 def log_evaluation(run_id: str, metrics: Mapping[str, float], dataset: Dataset) -> None:
     """Attach evaluation metrics (`eval/...`) and the report files to the model's run."""
     server = client()
-    now = int(time.time() * 1000)
-    server.log_batch(run_id, metrics=[Metric(k, v, now, 0) for k, v in metrics.items()])
+    made = int(dataset.created * 1000)  # logged again it is the same value, not a second one
+    server.log_batch(run_id, metrics=[Metric(k, v, made, 0) for k, v in metrics.items()])
     folder = dataset.local()
     for name in ("report.html", "report.json"):
         server.log_artifact(run_id, str(folder / name), "evaluation")

@@ -13,6 +13,7 @@ from pipeline_lib.config import BaseModel, TrainConfig
 from pipeline_lib.store import open_dataset
 from pipeline_lib.training import job
 from tasks import tracking
+from tasks.locks import alone
 from tasks.outcome import Outcome, finish
 from tasks.progress import reporter
 from tasks.settings import IO_TASK, state_dir
@@ -43,33 +44,34 @@ def train(
     started = time.time()
     datasets = {"encoded": open_dataset(encoded), "labels": open_dataset(labels)}
     target = job.model_writer(store, model, config, datasets["encoded"], datasets["labels"])
-    run_id = tracking.training_run(name, target.key, model, config)
-    tracking.log_datasets(run_id, datasets | {k: open_dataset(uri) for k, uri in inputs.items()})
-    metrics = tracking.MetricBuffer(run_id)
-    progress = reporter("train", "steps")
-    logger = get_run_logger()
-    logged = time.monotonic()
+    with alone(f"train-{target.key}"):  # a second run of the same would open a second MLflow run, and fight over it
+        run_id = tracking.training_run(name, target.key, model, config)
+        tracking.log_datasets(run_id, datasets | {k: open_dataset(uri) for k, uri in inputs.items()})
+        metrics = tracking.MetricBuffer(run_id)
+        progress = reporter("train", "steps")
+        logger = get_run_logger()
+        logged = time.monotonic()
 
-    def follow(record: Mapping[str, Any]) -> None:
-        nonlocal logged
-        metrics.add(record)
-        progress(int(record["step"]), config.steps)
-        if time.monotonic() - logged > LOG_SECONDS:
-            logged = time.monotonic()
-            logger.info("train: %s", ", ".join(f"{k} {v:.4g}" for k, v in record.items()))
+        def follow(record: Mapping[str, Any]) -> None:
+            nonlocal logged
+            metrics.add(record)
+            progress(int(record["step"]), config.steps)
+            if time.monotonic() - logged > LOG_SECONDS:
+                logged = time.monotonic()
+                logger.info("train: %s", ", ".join(f"{k} {v:.4g}" for k, v in record.items()))
 
-    with tracking.closing(run_id):
-        dataset = job.train(
-            store,
-            model,
-            config,
-            datasets["encoded"],
-            datasets["labels"],
-            state_dir() / "scratch",
-            on_metrics=follow,
-            on_sample=lambda image: tracking.log_sample(run_id, image),
-            processes=processes,
-            sharding=sharding,
-        )
-        metrics.flush()
+        with tracking.closing(run_id):
+            dataset = job.train(
+                store,
+                model,
+                config,
+                datasets["encoded"],
+                datasets["labels"],
+                state_dir() / "scratch",
+                on_metrics=follow,
+                on_sample=lambda image: tracking.log_sample(run_id, image),
+                processes=processes,
+                sharding=sharding,
+            )
+            metrics.flush()
     return finish("train", dataset, started), run_id

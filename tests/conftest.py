@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.integration.deployments import Deployments
 
 # One thread per process: oversubscribed cores cost small models a factor of ten and more. Child processes inherit it.
 for name, value in {
@@ -27,3 +31,23 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         settings = current_settings(env)
         yield env
     assert status(settings) == [] and owned_processes(settings) == [] and not settings.state_file.exists()
+
+
+@pytest.fixture(scope="session")
+def deployments(stack: dict[str, str]) -> Deployments:
+    """The stack's deployments, those that its tests run."""
+    from tests.integration.deployments import Deployments
+
+    found = Deployments(stack)
+    found.register("align/shapes", "train-dpo/shapes", "train-balanced/sdxl", "score/shapes", "label/shapes")
+    return found
+
+
+@pytest.fixture(scope="session")
+def aligned(deployments: Deployments) -> dict[str, Any]:
+    """The flow run of the whole chain, short, on an empty store."""
+    from tests.integration.deployments import SMALL
+
+    run = deployments.run("align/shapes", **SMALL)
+    assert run["state_type"] == "COMPLETED", deployments.logs(run)
+    return run

@@ -149,15 +149,22 @@ def _status(run_dir: Path) -> dict[str, str]:
 def _exclusive(path: Path) -> Iterator[None]:
     """Hold a lock file alone; raises TrainingError when another process keeps it."""
     with path.open("w") as lock:
-        deadline = time.monotonic() + GRACE_SECONDS
-        while not _free(lock):
-            if time.monotonic() > deadline:
-                raise TrainingError(
-                    f"Another process is training in {path.parent}.",
-                    "Wait for it to end, or stop it, and run this again: it continues from the checkpoint.",
-                )
-            time.sleep(POLL_SECONDS)
+        if not acquired(lock, GRACE_SECONDS):
+            raise TrainingError(
+                f"Another process is training in {path.parent}.",
+                "Wait for it to end, or stop it, and run this again: it continues from the checkpoint.",
+            )
         yield
+
+
+def acquired(lock: IO[str], seconds: float | None) -> bool:
+    """Lock an open file, once whoever has it lets go; False when that takes longer than `seconds` (None: for ever)."""
+    deadline = None if seconds is None else time.monotonic() + seconds
+    while not _free(lock):
+        if deadline is not None and time.monotonic() >= deadline:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True
 
 
 def _free(lock: IO[str]) -> bool:

@@ -13,6 +13,9 @@ from typing import Any
 from deploy.stack.api import call
 from deploy.stack.settings import ROOT
 
+SMALL = {"limit": 300, "steps": 4, "num_prompts": 16}
+"""Parameters of a short `align/shapes`."""
+
 
 @dataclass(frozen=True)
 class Deployments:

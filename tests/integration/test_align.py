@@ -15,10 +15,9 @@ from mlflow import MlflowClient
 from deploy.stack.settings import ROOT
 from pipeline_lib.presets import ALL_SCORERS
 from pipeline_lib.store import open_dataset, verify
-from tests.integration.deployments import Deployments
+from tests.integration.deployments import SMALL, Deployments
 
 STAGES = ["ingest", "score", "label", "encode", "train", "evaluate", "register"]
-SMALL = {"limit": 300, "steps": 4, "num_prompts": 16}
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
@@ -29,21 +28,6 @@ pipe = DiffusionPipeline.from_pretrained(mlflow.artifacts.download_artifacts(sys
 image = pipe("a large red circle on a white background", num_inference_steps=2).images[0]
 print("generated", image.size)
 """
-
-
-@pytest.fixture(scope="module")
-def deployments(stack: dict[str, str]) -> Deployments:
-    found = Deployments(stack)
-    found.register("align/shapes", "train-dpo/shapes", "train-balanced/sdxl", "score/shapes", "label/shapes")
-    return found
-
-
-@pytest.fixture(scope="module")
-def aligned(deployments: Deployments) -> dict[str, Any]:
-    """The flow run of the whole chain on an empty store."""
-    run = deployments.run("align/shapes", **SMALL)
-    assert run["state_type"] == "COMPLETED", deployments.logs(run)
-    return run
 
 
 def test_align_ends_in_a_registered_model_and_a_second_run_skips(
