@@ -7,8 +7,14 @@ import sys
 from datetime import timedelta
 
 from deploy.stack.control import current_settings, down, status, tail, up
-from deploy.stack.settings import StackError, StackSettings, client_environment, process_environment
-from deploy.stack.supervisor import supervise
+from deploy.stack.settings import (
+    StackError,
+    StackSettings,
+    client_environment,
+    process_environment,
+    shell_environment,
+)
+from deploy.stack.supervisor import has_supervisor, supervise
 
 
 def print_up(settings: StackSettings) -> int:
@@ -57,6 +63,19 @@ def print_environment(settings: StackSettings) -> int:
     return 0
 
 
+def command_environment(settings: StackSettings) -> dict[str, str]:
+    """What `exec` gives a command: the local stack's; the user's own where none runs and they name a server."""
+    own = os.environ.get("PREFECT_API_URL")
+    if own and not has_supervisor(settings):
+        print(f"No local stack runs in {settings.state}: using {own}.", file=sys.stderr)
+        return shell_environment()
+    variables = process_environment(settings)
+    if own and own != variables["PREFECT_API_URL"]:
+        used = variables["PREFECT_API_URL"]
+        print(f"The local stack runs: using {used}, not {own}. `make down` first for that.", file=sys.stderr)
+    return variables
+
+
 def run_supervisor(settings: StackSettings) -> int:
     supervise(settings)
     return 0
@@ -79,7 +98,7 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, (_, text) in COMMANDS.items():
         commands.add_parser(name, help=text)
-    execute = commands.add_parser("exec", help="run a command in the stack's environment")
+    execute = commands.add_parser("exec", help="run a command in the stack's environment, or against your own server")
     execute.add_argument("argv", nargs=argparse.REMAINDER, metavar="command")
     arguments = parser.parse_args()
     try:
@@ -88,7 +107,7 @@ def main() -> int:
             return COMMANDS[arguments.command][0](settings)
         if not arguments.argv:
             parser.error("exec needs a command")
-        variables = process_environment(settings)
+        variables = command_environment(settings)
         os.execvpe(arguments.argv[0], arguments.argv, variables)
     except FileNotFoundError as error:
         print(f"error: no such command: {error.filename or arguments.argv[0]}", file=sys.stderr)

@@ -106,7 +106,7 @@ def client_environment(settings: StackSettings, variables: Mapping[str, str] = o
     no_proxy = ",".join(dict.fromkeys([*filter(None, bypass.split(",")), HOST, "localhost"]))
     return {
         "PIPELINE_STATE": str(settings.state),
-        **{name: variables.get(name, "").strip() or WORK_POOL for name in POOL_VARIABLES},
+        **_pools(variables),
         "PREFECT_HOME": str(settings.state / "prefect"),
         "PREFECT_API_URL": f"{settings.prefect_url}/api",
         # Without it a client whose server is down starts a private one and appears to work.
@@ -124,6 +124,16 @@ def client_environment(settings: StackSettings, variables: Mapping[str, str] = o
     }
 
 
+def shell_environment(variables: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The full environment of a command run against the server that the user's own PREFECT_API_URL names."""
+    return {
+        **variables,
+        **_pools(variables),
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+        "PATH": _programs_first(variables),
+    }
+
+
 def process_environment(settings: StackSettings, variables: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The full environment of a command run against the stack: the user's less what would redirect it, plus ours.
 
@@ -131,9 +141,7 @@ def process_environment(settings: StackSettings, variables: Mapping[str, str] = 
     """
     dropped = {*REDIRECTING_VARIABLES, OWNER_VARIABLE, COMPONENT_VARIABLE}
     inherited = {name: value for name, value in variables.items() if name not in dropped}
-    scripts = str(Path(sys.executable).parent)
-    path = os.pathsep.join([scripts, *filter(None, [variables.get("PATH")])])
-    return inherited | client_environment(settings, variables) | {"PATH": path}
+    return inherited | client_environment(settings, variables) | {"PATH": _programs_first(variables)}
 
 
 def component_environment(settings: StackSettings, component: str) -> dict[str, str]:
@@ -143,3 +151,12 @@ def component_environment(settings: StackSettings, component: str) -> dict[str, 
         COMPONENT_VARIABLE: component,
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def _pools(variables: Mapping[str, str]) -> dict[str, str]:
+    return {name: variables.get(name, "").strip() or WORK_POOL for name in POOL_VARIABLES}
+
+
+def _programs_first(variables: Mapping[str, str]) -> str:
+    """PATH with the virtual environment's programs first."""
+    return os.pathsep.join([str(Path(sys.executable).parent), *filter(None, [variables.get("PATH")])])

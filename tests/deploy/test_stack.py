@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from deploy.stack import ROOT, StackError, StackSettings, api, control, down, process_environment, status, up
-from deploy.stack.__main__ import main
+from deploy.stack.__main__ import command_environment, main
 from deploy.stack.components import Component, components, mlflow_server
 from deploy.stack.processes import end_processes, free_port, owned_processes, require_free_ports
 from deploy.stack.settings import client_environment, component_environment, configured_port
@@ -171,6 +171,27 @@ def test_env_command_is_read_back_by_a_shell(settings: StackSettings) -> None:
     result = subprocess.run(["bash", "-c", script], env=variables, capture_output=True, text=True, check=True)
     expected = client_environment(spaced)
     assert result.stdout.strip() == f"{expected['PREFECT_HOME']}|{expected['PREFECT_API_URL']}"
+
+
+def test_commands_go_to_the_users_own_server_where_no_stack_runs(
+    settings: StackSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    team = {"PREFECT_API_URL": "https://prefect.example/api", "PREFECT_API_AUTH_STRING": "me:secret"}
+    for name, value in {**team, "PIPELINE_CPU_POOL": "cpu", "PIPELINE_STATE": str(settings.state)}.items():
+        monkeypatch.setenv(name, value)
+    used = command_environment(settings)
+    assert team.items() <= used.items()
+    assert (used["PIPELINE_CPU_POOL"], used["PIPELINE_GPU_POOL"]) == ("cpu", "local")
+    assert Path(used["PATH"].split(os.pathsep)[0]) == Path(sys.executable).parent
+    said = capsys.readouterr().err
+    assert "using https://prefect.example/api" in said and "secret" not in said
+    with supervisor_lock(settings):
+        used = command_environment(settings)
+        assert used["PREFECT_API_URL"] == f"{settings.prefect_url}/api" and "PREFECT_API_AUTH_STRING" not in used
+        assert "not https://prefect.example/api" in capsys.readouterr().err
+    monkeypatch.delenv("PREFECT_API_URL")
+    assert command_environment(settings)["PREFECT_API_URL"] == f"{settings.prefect_url}/api"
+    assert capsys.readouterr().err == ""
 
 
 def test_marks_lead_to_orphans_in_sessions_of_their_own(settings: StackSettings) -> None:

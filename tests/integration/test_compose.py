@@ -131,6 +131,12 @@ def test_deploying_again_changes_nothing(native: Native) -> None:
         "nothing had to be declared"
     )
     assert registered() == before
+    # One of the team, in a checkout: `make deploy` goes to the server that their environment names.
+    make = ["make", "--old-file=setup", f"PY={sys.executable}", "deploy"]
+    theirs = native.run("deploy", make, PIPELINE_STATE=str(native.folder / "checkout"))
+    assert theirs.returncode == 0, theirs.stderr
+    assert f"using {native.environment('deploy')['PREFECT_API_URL']}" in theirs.stderr
+    assert registered() == before
 
 
 def test_align_runs_on_the_worker_and_leaves_its_datasets_and_model_on_s3(native: Native) -> None:
