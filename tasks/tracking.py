@@ -83,8 +83,7 @@ def _open_run(name: str, title: str, key: Mapping[str, str], note: str, params: 
     Its tags and the end of its description lead to the present flow run, among whose artifacts is a link back.
     """
     server = client()
-    experiment = server.get_experiment_by_name(name)
-    experiment_id = experiment.experiment_id if experiment else server.create_experiment(name)
+    experiment_id = _experiment(server, name)
     ((tag, value),) = key.items()
     found = server.search_runs([experiment_id], f"tags.`{tag}` = '{value}'", max_results=1)
     run = prefect_tags()
@@ -102,6 +101,18 @@ def _open_run(name: str, title: str, key: Mapping[str, str], note: str, params: 
         page = mlflow_url(f"experiments/{experiment_id}/runs/{run_id}")
         create_link_artifact(page, title, key="mlflow-run", description=f"MLflow run {title}")
     return run_id
+
+
+def _experiment(server: MlflowClient, name: str) -> str:
+    """The id of an experiment; several runs may want to make it at the same time."""
+    if found := server.get_experiment_by_name(name):
+        return str(found.experiment_id)
+    try:
+        return str(server.create_experiment(name))
+    except mlflow.MlflowException:
+        if found := server.get_experiment_by_name(name):
+            return str(found.experiment_id)
+        raise
 
 
 def log_datasets(run_id: str, datasets: Mapping[str, Dataset]) -> None:

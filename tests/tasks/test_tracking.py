@@ -51,6 +51,19 @@ def test_a_model_has_one_run_however_often_it_is_trained(
         tracking.find_run("key-3")
 
 
+def test_of_two_first_runs_both_get_the_experiment(server: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = tracking.training_run("dpo-raced", "key-1", BASE, CONFIG)
+    original, asked = MlflowClient.get_experiment_by_name, []
+
+    def not_yet(client: MlflowClient, name: str) -> Any:
+        asked.append(name)
+        return original(client, name) if len(asked) > 1 else None
+
+    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", not_yet)
+    second = tracking.training_run("dpo-raced", "key-2", BASE, CONFIG)
+    assert server.get_run(first).info.experiment_id == server.get_run(second).info.experiment_id
+
+
 @pytest.mark.parametrize(
     ("error", "status"), [(None, "FINISHED"), (RuntimeError("x"), "FAILED"), (KeyboardInterrupt(), "KILLED")]
 )
