@@ -54,6 +54,7 @@ logs: setup  ## print the end of every log
 
 deploy: setup  ## register every deployment of deploy/prefect.yaml
 	@$(PY) -m deploy.stack exec python -m deploy.work_pools
+	@$(PY) -m deploy.stack exec python -m deploy.automations
 	@$(PY) -m deploy.stack exec prefect --no-prompt deploy --prefect-file deploy/prefect.yaml --all
 
 doctor: setup  ## say what is wrong with servers, workers, GPU, disks, downloads, stuck runs, and what to do (PRESET=sdxl)

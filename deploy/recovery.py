@@ -14,6 +14,7 @@ import urllib.error
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from http.client import HTTPException
 from typing import Any
 
 from deploy.stack.api import HELD_STATES, call
@@ -151,7 +152,7 @@ def watch(servers: Servers, every_s: float) -> None:
         try:
             for run in tidy(servers):
                 logger.warning("closed %s: its flow run ended as %s", run, run.ended)
-        except (OSError, KeyError, TypeError) as error:  # an answer cut short is no JSON of ours
+        except (OSError, HTTPException, KeyError, TypeError) as error:  # also an answer that was cut short
             logger.info("cannot look for what dead runs left open: %s", error)
         time.sleep(every_s)
 

@@ -6,6 +6,7 @@ import time
 from typing import Protocol, cast
 from uuid import UUID
 
+from httpx import HTTPError
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.logging import get_run_logger
 
@@ -43,7 +44,11 @@ def reporter(stage: str, unit: str) -> Report:
         if now - shown >= ARTIFACT_SECONDS or done >= total:
             shown = now
             said = f"{stage}: {done:,} of {total:,} {unit}, {speed}{left}"
-            update_progress_artifact(artifact, 100.0 * done / max(total, 1), description=said)
+            try:
+                update_progress_artifact(artifact, 100.0 * done / max(total, 1), description=said)
+            except HTTPError as error:
+                # The client has retried for minutes. The work goes on; the next report says where it is.
+                run_logger.warning("Prefect did not take the progress: %s", error)
         if done >= total:
             run_logger.info("%s: all %d %s done in %.1f s", stage, total, unit, now - started)
         elif now - logged >= LOG_SECONDS:

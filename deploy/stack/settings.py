@@ -113,6 +113,11 @@ def client_environment(settings: StackSettings, variables: Mapping[str, str] = o
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         **LOG_FORMATS,
+        # A sign of life of each run; see deploy/automations.yaml.
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        # Retries wait 2, 4, 8, ... s: seven outlast a server that is down for four minutes.
+        "PREFECT_CLIENT_MAX_RETRIES": "7",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "7",
         "MLFLOW_TRACKING_URI": settings.mlflow_url,
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "1",

@@ -34,7 +34,8 @@ def test_every_pool_says_how_it_is_served() -> None:
         "gpu-k8s": "kubernetes",
     }
     for name in set(POOLS) - {"local"}:
-        assert f"prefect worker start --pool {name} --type {POOLS[name]['type']}" in POOLS[name]["description"]
+        start = "python -m deploy.worker" if POOLS[name]["type"] == "process" else "prefect worker start"
+        assert f"{start} --pool {name} --type {POOLS[name]['type']}" in POOLS[name]["description"]
 
 
 @pytest.mark.parametrize("name", TEMPLATES)

@@ -11,7 +11,6 @@ from deploy import recovery
 from deploy.recovery import FLOW_TAG, Servers, crash_held_runs, servers_of, tidy
 
 SERVERS = Servers("http://prefect/api", "http://mlflow")
-NOW = datetime.now(UTC)
 
 
 class Fake:
@@ -24,7 +23,7 @@ class Fake:
         self.messages: list[str] = []
 
     def flow(self, name: str, state: str, ended_s: float = 100.0, parent: str = "", pool: str = "") -> None:
-        end = (NOW - timedelta(seconds=ended_s)).isoformat().replace("+00:00", "Z")
+        end = (datetime.now(UTC) - timedelta(seconds=ended_s)).isoformat().replace("+00:00", "Z")
         run = {"id": name, "name": name, "state_type": state, "end_time": end, "pool": pool}
         self.flows[name] = run | {"parent_task_run_id": parent or None}
 

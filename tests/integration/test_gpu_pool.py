@@ -45,7 +45,7 @@ def registered(deployments: Deployments) -> dict[str, tuple[Any, ...]]:
 
 
 def test_real_models_have_a_pool_and_a_nightly_schedule_that_is_off(deployments: Deployments) -> None:
-    assert "prefect worker start --pool gpu" in declare(deployments)
+    assert "python -m deploy.worker --pool gpu" in declare(deployments)
     first = registered(deployments)
     assert declare(deployments) == "", "the pool is there"
     assert registered(deployments) == first
@@ -58,7 +58,7 @@ def test_real_models_have_a_pool_and_a_nightly_schedule_that_is_off(deployments:
 def test_a_worker_of_the_pool_runs_them(deployments: Deployments) -> None:
     declare(deployments)
     name = deployments.start("train-dpo/sd15", preset="shapes", limit=60, steps=1)
-    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "gpu", "--type", "process", "--run-once"]
+    command = [sys.executable, "-m", "deploy.worker", "--pool", "gpu", "--type", "process", "--run-once"]
     result = subprocess.run(
         [*command, "--limit", "1", "--install-policy", "never"],
         cwd=ROOT,

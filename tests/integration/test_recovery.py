@@ -1,8 +1,9 @@
-"""What stopping, killing and cancelling a run leaves: states in Prefect and MLflow, a checkpoint, then the same bytes."""
+"""What stopping, killing and cancelling a training run leaves: states, a checkpoint, and in the end the same bytes."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -23,6 +24,8 @@ from tests.integration.deployments import Deployments
 from tests.integration.test_train import ended, steps, training, wait_for_state
 
 pytestmark = pytest.mark.integration
+
+logger = logging.getLogger(__name__)
 SIZE = {"limit": 200, "steps": 300}
 
 
@@ -103,7 +106,7 @@ def test_stopped_cancelled_and_killed_training_ends_in_the_same_bytes(
         assert checkpoint_of_last_step(run_dir) > cancelled
         begun = time.monotonic()
         wait_for("what it left open is closed", lambda: mlflow_status(env) == "KILLED" and not held(deployments), 120)
-        print(f"closed {time.monotonic() - begun:.0f} s after the flow run")
+        logger.info("closed %.0f s after the flow run", time.monotonic() - begun)
 
         last = deployments.run("train-dpo/shapes", **disturbed)
         assert last["state_type"] == "COMPLETED", deployments.logs(last)
