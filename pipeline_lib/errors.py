@@ -32,6 +32,10 @@ class StoreError(PipelineError):
     """The dataset store cannot be read or written."""
 
 
+class DiskFullError(PipelineError):
+    """A disk or quota is full: the store's, the checkpoints' or that of temporary files."""
+
+
 class DatasetUnfinishedError(StoreError):
     """A dataset without a manifest was opened for reading."""
 

@@ -29,6 +29,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from pipeline_lib import __version__
 from pipeline_lib.digest import digest, file_sha256
+from pipeline_lib.disk import space
 from pipeline_lib.errors import DatasetCorruptError, DatasetUnfinishedError, StoreError
 from pipeline_lib.transport import transport_errors
 from pipeline_lib.urls import refuse_login
@@ -149,9 +150,13 @@ def open_dataset(uri: str) -> Dataset:
 
 @contextlib.contextmanager
 def access(uri: str) -> Iterator[None]:
-    """Turn the transport's exceptions into StoreError, except that a missing file stays FileNotFoundError."""
+    """Turn the transport's exceptions into StoreError, except that a missing file stays FileNotFoundError.
+
+    What is read from afar goes through the folder of temporary files: where that is full, DiskFullError.
+    """
     try:
-        yield
+        with space(Path(tempfile.gettempdir())):
+            yield
     except FileNotFoundError:
         raise
     except transport_errors(uri) as error:
@@ -221,12 +226,12 @@ class DatasetWriter:
             "row_group_size": max(1, len(table) * ROW_GROUP_BYTES // max(table.nbytes, ROW_GROUP_BYTES)),
         }
         return self._publish(
-            path, lambda file: pq.write_table(table.replace_schema_metadata(metadata), file, **options)
+            path, lambda file: pq.write_table(table.replace_schema_metadata(metadata), file, **options), table.nbytes
         )
 
     def write_bytes(self, path: str, content: bytes) -> Shard:
         """Publish a small file (report, configuration)."""
-        return self._publish(path, lambda file: Path(file).write_bytes(content))
+        return self._publish(path, lambda file: Path(file).write_bytes(content), len(content))
 
     def write_folder(self, path: str, folder: Path) -> list[Shard]:
         """Publish every file below a local folder (model weights) under `path`."""
@@ -235,7 +240,7 @@ class DatasetWriter:
 
     def write_file(self, path: str, file: Path) -> Shard:
         """Publish a copy of a local file."""
-        return self._publish(path, lambda target: _copy(file, Path(target)))
+        return self._publish(path, lambda target: _copy(file, Path(target)), file.stat().st_size)
 
     def discard(self, folder: str) -> None:
         """Remove a folder of intermediate files as far as possible; a committed dataset does not consist of them."""
@@ -262,16 +267,22 @@ class DatasetWriter:
             "code_version": __version__,
             "created": time.time(),
         }
-        self._publish(MANIFEST, lambda file: Path(file).write_text(json.dumps(manifest, indent=1, sort_keys=True)))
+        text = json.dumps(manifest, indent=1, sort_keys=True)
+        self._publish(MANIFEST, lambda file: Path(file).write_text(text), len(text))
         return open_dataset(self.uri)
 
-    def _publish(self, path: str, write: Any) -> Shard:
-        """Write to a temporary name and move into place (one PUT on object stores), so no reader sees half a file."""
+    def _publish(self, path: str, write: Any, size: int) -> Shard:
+        """Write to a temporary name and move into place (one PUT on object stores), so no reader sees half a file.
+
+        Args:
+            size: bytes to be written, about; for the error of a full disk.
+        """
         fs, root = url_to_fs(self.uri)
         local = isinstance(fs, LocalFileSystem)
         target = Path(root, path)
         try:
-            with tempfile.TemporaryDirectory() as scratch:
+            full = target.parent if local else Path(tempfile.gettempdir())
+            with space(full, size), tempfile.TemporaryDirectory() as scratch:
                 if local:
                     target.parent.mkdir(parents=True, exist_ok=True)
                 temporary = (

@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from fsspec.core import url_to_fs
 
+from pipeline_lib.disk import size_text
 from pipeline_lib.errors import PipelineError, StoreError
 from pipeline_lib.store import KEY_LENGTH, MANIFEST, Dataset, absolute, open_dataset, verify
 from pipeline_lib.transport import transport_errors
@@ -123,15 +124,6 @@ def describe(dataset: Dataset) -> str:
     lines += ["", "  counts", *(f"    {name:<28} {count:>10,}" for name, count in dataset.counts.items())]
     lines += ["", "  settings", *(f"    {name:<16} {_brief(value)}" for name, value in dataset.config.items())]
     return "\n".join(lines)
-
-
-def size_text(size: float) -> str:
-    """Bytes for people: 999 B, 1.2 kB, 335.0 GB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

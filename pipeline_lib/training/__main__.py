@@ -16,9 +16,13 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+from pipeline_lib.disk import space
 from pipeline_lib.errors import PipelineError
 from pipeline_lib.training.spec import INTERRUPTED, TRAINERS, USER_ERROR, read_spec
 from pipeline_lib.training.tether import follow_parent
+
+RESERVE = 64 << 10
+"""Bytes kept free for the last words on a full disk."""
 
 
 def main(arguments: list[str]) -> int:
@@ -38,7 +42,10 @@ def main(arguments: list[str]) -> int:
         lock = (run_dir / TRAINERS).open("a")  # until this process ends
         fcntl.flock(lock, fcntl.LOCK_SH)
         status = run_dir / "status.json"
-        _write(status, {"status": "running"})
+        reserve = run_dir / f"reserve-{os.environ.get('RANK', '0')}"
+        with space(run_dir):
+            _write(status, {"status": "running"})
+            reserve.write_bytes(bytes(RESERVE))
         _set_threads()
         from pipeline_lib.training.trainer import train  # after _set_threads, and slow: it loads torch
 
@@ -46,10 +53,13 @@ def main(arguments: list[str]) -> int:
             outcome = train(spec, stop.is_set)
         except PipelineError as error:
             failed = {"status": "failed", "error": type(error).__name__}
-            with suppress(OSError):  # the error may be that the disk is full
+            reserve.unlink(missing_ok=True)  # the error may be that the disk is full
+            with suppress(OSError):
                 _write(status, failed | {"problem": error.problem, "remedy": error.remedy})
             raise
-        _write(status, {"status": outcome})
+        reserve.unlink(missing_ok=True)
+        with space(run_dir):
+            _write(status, {"status": outcome})
     except PipelineError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return USER_ERROR

@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pipeline_lib.digest import file_sha256
+from pipeline_lib.disk import space
 from pipeline_lib.errors import CheckpointError
 
 _NAME = re.compile(r"step-(\d{6,})")
@@ -56,10 +57,11 @@ class Kept:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn what a full or read-only disk makes of writing `path` into a CheckpointError."""
+def writing(path: Path, size: int = 0) -> Iterator[None]:
+    """Turn a full disk's error on writing `path` (`size` bytes) into DiskFullError, others into CheckpointError."""
     try:
-        yield
+        with space(path.parent, size):
+            yield
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"Cannot write {path}: {error}. Earlier checkpoints are intact.",
@@ -68,13 +70,14 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def save(folder: Path, checkpoint: Checkpoint, kept: Kept = Kept()) -> Path:
-    """Publish a checkpoint below `folder`, drop those that need not stay; raises CheckpointError (disk full, ...)."""
+    """Publish a checkpoint below `folder`, drop those that need not stay; raises CheckpointError, DiskFullError."""
     target = folder / f"step-{checkpoint.step:06d}"
     scratch = folder / f".{target.name}.{uuid.uuid4().hex}.tmp"
     for left in folder.glob(".step-*.tmp"):  # by a process that was killed while it wrote
         shutil.rmtree(left, ignore_errors=True)
+    size = sum(tensor.nbytes for tensors in checkpoint.tensors.values() for tensor in tensors.values())
     try:
-        with writing(target):
+        with writing(target, size):
             scratch.mkdir(parents=True)
             for group, tensors in checkpoint.tensors.items():
                 flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

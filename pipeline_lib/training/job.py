@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from pipeline_lib.config import BaseModel, TrainConfig
-from pipeline_lib.errors import TrainingError
+from pipeline_lib.disk import space
+from pipeline_lib.errors import DiskFullError, TrainingError
 from pipeline_lib.models.identity import base_identity
 from pipeline_lib.store import Dataset, DatasetWriter, writer
 from pipeline_lib.training.launch import environment, launcher, process_count, visible_gpus
@@ -77,12 +78,14 @@ def train(
 
     Raises:
         TrainingError: the trainer failed; the message holds its own words and the log's path.
+        DiskFullError: no space for checkpoints, or in the store.
     """
     target = model_writer(store, model, config, encoded, labels)
     if done := target.finished():
         return done
     run_dir = scratch / target.key
-    run_dir.mkdir(parents=True, exist_ok=True)
+    with space(scratch):
+        run_dir.mkdir(parents=True, exist_ok=True)
     spec = TrainSpec(
         model=model, train=config, encoded=encoded.uri, labels=labels.uri, run_dir=str(run_dir), sharding=sharding
     )
@@ -91,7 +94,7 @@ def train(
     start = command or launcher(count, place)
     elsewhere = count if place.count > 1 else 0
     started = Started(start, environment(count), run_dir, on_metrics, on_sample, elsewhere)
-    with _exclusive(run_dir / "lock"):
+    with space(run_dir), _exclusive(run_dir / "lock"):
         if done := target.finished():
             return done
         write_spec(run_dir / SPEC, spec)
@@ -245,9 +248,11 @@ def _stop_group(process: subprocess.Popen[bytes], trainers: Path) -> None:
     process.wait()
 
 
-def _failure(code: int, run_dir: Path) -> TrainingError:
+def _failure(code: int, run_dir: Path) -> TrainingError | DiskFullError:
     log = run_dir / "trainer.log"
     status = _status(run_dir)
+    if status.get("error") == DiskFullError.__name__:
+        return DiskFullError(status["problem"], status["remedy"])
     if status.get("status") == "failed":
         return TrainingError(f"{status['error']}: {status['problem']}", status["remedy"])
     how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with code {code}"

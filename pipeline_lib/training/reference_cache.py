@@ -8,6 +8,7 @@ processes of a machine, which a run that was interrupted goes on filling.
 from __future__ import annotations
 
 import os
+import sys
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline_lib.training import checkpoints
 from pipeline_lib.training.batches import Batch
 
 
@@ -44,7 +46,12 @@ def open_cache(path: Path, pairs: int, draws: int) -> ReferenceCache:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-        fresh = np.lib.format.open_memmap(scratch, mode="w+", dtype=np.float32, shape=(pairs, draws, 2))
+        with checkpoints.writing(path, pairs * draws * 8):
+            fresh = np.lib.format.open_memmap(scratch, mode="w+", dtype=np.float32, shape=(pairs, draws, 2))
+            # Writing to memory that is mapped to a hole of a file ends the process where the disk is full.
+            if sys.platform == "linux":
+                with scratch.open("r+b") as file:
+                    os.posix_fallocate(file.fileno(), 0, scratch.stat().st_size)
         fresh[:] = np.nan
         fresh.flush()
         os.replace(scratch, path)

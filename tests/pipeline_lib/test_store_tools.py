@@ -7,9 +7,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from pipeline_lib.disk import size_text
 from pipeline_lib.errors import StoreError
 from pipeline_lib.store import Dataset, open_dataset, writer
-from pipeline_lib.store_tools import delete, describe, garbage, main, size_text
+from pipeline_lib.store_tools import delete, describe, garbage, main
 
 
 def dataset(store: str, stage: str, inputs: tuple[Dataset, ...] = (), size: int = 10) -> Dataset:

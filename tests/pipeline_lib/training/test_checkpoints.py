@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
-from pipeline_lib.errors import CheckpointError
+from pipeline_lib.errors import CheckpointError, DiskFullError
 from pipeline_lib.training import checkpoints
 from pipeline_lib.training.checkpoints import Checkpoint
 
@@ -51,12 +52,20 @@ def test_another_run_is_refused(tmp_path: Path) -> None:
 def test_failed_write_leaves_the_last_one_intact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoints.save(tmp_path, state(1))
 
-    def full(*args: object) -> None:
-        raise OSError(28, "No space left on device")
+    # safetensors says it in words, the others by number.
+    full = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    for error, expected in (
+        (full, DiskFullError),
+        (OSError(28, "No space"), DiskFullError),
+        (OSError(5, "I/O"), CheckpointError),
+    ):
 
-    monkeypatch.setattr(checkpoints, "save_file", full)
-    with pytest.raises(CheckpointError, match=r"(?s)No space left.*intact.*Free space"):
-        checkpoints.save(tmp_path, state(2))
+        def fail(*args: object, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr(checkpoints, "save_file", fail)
+        with pytest.raises(expected, match="intact"):
+            checkpoints.save(tmp_path, state(2))
     assert [path.name for path in tmp_path.iterdir()] == ["step-000001"]
     found = checkpoints.latest(tmp_path, "run")
     assert found is not None
