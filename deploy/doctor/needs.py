@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from pipeline_lib.presets import preset
-from pipeline_lib.sizing.bases import BASES, SCORER_BYTES
-from pipeline_lib.sizing.data import PICKAPIC_V2, image_store_bytes, latent_bytes, text_bytes
+from pipeline_lib.sizing.bases import BASES, SCORER_BYTES, TOKENS
+from pipeline_lib.sizing.data import PICKAPIC_V2, image_store_bytes, latent_bytes, latent_numbers, text_bytes
 from pipeline_lib.sizing.training import disk_bytes, gpu_bytes
 
 SMALL = 500_000_000
@@ -28,9 +28,10 @@ def needs_of(name: str) -> Needs:
     if base is None:
         return Needs(SMALL, 0, SMALL, 0, 0)
     trains = [alignment.train for alignment in settings.methods.values()]
-    encoded = latent_bytes(PICKAPIC_V2.images, settings.encode.resolution, settings.encode.flipped)
+    encoded = latent_bytes(PICKAPIC_V2.images, latent_numbers(settings.encode.resolution), settings.encode.flipped)
+    text = text_bytes(PICKAPIC_V2.prompts, TOKENS, base.text_width, base.pooled_width)
     return Needs(
-        store=image_store_bytes(PICKAPIC_V2) + encoded + text_bytes(PICKAPIC_V2.prompts, base),
+        store=image_store_bytes(PICKAPIC_V2) + encoded + text,
         cache=base.download_bytes + sum(SCORER_BYTES[scorer] for scorer in settings.scorers),
         state=max(disk_bytes(train, base.unet) for train in trains),
         gpu=max(gpu_bytes(train, base.unet) for train in trains),

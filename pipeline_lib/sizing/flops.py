@@ -1,0 +1,77 @@
+"""Work of every stage in floating-point operations, two per multiplication and addition.
+
+Counted by torch on the official architectures (tests/pipeline_lib/sizing counts them again), not measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline_lib.config import EvaluateConfig, TrainConfig
+from pipeline_lib.training.methods import METHODS
+
+TERA = 10**12
+SCORED_IMAGE = 954_306_658_304
+"""One image through the towers of all five reward models: ViT-L/14, two ViT-H/14, BLIP's ViT-L/16."""
+SCORED_QUESTION = 14_672_166_912
+"""One image with one prompt: ImageReward's BERT; the others compare embeddings."""
+SCORED_PROMPT = 107_477_078_016
+"""One prompt through the text towers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passes:
+    """Of one base model at its preset's resolution: a UNet's forward pass and the VAE for one image, one prompt."""
+
+    unet: int
+    vae_encode: int
+    vae_decode: int
+    text: int
+
+
+PASSES = {
+    "sd15": Passes(
+        unet=803_273_441_280, vae_encode=1_116_658_466_816, vae_decode=2_514_518_933_504, text=13_298_503_680
+    ),
+    "sd21": Passes(
+        unet=2_149_105_745_920, vae_encode=2_609_118_314_496, vae_decode=5_754_304_364_544, text=45_127_233_536
+    ),
+    "sdxl": Passes(
+        unet=6_761_236_398_080, vae_encode=4_878_950_727_680, vae_decode=10_470_392_594_432, text=111_161_610_240
+    ),
+}
+
+
+def score(images: int, questions: int, prompts: int) -> int:
+    """All five reward models; each image, each (image, prompt), each prompt once."""
+    return images * SCORED_IMAGE + questions * SCORED_QUESTION + prompts * SCORED_PROMPT
+
+
+def encode(passes: Passes, images: int, prompts: int) -> int:
+    """Every image through the VAE's encoder, every prompt through the text encoders."""
+    return images * passes.vae_encode + prompts * passes.text
+
+
+def train(passes: Passes, config: TrainConfig) -> int:
+    """All optimizer steps. A pair is two images; per image, in passes of the UNet:
+
+    policy 1, its backward 2 (LoRA 1: no gradients of frozen weights), 1 more where activations are computed again,
+    reference 1, Adaptive-DPO's annotators 1 each.
+    """
+    method = METHODS[config.method]
+    count = 1 + (1 if config.adapter == "lora" else 2) + config.gradient_checkpointing
+    count += method.reference != "none"
+    count += len(config.ema_decays) if method.annotators else 0
+    return pairs_trained(config) * 2 * count * passes.unet
+
+
+def pairs_trained(config: TrainConfig) -> int:
+    """Pairs of all optimizer steps, repeats counted."""
+    return config.steps * config.batch_size * config.gradient_accumulation
+
+
+def evaluate(passes: Passes, config: EvaluateConfig, models: int, prompts: int) -> int:
+    """Paint with guidance (two passes a step), decode, and score with all five reward models."""
+    images = models * prompts * len(config.seeds)
+    painted = images * (2 * config.steps * passes.unet + passes.vae_decode)
+    return painted + score(images, images, prompts)
