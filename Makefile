@@ -19,7 +19,7 @@ PY := .venv/bin/python
 comma := ,
 STAMP := .venv/.setup-$(subst $(comma),-,$(EXTRAS))
 
-.PHONY: help setup demo up down status logs deploy doctor check format test test-slow parity clean
+.PHONY: help setup demo up down status logs deploy doctor check format test test-slow parity chaos clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -80,6 +80,9 @@ test-slow: setup  ## the tests that take minutes
 
 parity: setup  ## the reward models beside the official packages, at full size (minutes; builds an environment the first time)
 	@$(PY) -m tests.parity
+
+chaos: setup  ## kill processes under a running align/shapes, 30 in all, and compare with an undisturbed run (a quarter of an hour)
+	@$(PY) -m tests.chaos
 
 clean: setup  ## stop the stack and remove .state
 	@$(PY) -m deploy.stack down
