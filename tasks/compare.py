@@ -17,9 +17,10 @@ from pipeline_lib.evaluation.comparable import check_comparable
 from pipeline_lib.evaluation.headline import headline
 from pipeline_lib.lineage import lineage
 from pipeline_lib.store import Dataset, open_dataset
+from pipeline_lib.training import job
 from tasks import registry, tracking
 from tasks.contenders import BASE, VERSION, Contender
-from tasks.evaluate import evaluation_metrics, read_metrics, read_report, win_rates
+from tasks.evaluate import evaluation_metrics, read_report, win_rates
 from tasks.links import version_url
 from tasks.outcome import Outcome, finish
 from tasks.progress import reporter
@@ -63,7 +64,7 @@ def compare(
         weights,
         list(pairs.values()),
         reporter("compare", "images"),
-        metrics={label: read_metrics(model) for label, model in models.items() if model},
+        metrics={label: job.read_metrics(model) for label, model in models.items() if model},
         pull={c.label: pull_commands(c.version, config) for c in contenders if c.version},
         title=f"{', '.join(others)} against {reference.label}",
         bases=bases,

@@ -14,6 +14,7 @@ from pipeline_lib import evaluation
 from pipeline_lib.config import BaseModel, EvaluateConfig
 from pipeline_lib.evaluation.headline import headline
 from pipeline_lib.store import Dataset, open_dataset
+from pipeline_lib.training import job
 from tasks import champion, tracking
 from tasks.outcome import Outcome, finish
 from tasks.paint import Model
@@ -58,7 +59,7 @@ def evaluate(
         weights,
         [open_dataset(pairs)],
         reporter("evaluate", "images"),
-        metrics={name: read_metrics(trained)},
+        metrics={name: job.read_metrics(trained)},
         pull={name: pull_commands(f"models:/{name}@candidate", config)},
         title=f"{name} against base",
         champion=next(iter(bases), None),
@@ -92,12 +93,6 @@ def read_report(dataset: Dataset) -> dict[str, Any]:
     """The numbers of an evaluation dataset (`report.json`)."""
     with dataset.open("report.json") as file:
         return dict(json.load(file))
-
-
-def read_metrics(model: Dataset) -> list[dict[str, Any]]:
-    """The training curve of a model dataset (`metrics.jsonl`)."""
-    with model.open("metrics.jsonl") as file:
-        return [json.loads(line) for line in file]
 
 
 def evaluation_metrics(report: dict[str, Any], name: str) -> dict[str, float]:

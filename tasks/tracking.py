@@ -94,8 +94,11 @@ def _open_run(name: str, title: str, key: Mapping[str, str], note: str, params: 
         # First: a RUNNING run whose flow run has ended is closed (deploy/recovery.py).
         server.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
         server.update_run(run_id, "RUNNING")
+        described = bool(found[0].data.params)  # not if the process was killed that had just created it
     else:
         run_id = str(server.create_run(experiment_id, run_name=title, tags={**key, **tags}).info.run_id)
+        described = False
+    if not described:
         server.log_batch(run_id, params=[Param(k, str(v)) for k, v in params.items()])
     if run:
         page = mlflow_url(f"experiments/{experiment_id}/runs/{run_id}")
@@ -162,13 +165,21 @@ class MetricBuffer:
         self.sent_at = time.monotonic()
         try:
             while self.waiting:
-                client().log_batch(self.run_id, metrics=self.waiting[:BATCH])
-                del self.waiting[:BATCH]
+                count = self._whole_steps()
+                client().log_batch(self.run_id, metrics=self.waiting[:count])
+                del self.waiting[:count]
         except mlflow.MlflowException as error:
             # Training goes on without its tracker; the metrics are kept and replayed.
             get_run_logger().warning(
                 "MLflow did not take %d metrics, trying again later: %s", len(self.waiting), error
             )
+
+    def _whole_steps(self) -> int:
+        """How many to send at once: who resumes asks only for the last step that the run has."""
+        count = min(BATCH, len(self.waiting))
+        while count < len(self.waiting) and self.waiting[count - 1].step == self.waiting[count].step:
+            count -= 1
+        return count
 
 
 def log_sample(run_id: str, image: Path) -> None:

@@ -55,6 +55,8 @@ def train(
         def follow(record: Mapping[str, Any]) -> None:
             nonlocal logged
             metrics.add(record)
+            if record["step"] == config.steps:  # before the model is committed: who comes later asks no trainer
+                metrics.flush()
             progress(int(record["step"]), config.steps)
             if time.monotonic() - logged > LOG_SECONDS:
                 logged = time.monotonic()
@@ -73,5 +75,7 @@ def train(
                 processes=processes,
                 sharding=sharding,
             )
+            for record in job.read_metrics(dataset):  # where a trainer's were lost, or went to another server
+                metrics.add(record)
             metrics.flush()
     return finish("train", dataset, started), run_id

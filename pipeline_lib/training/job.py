@@ -30,7 +30,17 @@ from pipeline_lib.models.identity import base_identity
 from pipeline_lib.store import Dataset, DatasetWriter, writer
 from pipeline_lib.training.launch import environment, launcher, process_count, visible_gpus
 from pipeline_lib.training.machines import machines
-from pipeline_lib.training.spec import INTERRUPTED, LAUNCH, SAMPLES, SPEC, TRAINERS, USER_ERROR, TrainSpec, write_spec
+from pipeline_lib.training.spec import (
+    INTERRUPTED,
+    LAUNCH,
+    METRICS,
+    SAMPLES,
+    SPEC,
+    TRAINERS,
+    USER_ERROR,
+    TrainSpec,
+    write_spec,
+)
 
 VERSION = 1
 POLL_SECONDS = 0.5
@@ -66,8 +76,9 @@ def train(
 
     Args:
         scratch: local folder for checkpoints; the job uses `<scratch>/<key>` and removes it when done.
-        on_metrics: called with every record the trainer logs (`step`, `loss`, ...).
-        on_sample: called with every grid of sample images, `step-<step>.png`.
+        on_metrics: called once with every record the trainer logs (`step`, `loss`, ...), from step 1 on also where an
+            earlier job was killed: what that one had read may never have arrived.
+        on_sample: called once with every grid of sample images, `step-<step>.png`; earlier jobs' too.
         processes: trainer processes over all machines (machines.py); None starts one per GPU, as far as they can
             share a step's forward passes.
         sharding: "fsdp" spreads weights and optimizer state of a full fine-tuning over the processes.
@@ -81,9 +92,9 @@ def train(
         DiskFullError: no space for checkpoints, or in the store.
     """
     target = model_writer(store, model, config, encoded, labels)
-    if done := target.finished():
-        return done
     run_dir = scratch / target.key
+    if (done := target.finished()) and not run_dir.exists():
+        return done
     with space(scratch):
         run_dir.mkdir(parents=True, exist_ok=True)
     spec = TrainSpec(
@@ -93,19 +104,21 @@ def train(
     count = processes or process_count(config.gradient_accumulation, visible_gpus(), place.count)
     start = command or launcher(count, place)
     elsewhere = count if place.count > 1 else 0
-    started = Started(start, environment(count), run_dir, on_metrics, on_sample, elsewhere)
+    heard = _each_once(on_metrics, on_sample)
+    started = Started(start, environment(count), run_dir, *heard, elsewhere)
     with space(run_dir), _exclusive(run_dir / "lock"):
-        if done := target.finished():
-            return done
-        write_spec(run_dir / SPEC, spec)
-        _until_done(started)
-        shards = target.write_folder("model", run_dir / "model")
-        shards.append(target.write_bytes("metrics.jsonl", _reproducible_metrics(run_dir / "metrics.jsonl")))
-        if (run_dir / SAMPLES).is_dir():
-            shards += target.write_folder(SAMPLES, run_dir / SAMPLES)
-        dataset = target.commit(shards)
-        shutil.rmtree(run_dir)
-    return dataset
+        done = target.finished()
+        if done is None:
+            write_spec(run_dir / SPEC, spec)
+            _until_done(started)
+            shards = target.write_folder("model", run_dir / "model")
+            shards.append(target.write_bytes(METRICS, _reproducible_metrics(run_dir / METRICS)))
+            if (run_dir / SAMPLES).is_dir():
+                shards += target.write_folder(SAMPLES, run_dir / SAMPLES)
+            done = target.commit(shards)
+        # Also what a job left that was killed after its commit; another one that waited for the lock may do the same.
+        shutil.rmtree(run_dir, ignore_errors=True)
+    return done
 
 
 @dataclass(frozen=True)
@@ -118,6 +131,32 @@ class Started:
     on_metrics: Callable[[Mapping[str, Any]], None]
     on_sample: Callable[[Path], None]
     announced: int = 0
+
+
+def read_metrics(model: Dataset) -> list[dict[str, Any]]:
+    """The training curve that was published with a model."""
+    with model.open(METRICS) as file:
+        return [json.loads(line) for line in file]
+
+
+def _each_once(
+    on_metrics: Callable[[Mapping[str, Any]], None], on_sample: Callable[[Path], None]
+) -> tuple[Callable[[Mapping[str, Any]], None], Callable[[Path], None]]:
+    """The same without repetitions: a trainer that is started again repeats the steps since its checkpoint."""
+    step, shown = 0, set[Path]()
+
+    def metrics(record: Mapping[str, Any]) -> None:
+        nonlocal step
+        if record["step"] > step:
+            step = record["step"]
+            on_metrics(record)
+
+    def sample(image: Path) -> None:
+        if image not in shown:
+            shown.add(image)
+            on_sample(image)
+
+    return metrics, sample
 
 
 def _until_done(started: Started) -> None:
@@ -181,11 +220,9 @@ def _free(lock: IO[str]) -> bool:
 def _run(started: Started) -> int:
     """Start the trainer, follow it, return its exit code; on any exception here, stop all it started."""
     run_dir = started.run_dir
-    metrics, samples = run_dir / "metrics.jsonl", run_dir / SAMPLES
     with _exclusive(run_dir / TRAINERS):  # one that lost its parent may still be writing its checkpoint
         (run_dir / "status.json").unlink(missing_ok=True)
-    position = metrics.stat().st_size if metrics.exists() else 0
-    shown = set(samples.glob("step-*.png"))
+    place = (0, 0)
     tether = [sys.executable, "-m", "pipeline_lib.training.tether", str(os.getpid())]
     command = [*tether, *started.command, str(run_dir / SPEC)]
     with (run_dir / "trainer.log").open("ab") as log:
@@ -199,10 +236,9 @@ def _run(started: Started) -> int:
         while not ended:
             time.sleep(POLL_SECONDS)
             ended = process.poll() is not None  # before the last look at its files
-            position = _follow(metrics, position, started.on_metrics)
-            for image in sorted(set(samples.glob("step-*.png")) - shown):
+            place = _follow(run_dir / METRICS, place, started.on_metrics)
+            for image in sorted((run_dir / SAMPLES).glob("step-*.png")):
                 started.on_sample(image)
-                shown.add(image)
         return process.returncode
     finally:
         _stop_group(process, run_dir / TRAINERS)
@@ -216,17 +252,18 @@ def _announce(run_dir: Path, processes: int) -> None:
     scratch.rename(run_dir / LAUNCH)
 
 
-def _follow(metrics: Path, position: int, on_metrics: Callable[[Mapping[str, Any]], None]) -> int:
-    """Report the complete lines written since `position`; a resumed trainer may have cut the file back."""
+def _follow(metrics: Path, place: tuple[int, int], on_metrics: Callable[[Mapping[str, Any]], None]) -> tuple[int, int]:
+    """Report the complete lines since `place` (inode, offset): a resumed trainer puts a shorter file in its place."""
     if not metrics.exists():
-        return position
+        return place
     with metrics.open("rb") as file:
-        file.seek(min(position, metrics.stat().st_size))
+        inode = os.fstat(file.fileno()).st_ino
+        file.seek(place[1] if inode == place[0] else 0)
         for line in file:
             if not line.endswith(b"\n"):
-                return file.tell() - len(line)
+                return inode, file.tell() - len(line)
             on_metrics(json.loads(line))
-        return file.tell()
+        return inode, file.tell()
 
 
 def _stop_group(process: subprocess.Popen[bytes], trainers: Path) -> None:

@@ -25,6 +25,7 @@ INTERRUPTED = 75
 SPEC = "spec.json"
 LAUNCH = "launch.json"
 """There while a trainer over several machines runs: what the others are to start (join.py)."""
+METRICS = "metrics.jsonl"
 SAMPLES = "samples"
 TRAINERS = "trainers"
 """Locked (shared) by every training process for as long as it lives."""

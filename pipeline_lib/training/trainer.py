@@ -20,10 +20,9 @@ from pipeline_lib.training.methods import check_config, check_sharding
 from pipeline_lib.training.policy import save_policy
 from pipeline_lib.training.run import CACHE, Run, build, capture, restore
 from pipeline_lib.training.samples import paint
-from pipeline_lib.training.spec import TrainSpec, run_digest
+from pipeline_lib.training.spec import METRICS, TrainSpec, run_digest
 from pipeline_lib.training.step import fill_cache, optimizer_step
 
-METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
 

@@ -113,6 +113,26 @@ def test_steps_the_run_has_are_not_logged_again(server: MlflowClient) -> None:
     assert [metric.step for metric in server.get_metric_history(run, "train/loss")] == [1, 2, 3, 4]
 
 
+def test_a_batch_ends_with_a_whole_step(server: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is killed between two batches leaves steps that are there or not."""
+    run = tracking.training_run("dpo-test", "batches", BASE, CONFIG, {})
+    sent: list[list[int]] = []
+    buffer = tracking.MetricBuffer(run, sent_at=float("inf"))
+    for step in (1, 2, 3):
+        buffer.add({"step": step, "loss": 0.7, "lr": 1e-5})
+    monkeypatch.setattr(tracking, "BATCH", 5)
+    monkeypatch.setattr(MlflowClient, "log_batch", lambda *_, metrics: sent.append([m.step for m in metrics]))
+    buffer.flush()
+    assert sent == [[1, 1, 2, 2], [3, 3]]
+
+
+def test_a_run_whose_creator_was_killed_gets_its_parameters(server: MlflowClient) -> None:
+    experiment = server.create_experiment("created-only")
+    bare = server.create_run(experiment, tags={tracking.KEY_TAG: "created-only"}).info.run_id
+    assert tracking.training_run("created-only", "created-only", BASE, CONFIG, {}) == bare
+    assert server.get_run(bare).data.params["train.method"] == "diffusion-dpo"
+
+
 def test_input_datasets_carry_their_digests(server: MlflowClient, tmp_path: Path) -> None:
     run = tracking.training_run("balanced-test", "model-key", BASE, CONFIG)
     writer = store.writer(str(tmp_path), "labels", 1, {})

@@ -97,6 +97,38 @@ finish()
     assert open_dataset(dataset.uri).digest == dataset.digest
 
 
+def test_what_a_killed_job_had_read_is_told_again_and_its_files_go(
+    tmp_path: Path, encoded: dict[str, Dataset], labels: dict[str, Dataset]
+) -> None:
+    killed = """
+log(step=1), log(step=2, seconds=1.25)
+(run / "samples").mkdir()
+(run / "samples/step-000001.png").touch()
+sys.exit(1)
+"""
+    with pytest.raises(TrainingError):
+        start(tmp_path, encoded, labels, killed)
+    (run_dir,) = (tmp_path / "scratch").iterdir()
+    # The resumed trainer replaces the file by a shorter one, and repeats a step in other bytes.
+    resumed = """
+time.sleep(0.1)
+(run / "new").write_text(json.dumps({"step": 1}) + "\\n")
+(run / "new").rename(run / "metrics.jsonl")
+time.sleep(0.1)
+log(step=2, seconds=0.5), log(step=3)
+finish()
+"""
+    records: list[Mapping[str, Any]] = []
+    images: list[str] = []
+    start(
+        tmp_path, encoded, labels, resumed, on_metrics=records.append, on_sample=lambda path: images.append(path.name)
+    )
+    assert [record["step"] for record in records] == [1, 2, 3] and images == ["step-000001.png"]
+    run_dir.mkdir()  # as if killed after the commit
+    start(tmp_path, encoded, labels, "sys.exit(1)")
+    assert not run_dir.exists()
+
+
 def test_user_error_is_passed_on_in_its_own_words(
     tmp_path: Path, encoded: dict[str, Dataset], labels: dict[str, Dataset]
 ) -> None:
