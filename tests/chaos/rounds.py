@@ -13,9 +13,9 @@ from deploy.stack.api import call
 from tests.chaos.site import KINDS, SERVERS, Site
 
 DEPLOYMENT = "align/shapes"
-SIZE: dict[str, Any] = {"limit": 600, "steps": 60, "num_prompts": 32, "settings": {"checkpoint_every": 10}}
-PAUSE_S = (1.0, 9.0)
-"""Between injections."""
+SIZE: dict[str, Any] = {"limit": 600, "steps": 60, "num_prompts": 24, "settings": {"checkpoint_every": 10}}
+PAUSE_S = (0.5, 14.0)
+"""How long the flow's process lives between injections."""
 S3_PAUSE_S = (2.0, 8.0)
 WINDOW_S = 120.0
 """Within this time the stack must notice that a run's processes are gone, and close the run."""
@@ -81,14 +81,15 @@ def disturbed(site: Site, store: str, chaos: Chaos) -> dict[str, Any]:
 
 
 def _round(site: Site, store: str, chaos: Chaos) -> dict[str, Any]:
-    begun = seen = time.monotonic()
-    pause = begun + chaos.rng.uniform(*PAUSE_S)
+    begun = seen = now = time.monotonic()
+    pause = chaos.rng.uniform(*PAUSE_S)
     run = start(site, store)
     while True:
         site.tend()
         alive = site.alive()
         _note_recoveries(chaos, alive)
-        now = time.monotonic()
+        last, now = now, time.monotonic()
+        pause -= now - last if "flow" in alive else 0.0
         state = _state(site, run)
         if state is None or state == "SCHEDULED" or "flow" in alive:
             seen = now
@@ -105,9 +106,10 @@ def _round(site: Site, store: str, chaos: Chaos) -> dict[str, Any]:
             raise ChaosError(f"{run} is {state}, and for {WINDOW_S:.0f} s no process of it has been alive")
         if now - begun > ROUND_S:
             raise ChaosError(f"{run} is {state}: {store} is not complete after {ROUND_S:.0f} s")
-        if now >= pause and (kind := chaos.draw(alive)):
-            _inject(site, chaos, kind, run)
-            pause = time.monotonic() + chaos.rng.uniform(*PAUSE_S)
+        if pause <= 0:
+            if kind := chaos.draw(alive):
+                _inject(site, chaos, kind, run)
+            pause = chaos.rng.uniform(*PAUSE_S)
         time.sleep(TICK_S)
 
 

@@ -21,8 +21,8 @@ from tests.s3_server import S3Server
 SERVERS = ("prefect", "mlflow", "s3")
 KINDS = ("flow", "trainer", "worker", *SERVERS)
 BUCKET = "chaos"
-TRAINER = "pipeline_lib.training"
-FLOW_RUN = "PREFECT__FLOW_RUN_ID"
+JOBS = {"flow": "prefect.engine", "trainer": "pipeline_lib.training"}
+"""The module that each runs."""
 
 
 @dataclass
@@ -50,22 +50,17 @@ class Site:
         for kind, pid in pids.items():
             with suppress(psutil.Error):
                 found[kind] = psutil.Process(pid)
+                if kind == "worker":  # Prefect's own, below the one that tells flows to stop
+                    found[kind] = next(one for one in found[kind].children() if "worker" in one.cmdline())
         return found | self.jobs()
 
     def jobs(self) -> dict[str, psutil.Process]:
-        """The processes of the flow run and its trainer, whoever their parent is."""
-        found = {}
-        running = {}
+        """The processes of the flow run and of its trainer, whoever their parent is."""
+        found: dict[str, psutil.Process] = {}
         for process in owned_processes(self.settings, "worker"):
             with suppress(psutil.Error):
-                if TRAINER in process.cmdline():
-                    found["trainer"] = process
-                elif FLOW_RUN in process.environ() and process.status() != psutil.STATUS_ZOMBIE:
-                    running[process.pid] = process
-        for process in running.values():
-            with suppress(psutil.Error):
-                if process.ppid() not in running:
-                    found["flow"] = process
+                command = process.cmdline()
+                found |= {kind: process for kind, module in JOBS.items() if module in command}
         return found
 
     def kill(self, kind: str, process: psutil.Process, with_children: bool, pause_s: float) -> None:
