@@ -115,7 +115,7 @@ def test_steps_the_run_has_are_not_logged_again(server: MlflowClient) -> None:
 
 def test_a_batch_ends_with_a_whole_step(server: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever is killed between two batches leaves steps that are there or not."""
-    run = tracking.training_run("dpo-test", "batches", BASE, CONFIG, {})
+    run = tracking.training_run("dpo-test", "batches", BASE, CONFIG)
     sent: list[list[int]] = []
     buffer = tracking.MetricBuffer(run, sent_at=float("inf"))
     for step in (1, 2, 3):
@@ -129,7 +129,7 @@ def test_a_batch_ends_with_a_whole_step(server: MlflowClient, monkeypatch: pytes
 def test_a_run_whose_creator_was_killed_gets_its_parameters(server: MlflowClient) -> None:
     experiment = server.create_experiment("created-only")
     bare = server.create_run(experiment, tags={tracking.KEY_TAG: "created-only"}).info.run_id
-    assert tracking.training_run("created-only", "created-only", BASE, CONFIG, {}) == bare
+    assert tracking.training_run("created-only", "created-only", BASE, CONFIG) == bare
     assert server.get_run(bare).data.params["train.method"] == "diffusion-dpo"
 
 
