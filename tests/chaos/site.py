@@ -49,9 +49,10 @@ class Site:
             pids["s3"] = self.s3.process.pid
         for kind, pid in pids.items():
             with suppress(psutil.Error):
-                found[kind] = psutil.Process(pid)
-                if kind == "worker":  # Prefect's own, below the one that tells flows to stop
-                    found[kind] = next(one for one in found[kind].children() if "worker" in one.cmdline())
+                process = psutil.Process(pid)
+                # Prefect's own worker is below the process that would tell flows to stop.
+                below = process.children() if kind == "worker" else [process]
+                found |= {kind: one for one in below if kind != "worker" or "worker" in one.cmdline()}
         return found | self.jobs()
 
     def jobs(self) -> dict[str, psutil.Process]:
