@@ -50,9 +50,12 @@ class Site:
         for kind, pid in pids.items():
             with suppress(psutil.Error):
                 process = psutil.Process(pid)
-                # Prefect's own worker is below the process that would tell flows to stop.
-                below = process.children() if kind == "worker" else [process]
-                found |= {kind: one for one in below if kind != "worker" or "worker" in one.cmdline()}
+                if kind != "worker":
+                    found[kind] = process
+                    continue
+                for below in process.children():  # Prefect's own worker, below the one that tells flows to stop
+                    if "worker" in below.cmdline():
+                        found[kind] = below
         return found | self.jobs()
 
     def jobs(self) -> dict[str, psutil.Process]:
