@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from tests import planted
 
 if TYPE_CHECKING:
     from tests.integration.deployments import Deployments
@@ -23,11 +26,18 @@ for name, value in {
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment of a stack's users. A test may kill its worker, which comes back, but not its servers."""
+    """The environment of a stack's users. Only they know the planted secrets.
+
+    A test may kill its worker, which comes back, but not its servers.
+    """
     from deploy.stack import current_settings, running_stack, status
     from deploy.stack.processes import owned_processes
 
-    with running_stack(tmp_path_factory.mktemp("stack")) as env:
+    with ExitStack() as until_the_end:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, secret in planted.LOCAL.items():
+                patch.setenv(name, secret)
+            env = until_the_end.enter_context(running_stack(tmp_path_factory.mktemp("stack")))
         settings = current_settings(env)
         yield env
     assert status(settings) == [] and owned_processes(settings) == [] and not settings.state_file.exists()

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from deploy.stack import ROOT
+from deploy.stack.settings import LOG_FORMATS
 from tests.integration.compose import FOLDER, MissingVariableError, Service, read_environment, services
 
 EXAMPLE = read_environment((FOLDER / ".env.example").read_text())
@@ -101,6 +102,10 @@ def test_workers_are_the_same_on_every_machine() -> None:
     assert _option(elsewhere["worker-gpu"], "--limit") == "1"
     pools = {_option(service, "--pool") for service in elsewhere.values()}
     assert pools == {here["deploy"].environment[f"PIPELINE_{kind}_POOL"] for kind in ("CPU", "GPU")}
+
+
+def test_lines_of_logs_are_those_of_the_local_stack() -> None:
+    assert LOG_FORMATS.items() <= services(filled())["worker-cpu"].environment.items()
 
 
 def _option(service: Service, name: str) -> str:

@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from deploy.stack.settings import ROOT
 from pipeline_lib.presets import ALL_SCORERS
 from pipeline_lib.store import open_dataset, verify
+from tests import planted
 from tests.integration.deployments import SMALL, Deployments
 
 STAGES = ["ingest", "score", "label", "encode", "train", "evaluate", "register"]
@@ -86,6 +87,15 @@ def test_prefect_and_mlflow_lead_to_each_other(deployments: Deployments, aligned
     lines = Path(deployments.env["PIPELINE_STATE"], "logs", "worker.log").read_text()
     model = deployments.stages(aligned)["train"]["uri"].rpartition("/model/")[2]
     assert re.search(rf"\| {training['name']} \| train-\w+ - .*model/{model}", lines)
+
+
+@pytest.mark.usefixtures("aligned")
+def test_no_secret_of_the_environment_is_written_anywhere(deployments: Deployments) -> None:
+    assert planted.LOCAL.items() <= deployments.env.items()
+    state = Path(deployments.env["PIPELINE_STATE"])
+    kinds = {path.name for path in state.rglob("*")}
+    assert {"worker.log", "prefect.db", "mlflow.db", "manifest.json", "report.html", "model_index.json"} <= kinds
+    assert planted.holders(state, planted.LOCAL.values()) == {}
 
 
 def link(deployments: Deployments, run: dict[str, Any], key: str) -> str:

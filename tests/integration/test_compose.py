@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.integration.compose import FOLDER, Native, read_environment
+from tests.planted import holders
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -43,7 +44,6 @@ print("equal", open(name, "rb").read() == open(sys.argv[1], "rb").read(), run.in
 WRONG = "planted-wrong-key"
 INGEST = "import sys; from flows.ingest import ingest; ingest(source=sys.argv[1])"
 LIBRARY = "import sys; from pipeline_lib.store import absolute; absolute(sys.argv[1])"
-KNOWN_TO_HOLD = {"password"}  # what the fixture gives initdb
 PULL = "import mlflow, sys; print(mlflow.artifacts.download_artifacts(sys.argv[1], dst_path=sys.argv[2]))"
 
 
@@ -190,12 +190,9 @@ def test_no_secret_is_written_anywhere(native: Native) -> None:
     dump = native.run("postgres", ["pg_dumpall", "--no-role-passwords"], **native.database_login())
     assert dump.returncode == 0 and "balanced-shapes" in dump.stdout and "s3://store/pairs" in dump.stdout
     (native.folder / "databases.sql").write_text(dump.stdout)
-    files = [path for path in native.folder.rglob("*") if path.is_file() and path.name not in KNOWN_TO_HOLD]
-    kinds = {path.name for path in files}
+    kinds = {path.name for path in native.folder.rglob("*")}
     assert {"worker-cpu.log", "databases.sql", "manifest.json", "report.html", "spec.json", "trainer.log"} <= kinds
-    secrets = [*SECRETS.values(), WRONG]
-    found = {str(path): secret for path in files for secret in secrets if secret.encode() in path.read_bytes()}
-    assert found == {}
+    assert holders(native.folder, [*SECRETS.values(), WRONG], known=["password"]) == {}  # that is initdb's
     arguments = "\n".join(" ".join(service.command) for service in native.services.values())
     assert not any(secret in arguments for secret in SECRETS.values()), "visible to every user of the machine"
 
