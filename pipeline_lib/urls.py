@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
 
 from pipeline_lib.errors import ConfigError
 
@@ -18,11 +17,5 @@ def refuse_login(url: str) -> str:
     raise ConfigError(
         f"An address of the scheme {url.partition('://')[0]!r} holds a login before its host.",
         "Leave it out, change that key, and give keys by the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
-        "HF_TOKEN.",
+        "HF_TOKEN, MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD.",
     )
-
-
-def without_login(url: str) -> str:
-    """The URL of a server less its user name and password."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

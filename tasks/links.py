@@ -9,8 +9,6 @@ from prefect.context import FlowRunContext
 from prefect.runtime import deployment
 from prefect.utilities.urls import url_for
 
-from pipeline_lib.urls import without_login
-
 MLFLOW_UI = "PIPELINE_MLFLOW_UI_URL"
 """What browsers call the MLflow server, where that is not MLFLOW_TRACKING_URI."""
 
@@ -40,7 +38,7 @@ def prefect_note(tags: dict[str, str]) -> str:
 
 def mlflow_url(path: str) -> str:
     """The page `path` of MLflow's UI, such as `experiments/1/runs/<id>`."""
-    server = os.environ.get(MLFLOW_UI) or without_login(os.environ.get("MLFLOW_TRACKING_URI", ""))
+    server = os.environ.get(MLFLOW_UI) or os.environ.get("MLFLOW_TRACKING_URI", "")
     return f"{server.rstrip('/')}/#/{path}"
 
 

@@ -14,7 +14,6 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 
 from pipeline_lib.errors import HubError
-from pipeline_lib.urls import without_login
 from tasks.tracking import client
 
 
@@ -78,7 +77,7 @@ def _registry_errors(uri: str) -> Iterator[None]:
         yield
     except (mlflow.MlflowException, OSError) as error:
         raise HubError(
-            f"Cannot read {uri} from {without_login(os.environ.get('MLFLOW_TRACKING_URI', ''))}: {error}.",
+            f"Cannot read {uri} from {os.environ.get('MLFLOW_TRACKING_URI')}: {error}.",
             "Check the name, version or alias in MLflow's registry, and that MLFLOW_TRACKING_URI is your server.",
         ) from error
 

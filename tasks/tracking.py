@@ -26,6 +26,7 @@ from prefect.logging import get_run_logger
 from pipeline_lib.config import BaseModel, TrainConfig
 from pipeline_lib.errors import ConfigError
 from pipeline_lib.store import Dataset
+from pipeline_lib.urls import refuse_login
 from tasks.links import mlflow_url, prefect_note, prefect_tags
 from tasks.locks import alone
 
@@ -37,13 +38,17 @@ FLUSH_SECONDS = 5.0
 
 
 def client() -> MlflowClient:
-    """A client of the tracking server named by MLFLOW_TRACKING_URI; raises ConfigError when it is not set."""
+    """A client of the tracking server named by MLFLOW_TRACKING_URI.
+
+    Raises:
+        ConfigError: it is not set, or holds a login, which links and errors would repeat.
+    """
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
         raise ConfigError(
             "MLFLOW_TRACKING_URI is not set.", "Start the local stack (make up), or export your server's address."
         )
-    mlflow.set_tracking_uri(uri)
+    mlflow.set_tracking_uri(refuse_login(uri))
     return MlflowClient(uri)
 
 

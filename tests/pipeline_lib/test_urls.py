@@ -9,7 +9,7 @@ from pipeline_lib.config import IngestConfig
 from pipeline_lib.errors import ConfigError
 from pipeline_lib.sources import open_source
 from pipeline_lib.store import absolute, writer
-from pipeline_lib.urls import PATTERN, refuse_login, without_login
+from pipeline_lib.urls import PATTERN, refuse_login
 
 FORM = TypeAdapter(Annotated[str, Field(pattern=PATTERN)])
 SECRETS = [
@@ -61,8 +61,3 @@ def test_stores_and_sources_refuse_it() -> None:
     ):
         with pytest.raises(ConfigError, match="login"):
             use()
-
-
-def test_logins_are_left_out_of_links() -> None:
-    assert without_login("http://me:planted@mlflow:5000/x") == "http://mlflow:5000/x"
-    assert without_login("http://mlflow:5000") == "http://mlflow:5000"

@@ -25,6 +25,13 @@ def test_without_an_address_the_error_says_what_to_do(monkeypatch: pytest.Monkey
         tracking.client()
 
 
+def test_an_address_with_a_login_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:planted@127.0.0.1:5000")
+    with pytest.raises(ConfigError, match="MLFLOW_TRACKING_PASSWORD") as refused:
+        tracking.client()
+    assert "planted" not in str(refused.value)
+
+
 def test_a_model_has_one_run_however_often_it_is_trained(
     server: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
