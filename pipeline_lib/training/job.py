@@ -111,14 +111,20 @@ def train(
         if done is None:
             write_spec(run_dir / SPEC, spec)
             _until_done(started)
-            shards = target.write_folder("model", run_dir / "model")
-            shards.append(target.write_bytes(METRICS, _reproducible_metrics(run_dir / METRICS)))
-            if (run_dir / SAMPLES).is_dir():
-                shards += target.write_folder(SAMPLES, run_dir / SAMPLES)
-            done = target.commit(shards)
+            # Another machine, whose GPU may round otherwise, may have finished it: its files stay as they are.
+            done = target.finished() or _published(target, run_dir)
         # Also what a job left that was killed after its commit; another one that waited for the lock may do the same.
         shutil.rmtree(run_dir, ignore_errors=True)
     return done
+
+
+def _published(target: DatasetWriter, run_dir: Path) -> Dataset:
+    """The trainer's result as a dataset."""
+    shards = target.write_folder("model", run_dir / "model")
+    shards.append(target.write_bytes(METRICS, _reproducible_metrics(run_dir / METRICS)))
+    if (run_dir / SAMPLES).is_dir():
+        shards += target.write_folder(SAMPLES, run_dir / SAMPLES)
+    return target.commit(shards)
 
 
 @dataclass(frozen=True)

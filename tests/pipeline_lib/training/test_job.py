@@ -14,7 +14,7 @@ import pytest
 
 from pipeline_lib.config import TrainConfig
 from pipeline_lib.errors import TrainingError
-from pipeline_lib.store import Dataset, open_dataset
+from pipeline_lib.store import Dataset, open_dataset, verify
 from pipeline_lib.training import job
 from tests.pipeline_lib.models import tiny
 
@@ -127,6 +127,23 @@ finish()
     run_dir.mkdir()  # as if killed after the commit
     start(tmp_path, encoded, labels, "sys.exit(1)")
     assert not run_dir.exists()
+
+
+def test_a_model_that_another_machine_has_finished_meanwhile_stays_as_it_is(
+    tmp_path: Path, encoded: dict[str, Dataset], labels: dict[str, Dataset]
+) -> None:
+    theirs: list[Dataset] = []
+
+    def elsewhere(record: Mapping[str, Any]) -> None:
+        target = job.model_writer(
+            str(tmp_path / "store"), tiny.base(tmp_path, "v"), CONFIG, encoded["v"], labels["human"]
+        )
+        theirs.append(target.commit([target.write_bytes("metrics.jsonl", b"theirs")]))
+
+    dataset = start(tmp_path, encoded, labels, "log(step=1)\nfinish()", on_metrics=elsewhere)
+    assert [dataset] == theirs
+    verify(dataset)
+    assert list((tmp_path / "scratch").iterdir()) == []
 
 
 def test_user_error_is_passed_on_in_its_own_words(
