@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,11 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import psutil
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 
 from pipeline_lib.errors import HubError
 from tasks.tracking import client
+
+REGISTRAR = "pipeline.registrar"
+"""Tag of logged models: the process that uploads and registers them."""
 
 
 def register(name: str, run_id: str, folder: Path, metrics: Mapping[str, float], tags: Mapping[str, str]) -> str:
@@ -26,8 +31,13 @@ def register(name: str, run_id: str, folder: Path, metrics: Mapping[str, float],
     server = client()
     if not _like(server, name, tags):
         experiment_id = server.get_run(run_id).info.experiment_id
+        _clear(server, experiment_id, tags)
         model = mlflow.initialize_logged_model(
-            name=name, source_run_id=run_id, tags=dict(tags), model_type="diffusers", experiment_id=experiment_id
+            name=name,
+            source_run_id=run_id,
+            tags={**tags, REGISTRAR: _process(os.getpid())},
+            model_type="diffusers",
+            experiment_id=experiment_id,
         )
         server.log_model_artifacts(model.model_id, str(folder))
         now = int(time.time() * 1000)
@@ -35,9 +45,12 @@ def register(name: str, run_id: str, folder: Path, metrics: Mapping[str, float],
         server.finalize_logged_model(model.model_id, "READY")
         ours = int(mlflow.register_model(f"models:/{model.model_id}", name, tags=dict(tags)).version)
         # The server numbers versions one after the other, each with its tags: whoever sees its own sees all before it.
-        if ours != _like(server, name, tags)[0]:
+        first = str(_like(server, name, tags)[0])
+        if first != str(ours):
             server.delete_model_version(name, str(ours))
-            server.delete_logged_model(model.model_id)
+            # The first is ours, too, when the server died before it answered and the client asked again.
+            if logged_model(name, first) != model.model_id:
+                server.delete_logged_model(model.model_id)
     version = str(_like(server, name, tags)[0])
     set_alias(name, "candidate", version)
     return version
@@ -116,6 +129,24 @@ def tag_version(name: str, version: str, tags: Mapping[str, str]) -> None:
 def describe_version(name: str, version: str, description: str) -> None:
     """Set what MLflow shows for a registered version (markdown)."""
     client().update_model_version(name, version, description)
+
+
+def _clear(server: MlflowClient, experiment_id: str, tags: Mapping[str, str]) -> None:
+    """Delete the files of processes of this machine that were killed before they had registered them."""
+    alike = " AND ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+    for model in server.search_logged_models([experiment_id], alike):
+        host, _, rest = str(model.tags.get(REGISTRAR, "")).partition(" ")
+        if host == socket.gethostname() and _process(int(rest.partition(" ")[0])) != model.tags[REGISTRAR]:
+            server.delete_logged_model(model.model_id)
+
+
+def _process(pid: int) -> str:
+    """Names a process of this machine, also when its number is given again; without a time if there is none now."""
+    try:
+        started = f"{psutil.Process(pid).create_time():.0f}"
+    except psutil.NoSuchProcess:
+        started = "ended"
+    return f"{socket.gethostname()} {pid} {started}"
 
 
 def _like(server: MlflowClient, name: str, tags: Mapping[str, str]) -> list[int]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
 from typing import Any
 
 import mlflow
+import psutil
 import pytest
 from mlflow import MlflowClient
 
@@ -39,6 +42,38 @@ def test_versions_aliases_and_tags(server: MlflowClient, folder: Path, tmp_path:
     assert registry.version_tags("balanced-test", "99") == {}
     pulled = mlflow.artifacts.download_artifacts(f"models:/balanced-test/{version}", dst_path=str(tmp_path / "pulled"))
     assert (Path(pulled) / "model_index.json").read_text() == "{}"
+
+
+def test_what_a_killed_process_had_uploaded_goes(server: MlflowClient, folder: Path) -> None:
+    run = tracking.training_run("killed", "killed-key", BASE, CONFIG)
+    experiment = server.get_run(run).info.experiment_id
+    here, dead = socket.gethostname(), psutil.Process().create_time() - 1
+    kept = []
+    for registrar in (f"{here} {os.getpid()} {dead:.0f}", f"{here} 4194305 1", f"elsewhere {os.getpid()} 1"):
+        tags = {**TAGS, registry.REGISTRAR: registrar}
+        kept.append(mlflow.initialize_logged_model("killed", tags=tags, experiment_id=experiment).model_id)
+    other = mlflow.initialize_logged_model("killed", tags={"pipeline.model_digest": "d2"}, experiment_id=experiment)
+    version = registry.register("killed", run, folder, {}, TAGS)
+    ours = registry.logged_model("killed", version)
+    found = {model.model_id for model in server.search_logged_models([experiment])}
+    assert found == {ours, other.model_id, kept[2]}, "another machine's may be in progress"
+
+
+def test_a_version_whose_answer_was_lost_keeps_its_files(
+    server: MlflowClient, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server dies after it has made the version; the client asks again and gets a second one."""
+    run = tracking.training_run("asked-twice", "asked-twice-key", BASE, CONFIG)
+    original = mlflow.register_model
+
+    def twice(*args: Any, **options: Any) -> Any:
+        original(*args, **options)
+        return original(*args, **options)
+
+    monkeypatch.setattr(mlflow, "register_model", twice)
+    assert registry.register("asked-twice", run, folder, {}, TAGS) == "1"
+    assert [v.version for v in server.search_model_versions("name = 'asked-twice'")] == [1]
+    assert mlflow.artifacts.download_artifacts("models:/asked-twice/1", dst_path=str(tmp_path / "pulled"))
 
 
 def test_registered_twice_at_once_it_is_one_version(
