@@ -42,6 +42,7 @@ def compare(found: Evidence, expected: Evidence) -> list[Check]:
             expected.curves,
             f"{len(found.curves)} metrics, {steps} steps",
         ),
+        _same("parameters of the MLflow run", found.params, expected.params, f"{len(found.params)} equal"),
         _same("files of the MLflow run", found.artifacts, expected.artifacts, f"{len(found.artifacts)} files"),
         _same("files of the model as pulled", found.model, expected.model, f"{len(found.model)} files, same bytes"),
         _same("registered versions, aliases, tags", found.registry, expected.registry, "one version"),

@@ -36,6 +36,8 @@ class Evidence:
     """What ingest kept, dropped and put into quarantine."""
     curves: Mapping[str, list[tuple[int, float | None]]]
     """Metric -> (step, value) as logged; timings without values."""
+    params: Mapping[str, str]
+    """Of the MLflow run."""
     artifacts: list[str]
     """Files of the MLflow run."""
     model: Mapping[str, str]
@@ -60,6 +62,7 @@ def gather(site: Site, run: Mapping[str, Any], store: str) -> Evidence:
         strays=strays,
         counts=dict(open_dataset(stages["ingest"]["uri"]).counts),
         curves={name: _curve(server, run_id, name) for name in sorted(logged.data.metrics)},
+        params=logged.data.params,
         artifacts=_files(server, run_id),
         model=_pulled(site),
         registry=_registered(server),
