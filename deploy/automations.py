@@ -27,7 +27,7 @@ def declare(client: SyncPrefectClient, name: str, body: dict[str, Any]) -> str |
 
 
 def _plain(automation: AutomationCore) -> dict[str, Any]:
-    plain = automation.model_dump(mode="json", include=set(AutomationCore.model_fields))
+    plain = automation.model_dump(include=set(AutomationCore.model_fields))
     plain["trigger"].pop("id", None)
     return plain
 

@@ -6,6 +6,7 @@ closes its MLflow run and reports that it crashed; the same deployment, run agai
 """
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from types import FrameType
 import psutil
 
 from deploy.stack.processes import die_with_parent
+from deploy.stack.settings import PATIENCE
 
 TICK_S = 0.2
 
@@ -44,7 +46,8 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, stop)
     command = [sys.executable, "-m", "prefect", "worker", "start", *arguments]
     # Its own session: a signal to this one's group must not reach it before its flows have ended.
-    process = subprocess.Popen(command, start_new_session=True, preexec_fn=die_with_parent())
+    variables = PATIENCE | os.environ
+    process = subprocess.Popen(command, env=variables, start_new_session=True, preexec_fn=die_with_parent())
     worker = psutil.Process(process.pid)
     told: set[int] = set()
     while process.poll() is None:

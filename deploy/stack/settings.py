@@ -14,6 +14,15 @@ POOL_VARIABLES = ("PIPELINE_CPU_POOL", "PIPELINE_GPU_POOL")
 PORT_VARIABLES = {"prefect": "PIPELINE_PREFECT_PORT", "mlflow": "PIPELINE_MLFLOW_PORT"}
 DEFAULT_PORTS = {"prefect": 4200, "mlflow": 5000}
 
+# How runs bear with servers; deploy/worker.py gives it to its runs, docker/Dockerfile to those in containers.
+PATIENCE = {
+    # Seconds between signs of life of a run; see deploy/automations.yaml.
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+    # Retries wait 2, 4, 8, ... s: seven outlast a server that is down for four minutes.
+    "PREFECT_CLIENT_MAX_RETRIES": "7",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "7",
+}
+
 # Every process of a stack, and whatever it starts, carries these two variables: that is how survivors of a killed
 # worker or supervisor are found, whoever their parent is by then.
 OWNER_VARIABLE = "PIPELINE_STACK_OWNER"
@@ -113,11 +122,7 @@ def client_environment(settings: StackSettings, variables: Mapping[str, str] = o
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         **LOG_FORMATS,
-        # A sign of life of each run; see deploy/automations.yaml.
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
-        # Retries wait 2, 4, 8, ... s: seven outlast a server that is down for four minutes.
-        "PREFECT_CLIENT_MAX_RETRIES": "7",
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "7",
+        **PATIENCE,
         "MLFLOW_TRACKING_URI": settings.mlflow_url,
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "1",
