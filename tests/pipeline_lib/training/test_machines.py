@@ -6,10 +6,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import psutil
 import pytest
 
 from deploy.stack.processes import free_port
@@ -75,34 +79,68 @@ def test_what_is_announced(tmp_path: Path) -> None:
     assert (launch.id, launch.processes, launch.run_dir) == ("a", 2, tmp_path / "one")
 
 
-def job(spec: TrainSpec, scratch: Path, variables: Mapping[str, str]) -> Dataset:
-    """The training job in a process of its own, with 2 processes in all; its dataset."""
+def start_job(spec: TrainSpec, scratch: Path, variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """The training job in a process of its own, with 2 processes in all."""
     path = Path(spec.run_dir, "spec.json")
     write_spec(path, spec)
-    command = [sys.executable, "-c", JOB, str(path), str(scratch), "2"]
-    subprocess.run(command, env=os.environ | variables, check=True, timeout=280)
+    return subprocess.Popen([sys.executable, "-c", JOB, str(path), str(scratch), "2"], env=os.environ | variables)
+
+
+def result(process: subprocess.Popen[bytes], scratch: Path) -> Dataset:
+    """What the job has published when it ends."""
+    assert process.wait(280) == 0
     (manifest,) = scratch.glob("model/*/manifest.json")
     return open_dataset(str(manifest.parent))
 
 
-@pytest.mark.slow
-def test_two_machines_give_the_bytes_of_one(new_run: Callable[..., TrainSpec], tmp_path: Path) -> None:
-    alone = job(new_run(CONFIG, "alone"), tmp_path / "alone-store", {})
-    scratch = tmp_path / "shared"
+@contextmanager
+def second_machine(scratch: Path) -> Iterator[tuple[dict[str, str], subprocess.Popen[str]]]:
+    """The environment of the first of two machines, and the program that joins it from the other."""
     scratch.mkdir()
     place = {COUNT: "2", MAIN: f"127.0.0.1:{free_port()}"}
     command = [sys.executable, "-m", "pipeline_lib.training.join", str(scratch)]
     other = subprocess.Popen(command, env=os.environ | place | {RANK: "1"}, stderr=subprocess.PIPE, text=True)
     try:
-        both = job(new_run(CONFIG, "both"), scratch, place | {RANK: "0"})
+        yield place | {RANK: "0"}, other
     finally:
         other.terminate()
-        said = other.communicate(timeout=120)[1]
-    assert other.returncode == 0 and "as machine 1 of 2" in said and "left" in said
+        other.wait(120)
+
+
+@pytest.mark.slow
+def test_two_machines_give_the_bytes_of_one(new_run: Callable[..., TrainSpec], tmp_path: Path) -> None:
+    store, shared = tmp_path / "alone-store", tmp_path / "shared"
+    alone = result(start_job(new_run(CONFIG, "alone"), store, {}), store)
+    with second_machine(shared) as (first, other):
+        both = result(start_job(new_run(CONFIG, "both"), shared, first), shared)
+    said = other.communicate()[1]
+    assert other.returncode == 0 and said.count("as machine 1 of 2") == said.count("left") == 1, said
     assert both.key == alone.key and both.digest == alone.digest
     one = new_run(CONFIG, "one")
     train(one)
-    losses = [float(value) for value in curve(one)]
     with both.open("metrics.jsonl") as file:
         found = [json.loads(line)["loss"] for line in file]
-    assert found == pytest.approx(losses, abs=1e-4)
+    assert found == pytest.approx(curve(one), abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_trainer_killed_on_the_second_machine_costs_no_step(
+    new_run: Callable[..., TrainSpec], tmp_path: Path
+) -> None:
+    """Both start again from the newest checkpoint, and end in the bytes of an undisturbed run."""
+    config = replace(CONFIG, steps=60, checkpoint_every=5)
+    store, shared = tmp_path / "alone-store", tmp_path / "shared"
+    alone = result(start_job(new_run(config, "alone"), store, {}), store)
+    with second_machine(shared) as (first, other):
+        job = start_job(new_run(config, "both"), shared, first)
+        deadline = time.monotonic() + 200
+        while not list(shared.glob("*/checkpoints/step-*/state.json")):
+            assert job.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        for process in psutil.Process(other.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if "LOCAL_RANK" in process.environ():
+                    process.kill()
+        disturbed = result(job, shared)
+    assert other.communicate()[1].count("as machine 1 of 2") == 2
+    assert disturbed.digest == alone.digest
