@@ -53,10 +53,12 @@ def launcher(processes: int, place: Machines = ALONE) -> list[str]:
         "dynamo_backend": "no",
         "num_cpu_threads_per_process": os.environ.get("OMP_NUM_THREADS", "1"),
     }
+    program = "pipeline_lib.training.loopback"
     if place.count > 1:
         settings |= {"machine_rank": place.rank, "main_process_ip": place.host}
+        program = "accelerate.commands.launch"
     options = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
-    return [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", *options, "-m", PROGRAM]
+    return [sys.executable, "-m", program, "--multi_gpu", *options, "-m", PROGRAM]
 
 
 def environment(processes: int) -> dict[str, str]:

@@ -100,6 +100,10 @@ def test_a_killed_parent_leaves_no_trainer_and_a_checkpoint(
             time.sleep(0.05)
         trainers = psutil.Process(parent.pid).children(recursive=True)
         assert len([t for t in trainers if "pipeline_lib.training" in t.cmdline()]) >= processes
+        open_to = {
+            socket.laddr[0] for t in trainers for socket in t.net_connections("inet") if socket.status == "LISTEN"
+        }
+        assert open_to == ({"127.0.0.1"} if processes > 1 else set())
     finally:
         parent.kill()
         parent.wait()
