@@ -26,7 +26,7 @@ from tests.integration.test_train import ended, steps, training, wait_for_state
 pytestmark = pytest.mark.integration
 
 logger = logging.getLogger(__name__)
-SIZE = {"limit": 200, "steps": 300}
+SIZE = {"limit": 200, "steps": 120}
 
 
 @contextmanager
