@@ -135,7 +135,11 @@ def _lines(path: Path) -> list[str]:
 
 def _registered(server: MlflowClient) -> dict[str, Any]:
     aliases = server.get_registered_model(NAME).aliases
-    versions = {v.version: dict(v.tags) for v in server.search_model_versions(f"name = '{NAME}'")}
+    versions = {
+        # Those of `prefect.` lead to the flow run that registered it.
+        v.version: {tag: value for tag, value in v.tags.items() if not tag.startswith("prefect.")}
+        for v in server.search_model_versions(f"name = '{NAME}'")
+    }
     return {
         "versions": versions,
         "aliases": {alias: str(version) for alias, version in aliases.items()},

@@ -19,7 +19,7 @@ PAUSE_S = (0.5, 14.0)
 S3_PAUSE_S = (2.0, 8.0)
 WINDOW_S = 120.0
 """Within this time the stack must notice that a run's processes are gone, and close the run."""
-ROUND_S = 900.0
+ROUND_S = 1200.0
 TICK_S = 0.3
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 

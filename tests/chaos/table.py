@@ -12,11 +12,11 @@ from tests.chaos.site import KINDS
 
 def injections(done: Sequence[Injection]) -> str:
     """One line per injection."""
-    lines = [" no.    time  killed             stage            the run ended  back after"]
+    lines = [" no.    time  killed               stage            the run ended  back after"]
     for one in done:
         what = f"{one.kind} + all below" if one.with_children else one.kind
         lines.append(
-            f"{one.number:>4} {one.at:>6.0f} s  {what:<17}  {one.stage:<15}  "
+            f"{one.number:>4} {one.at:>6.0f} s  {what:<19}  {one.stage:<15}  "
             f"{one.state:<13}  {_seconds(one.recovered)}"
         )
     return "\n".join(lines)
