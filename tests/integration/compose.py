@@ -96,7 +96,8 @@ def _interpolated(value: Any, variables: Mapping[str, str]) -> Any:
 
 
 def _service(name: str, body: dict[str, Any]) -> Service:
-    health = body.get("healthcheck", {}).get("test", ["CMD"])
+    check = body.get("healthcheck", {})
+    health = ["CMD"] if check.get("disable") else check.get("test", ["CMD"])
     assert health[0] == "CMD", "a list, without a shell"
     needs = {other: how["condition"] for other, how in body.get("depends_on", {}).items()}
     volumes = {path: source for source, path in (volume.split(":")[:2] for volume in body.get("volumes", []))}

@@ -139,6 +139,17 @@ def test_deploying_again_changes_nothing(native: Native) -> None:
     assert registered() == before
 
 
+def test_the_doctor_finds_the_teams_servers_sound(native: Native) -> None:
+    done = native.run("worker-cpu", ["python", "-m", "deploy.doctor", "--json"])
+    findings = json.loads(done.stdout)
+    assert done.returncode == 0, [one for one in findings if one["level"] == "error"]
+    said = {one["what"] for one in findings if one["level"] == "ok"}
+    assert {"prefect: postgresql", "mlflow: postgresql"} <= said
+    assert "PIPELINE_STORE: s3://store can be written, read and deleted from" in said
+    assert {pool.partition(":")[0] for pool in said if "deployments" in pool} == {"cpu", "gpu"}
+    assert not [secret for secret in SECRETS.values() if secret in done.stdout + done.stderr]
+
+
 def test_align_runs_on_the_worker_and_leaves_its_datasets_and_model_on_s3(native: Native) -> None:
     small = ["--param", "limit=120", "--param", "steps=2", "--param", "num_prompts=8"]
     command = ["prefect", "deployment", "run", "align/shapes", "--flow-run-name", "first", "--watch", *small]
