@@ -81,7 +81,7 @@ test-slow: setup  ## the tests that take minutes
 parity: setup  ## the reward models beside the official packages, at full size (minutes; builds an environment the first time)
 	@$(PY) -m tests.parity
 
-chaos: setup  ## kill processes under a running align/shapes, 30 in all, and compare with an undisturbed run (a quarter of an hour)
+chaos: setup  ## kill processes under a running align/shapes, 30 in all, and compare with an undisturbed run (a quarter of an hour or more)
 	@$(PY) -m tests.chaos
 
 clean: setup  ## stop the stack and remove .state

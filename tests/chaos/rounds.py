@@ -14,7 +14,7 @@ from tests.chaos.site import KINDS, SERVERS, Site
 
 DEPLOYMENT = "align/shapes"
 SIZE: dict[str, Any] = {"limit": 600, "steps": 60, "num_prompts": 24, "settings": {"checkpoint_every": 10}}
-PAUSE_S = (0.5, 14.0)
+PAUSE_S = (0.5, 30.0)
 """How long the flow's process lives between injections."""
 S3_PAUSE_S = (2.0, 8.0)
 WINDOW_S = 120.0

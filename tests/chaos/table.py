@@ -23,14 +23,13 @@ def injections(done: Sequence[Injection]) -> str:
 
 
 def by_kind(done: Sequence[Injection]) -> str:
-    """One line per kind: how often, how many of its runs completed all the same, seconds until it was back."""
-    lines = ["killed     times  run went on  run ended  back after: median, longest"]
+    """One line per kind: how often, seconds until it was back."""
+    lines = ["killed     times  back after: median, longest"]
     for kind in KINDS:
         mine = [one for one in done if one.kind == kind]
         times = [one.recovered for one in mine if one.recovered is not None]
-        went_on = sum(one.state == "COMPLETED" for one in mine)
         spread = f"{_seconds(median(times))}, {_seconds(max(times))}" if times else "-"
-        lines.append(f"{kind:<9} {len(mine):>6} {went_on:>12} {len(mine) - went_on:>10}  {spread}")
+        lines.append(f"{kind:<9} {len(mine):>6}  {spread}")
     return "\n".join(lines)
 
 
