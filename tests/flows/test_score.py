@@ -84,7 +84,7 @@ def scored_by() -> dict[str, int]:
         named = FlowFilter(name=FlowFilterName(any_=["score-shards"]))
         (run,) = client.read_flow_runs(flow_filter=named, sort=FlowRunSort.START_TIME_DESC, limit=1)
         lines = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id])), limit=200)
-    found = [re.match(r"shard (\d+): .*, process (\d+), cpu", line.message) for line in lines]
+    found = [re.search(r"shard (\d+): .*, process (\d+), cpu", line.message) for line in lines]
     return {shard_name(int(match[1])): int(match[2]) for match in found if match}
 
 
