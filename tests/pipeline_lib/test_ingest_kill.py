@@ -171,7 +171,7 @@ def test_finished_ingest_is_a_no_op(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert len(dataset.tables("pairs")) == 100
     before = published(tmp_path / "store")
     writes: list[str] = []
-    monkeypatch.setattr(DatasetWriter, "_publish", lambda self, path, write: writes.append(path))
+    monkeypatch.setattr(DatasetWriter, "_publish", lambda self, path, write, size: writes.append(path))
     started = time.perf_counter()
     assert ingest(str(tmp_path / "store"), IngestConfig(source=str(source))) == dataset
     assert time.perf_counter() - started < 2

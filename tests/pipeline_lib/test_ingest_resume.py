@@ -86,13 +86,13 @@ def test_run_killed_at_every_write_continues(
     written: list[str] = []
     left = 0
 
-    def counting(self: DatasetWriter, path: str, write: Any) -> Shard:
+    def counting(self: DatasetWriter, path: str, write: Any, size: int) -> Shard:
         nonlocal left
         if left == 0:
             raise Killed
         left -= 1
         written.append(path)
-        return publish(self, path, write)
+        return publish(self, path, write, size)
 
     monkeypatch.setattr(DatasetWriter, "_publish", counting)
     store = str(tmp_path / "store")
