@@ -66,13 +66,16 @@ def run(folder: Path, chaos: Chaos) -> list[Check]:
     found: list[Check] = []
     with running_site(folder) as site:
         store = f"{site.store}/undisturbed"
-        expected = gather(site, undisturbed(site, store), store)
+        begun = time.monotonic()
+        completed = undisturbed(site, store)
+        span = time.monotonic() - begun
+        expected = gather(site, completed, store)
         number = 0
         while chaos.deck:
             number += 1
             forget(site)
             store = f"{site.store}/round-{number}"
-            last = disturbed(site, store, chaos)
+            last = disturbed(site, store, chaos, span)
             logger.info("round %d is complete after %d injections", number, len(chaos.done))
             left = settled(site)
             found += [

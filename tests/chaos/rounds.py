@@ -16,6 +16,8 @@ DEPLOYMENT = "align/shapes"
 SIZE: dict[str, Any] = {"limit": 600, "steps": 60, "num_prompts": 24, "settings": {"checkpoint_every": 10}}
 PAUSE_S = (0.5, 30.0)
 """How long the flow's process lives between injections."""
+KILLS_PER_ROUND = 6
+"""Then a round may come to its end, and the next begins: the later stages are reached in each."""
 S3_PAUSE_S = (2.0, 8.0)
 WINDOW_S = 120.0
 """Within this time the stack must notice that a run's processes are gone, and close the run."""
@@ -72,17 +74,20 @@ def deck(injections: int, rng: random.Random) -> list[str]:
 
 def undisturbed(site: Site, store: str) -> dict[str, Any]:
     """A completed run that nothing was done to."""
-    return _round(site, store, Chaos(random.Random(0), []))
+    return _round(site, store, Chaos(random.Random(0), []), 0.0)
 
 
-def disturbed(site: Site, store: str, chaos: Chaos) -> dict[str, Any]:
-    """The run that completed in the end, after others of the same parameters that were killed or failed."""
-    return _round(site, store, chaos)
+def disturbed(site: Site, store: str, chaos: Chaos, span: float) -> dict[str, Any]:
+    """The run that completed in the end, after others of the same parameters that were killed or failed.
+
+    The first kill comes at any moment of the `span` seconds that an undisturbed run takes.
+    """
+    return _round(site, store, chaos, chaos.rng.uniform(PAUSE_S[0], span))
 
 
-def _round(site: Site, store: str, chaos: Chaos) -> dict[str, Any]:
+def _round(site: Site, store: str, chaos: Chaos, pause: float) -> dict[str, Any]:
     begun = seen = now = time.monotonic()
-    pause = chaos.rng.uniform(*PAUSE_S)
+    last_kill = len(chaos.done) + KILLS_PER_ROUND
     run = start(site, store)
     while True:
         site.tend()
@@ -107,7 +112,7 @@ def _round(site: Site, store: str, chaos: Chaos) -> dict[str, Any]:
         if now - begun > ROUND_S:
             raise ChaosError(f"{run} is {state}: {store} is not complete after {ROUND_S:.0f} s")
         if pause <= 0:
-            if kind := chaos.draw(alive):
+            if len(chaos.done) < last_kill and (kind := chaos.draw(alive)):
                 _inject(site, chaos, kind, run)
             pause = chaos.rng.uniform(*PAUSE_S)
         time.sleep(TICK_S)

@@ -188,15 +188,16 @@ class Native:
         return where | {"PGUSER": user, "PGPASSWORD": password}
 
     def stop(self) -> dict[str, int]:
-        """SIGTERM to each, the last first, as `docker compose stop`; exit statuses."""
+        """SIGTERM to each, the last first, as `docker compose stop`, then the end of all it started; exit statuses."""
         codes = {}
         for name, process in reversed(self.processes.items()):
             process.terminate()
             try:
                 codes[name] = process.wait(60)
             except subprocess.TimeoutExpired:
-                signal_group(process.pid, signal.SIGKILL)
+                process.kill()
                 codes[name] = process.wait()
+            signal_group(process.pid, signal.SIGKILL)  # as a container's end does
         return codes
 
     def _run(self, service: Service) -> subprocess.Popen[bytes]:

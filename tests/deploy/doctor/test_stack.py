@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +26,7 @@ from deploy.doctor.pools import pools
 from deploy.doctor.runs import flow_runs
 from deploy.doctor.servers import Server
 from deploy.doctor.slots import slots
-from deploy.stack.api import call
+from deploy.stack.api import RETRY_S, call
 from deploy.stack.settings import ROOT
 
 pytestmark = pytest.mark.integration
@@ -48,10 +49,18 @@ def prefect(surroundings: Surroundings) -> Server:
 
 
 def change(server: Server, method: str, path: str, payload: object = None) -> None:
-    """PATCH or DELETE."""
+    """PATCH or DELETE; asked again while SQLite is busy, as deploy.stack.api does."""
     data = None if payload is None else json.dumps(payload).encode()
     headers = {"Content-Type": "application/json"}
-    urllib.request.urlopen(urllib.request.Request(f"{server.url}/{path}", data, headers, method=method)).close()
+    request = urllib.request.Request(f"{server.url}/{path}", data, headers, method=method)
+    for last in (*[False] * 9, True):
+        try:
+            urllib.request.urlopen(request).close()
+            return
+        except urllib.error.HTTPError as error:
+            if error.code != 503 or last:
+                raise
+            time.sleep(RETRY_S)
 
 
 @contextmanager
