@@ -19,6 +19,8 @@ from deploy.stack.processes import die_with_parent
 from deploy.stack.settings import PATIENCE
 
 TICK_S = 0.2
+ONE_S = 1.0
+"""Signals within this time are one: the kernel sends a SIGTERM for every thread of a supervisor that dies."""
 
 
 def tell_flows(worker: psutil.Process, told: set[int]) -> bool:
@@ -36,11 +38,10 @@ def tell_flows(worker: psutil.Process, told: set[int]) -> bool:
 
 def main(arguments: list[str]) -> int:
     """Run the worker until it ends or SIGTERM or SIGINT arrives; a second one does not wait for flows."""
-    received = 0
+    received: list[float] = []
 
     def stop(number: int, _: FrameType | None) -> None:
-        nonlocal received
-        received += 1
+        received.append(time.monotonic())
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
@@ -52,7 +53,7 @@ def main(arguments: list[str]) -> int:
     told: set[int] = set()
     while process.poll() is None:
         # It may take another run while it waits; that one is told, too.
-        if received and (received > 1 or not tell_flows(worker, told)):
+        if received and (received[-1] - received[0] > ONE_S or not tell_flows(worker, told)):
             process.terminate()
             break
         time.sleep(TICK_S)

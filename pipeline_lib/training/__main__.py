@@ -10,14 +10,13 @@ import fcntl
 import json
 import logging
 import os
-import signal
 import sys
-import threading
 from contextlib import suppress
 from pathlib import Path
 
 from pipeline_lib.disk import space
 from pipeline_lib.errors import PipelineError
+from pipeline_lib.training.sigterm import asked_to_stop
 from pipeline_lib.training.spec import INTERRUPTED, TRAINERS, USER_ERROR, read_spec
 from pipeline_lib.training.tether import follow_parent
 
@@ -32,8 +31,7 @@ def main(arguments: list[str]) -> int:
         return USER_ERROR
     if "LOCAL_RANK" in os.environ:  # one of several, started by a launcher that may be killed
         follow_parent(os.getppid())
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    stopping = asked_to_stop()
     try:
         spec = read_spec(Path(arguments[0]))
         run_dir = Path(spec.run_dir)
@@ -50,7 +48,7 @@ def main(arguments: list[str]) -> int:
         from pipeline_lib.training.trainer import train  # after _set_threads, and slow: it loads torch
 
         try:
-            outcome = train(spec, stop.is_set)
+            outcome = train(spec, stopping)
         except PipelineError as error:
             failed = {"status": "failed", "error": type(error).__name__}
             reserve.unlink(missing_ok=True)  # the error may be that the disk is full

@@ -13,8 +13,8 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from pathlib import Path
 from pipeline_lib.errors import PipelineError
 from pipeline_lib.training.launch import environment, launcher
 from pipeline_lib.training.machines import REMEDY, Machines, machines
+from pipeline_lib.training.sigterm import asked_to_stop
 from pipeline_lib.training.spec import LAUNCH, SPEC, USER_ERROR
 
 POLL_SECONDS = 0.5
@@ -48,18 +49,19 @@ def announced(scratch: Path) -> list[Launch]:
     return found
 
 
-def join(scratch: Path, place: Machines, stop: threading.Event) -> None:
-    """Take part in every training below `scratch` until `stop` is set."""
+def join(scratch: Path, place: Machines, stopping: Callable[[], bool]) -> None:
+    """Take part in every training below `scratch` until `stopping()`."""
     tried: set[str] = set()
-    while not stop.wait(POLL_SECONDS):
+    while not stopping():
+        time.sleep(POLL_SECONDS)
         for launch in announced(scratch):
             if launch.id not in tried:
                 tried.add(launch.id)
-                _take_part(launch, scratch, place, stop)
+                _take_part(launch, scratch, place, stopping)
 
 
-def _take_part(launch: Launch, scratch: Path, place: Machines, stop: threading.Event) -> None:
-    """Run this machine's processes to their end, or until the first machine has given up or `stop` is set."""
+def _take_part(launch: Launch, scratch: Path, place: Machines, stopping: Callable[[], bool]) -> None:
+    """Run this machine's processes to their end, or until the first machine has given up, or `stopping()`."""
     logger.info("joining %s as machine %d of %d", launch.run_dir.name, place.rank, place.count)
     tether = [sys.executable, "-m", "pipeline_lib.training.tether", str(os.getpid())]
     command = [*tether, *launcher(launch.processes, place), str(launch.run_dir / SPEC)]
@@ -73,8 +75,8 @@ def _take_part(launch: Launch, scratch: Path, place: Machines, stop: threading.E
             env=environment(launch.processes),
         )
     try:
-        while process.poll() is None and launch in announced(scratch) and not stop.wait(POLL_SECONDS):
-            pass
+        while process.poll() is None and launch in announced(scratch) and not stopping():
+            time.sleep(POLL_SECONDS)
     finally:
         _end(process)
     logger.info("left %s", launch.run_dir.name)
@@ -102,9 +104,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"usage: python -m pipeline_lib.training.join <scratch>\n{REMEDY}\n")
         return USER_ERROR
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    join(Path(arguments[0]), place, stop)
+    join(Path(arguments[0]), place, asked_to_stop())
     return 0
 
 
