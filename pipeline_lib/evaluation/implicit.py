@@ -22,6 +22,7 @@ from pipeline_lib.config import BaseModel, EncodeConfig, EvaluateConfig, JudgeCo
 from pipeline_lib.errors import EvaluationError
 from pipeline_lib.evaluation.prompts import leaked
 from pipeline_lib.evaluation.statistics import Interval, bootstrap, shares
+from pipeline_lib.registry import unknown_name
 from pipeline_lib.store import Dataset, Shard
 
 STAGE = "implicit"
@@ -138,3 +139,46 @@ def trained_prompts(held_out: Dataset, training_pairs: Iterable[Dataset]) -> set
     rows = held_out.scan("pairs").select("prompt", "prompt_id").unique().collect().rows()
     seen = {prompt for pairs in training_pairs for prompt in leaked([text for text, _ in rows], pairs)}
     return {prompt_id for text, prompt_id in rows if text in seen}
+
+
+def judged_by_prompt(
+    rewards: Dataset, held_out: Dataset, seen: Collection[str] = (), generator: str | None = None
+) -> dict[str, float]:
+    """Share of each prompt's decided pairs that the model judges as people did; a reward of zero counts half.
+
+    Args:
+        rewards: a dataset of `implicit_rewards` on `held_out`.
+        held_out: the ingest that was judged.
+        seen: ids of prompts to leave out.
+        generator: only pairs with an image by it (`model_0` or `model_1`); None for all pairs.
+
+    Returns:
+        prompt_id -> share, in the order of the ids; prompts without such a pair are absent.
+
+    Raises:
+        UnknownNameError: no decided pair has an image by that generator.
+        EvaluationError: the rewards are of other pairs, or every prompt was seen.
+    """
+    made_by = held_out.scan("pairs").select("pair_id", "model_0", "model_1").collect()
+    every = rewards.scan().collect()
+    frame = every.join(made_by, on="pair_id", how="inner", validate="m:1", maintain_order="left")
+    if len(frame) < len(every):
+        raise EvaluationError(
+            f"{len(every) - len(frame)} of {len(every)} pairs judged are not among those of {held_out.uri}.",
+            "Give the held-out pairs that the model judged.",
+        )
+    if generator is not None:
+        known = {str(name) for side in ("model_0", "model_1") for name in frame[side].unique() if name}
+        if generator not in known:
+            raise unknown_name("generator of held-out images", generator, sorted(known))
+        frame = frame.filter(pl.any_horizontal(pl.col("model_0", "model_1").eq_missing(pl.lit(generator))))
+    used = frame.filter(~pl.col("prompt_id").is_in(list(seen)))
+    if used.is_empty():
+        raise EvaluationError(
+            f"The prompts of all {len(frame)} held-out pairs" + (f" by {generator}" if generator else "") + " were "
+            "trained on.",
+            "Give held-out pairs with other prompts.",
+        )
+    sign = pl.col(REWARD).cast(pl.Float64).sign() * pl.when(pl.col("human") > 0.5).then(1.0).otherwise(-1.0)
+    shares_of = used.group_by("prompt_id").agg((0.5 + 0.5 * sign).mean().alias("share")).sort("prompt_id")
+    return dict(shares_of.iter_rows())

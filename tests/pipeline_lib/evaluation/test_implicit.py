@@ -15,9 +15,15 @@ from diffusers import UNet2DConditionModel
 
 from pipeline_lib import store
 from pipeline_lib.config import TrainConfig
-from pipeline_lib.errors import EvaluationError
+from pipeline_lib.errors import EvaluationError, UnknownNameError
 from pipeline_lib.evaluation import evaluate
-from pipeline_lib.evaluation.implicit import REWARD, implicit_accuracy, implicit_rewards, trained_prompts
+from pipeline_lib.evaluation.implicit import (
+    REWARD,
+    implicit_accuracy,
+    implicit_rewards,
+    judged_by_prompt,
+    trained_prompts,
+)
 from pipeline_lib.ingest import ingest
 from pipeline_lib.models.components import folder
 from pipeline_lib.presets import preset
@@ -113,6 +119,42 @@ def test_accuracy_counts_agreement_with_people(tmp_path: Path) -> None:
     assert (part["accuracy"][0], part["pairs"], part["leaked"]) == (1.0, 3, 3)
     with pytest.raises(EvaluationError, match=r"Only 1 prompts .* 4 of 6"):
         implicit_accuracy(made(tmp_path, rows), {"b", "c", "d"})
+
+
+def pairs_by(root: Path, generators: list[tuple[str | None, str | None]]) -> Dataset:
+    """An ingest's pairs, of which only the generators matter here."""
+    frame = pl.DataFrame(generators, {"model_0": pl.String, "model_1": pl.String}, orient="row")
+    frame = frame.with_row_index("pair_id").cast({"pair_id": pl.String})
+    w = store.writer(str(root), "ingest", 1, {"generators": [list(row) for row in generators]})
+    return w.commit([w.write_table("pairs/part-00000.parquet", frame.to_arrow())])
+
+
+def test_shares_judged_right_by_prompt_and_generator(tmp_path: Path) -> None:
+    rows = [("b", 1.0, 0.2), ("b", 1.0, -0.1), ("a", 0.0, -3.0), ("c", 0.0, 0.0), ("c", 0.0, 0.4), ("c", 1.0, 0.0)]
+    generators = [("m", "m"), ("n", "m"), ("m", "n"), (None, "n"), ("k", None), (None, None)]
+    rewards, held_out = made(tmp_path, rows), pairs_by(tmp_path, generators)
+    found = judged_by_prompt(rewards, held_out)
+    assert list(found.items()) == [("a", 1.0), ("b", 0.5), ("c", pytest.approx(1 / 3))]
+    assert judged_by_prompt(rewards, held_out, generator="m") == {"a": 1.0, "b": 0.5}
+    assert judged_by_prompt(rewards, held_out, generator="n") == {"a": 1.0, "b": 0.0, "c": 0.5}
+    assert judged_by_prompt(rewards, held_out, {"a", "b"}, "n") == {"c": 0.5}
+    every = np.repeat(list(found.values()), [1, 2, 3])
+    assert np.mean(every) == pytest.approx(implicit_accuracy(rewards)["accuracy"][0])
+    with pytest.raises(UnknownNameError, match=r"generator .*\n.*k, m, n"):
+        judged_by_prompt(rewards, held_out, generator="q")
+    with pytest.raises(EvaluationError, match="all 3 held-out pairs by m were trained on"):
+        judged_by_prompt(rewards, held_out, {"a", "b"}, "m")
+    with pytest.raises(EvaluationError, match="2 of 6 pairs judged are not among"):
+        judged_by_prompt(rewards, pairs_by(tmp_path, generators[:4]))
+
+
+def test_held_out_pairs_of_the_built_in_world_name_their_generators(rewards: Dataset, held_out: Dataset) -> None:
+    pairs = held_out.scan("pairs").filter(pl.col("label_0") != 0.5).collect()
+    one = pairs["model_0"][0]
+    by_one = pairs.filter((pl.col("model_0") == one) | (pl.col("model_1") == one))
+    assert 0 < len(by_one) < len(pairs), "the generator must leave pairs out for this test to mean anything"
+    assert set(judged_by_prompt(rewards, held_out, generator=one)) == set(by_one["prompt_id"])
+    assert set(judged_by_prompt(rewards, held_out)) == set(pairs["prompt_id"])
 
 
 def test_prompts_that_were_trained_on_are_found(tmp_path: Path, held_out: Dataset) -> None:
