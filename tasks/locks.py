@@ -9,6 +9,7 @@ from prefect.logging import get_run_logger
 
 from pipeline_lib.training.job import acquired
 from tasks.settings import state_dir
+from tasks.stopping import asked_to_stop
 
 
 @contextmanager
@@ -24,5 +25,5 @@ def alone(question: str) -> Iterator[None]:
     with (folder / question).open("w") as lock:
         if not acquired(lock, 0.0):
             get_run_logger().info("another run of this machine is at %s; waiting for it", question)
-            acquired(lock, None)
+            acquired(lock, None, asked_to_stop)
         yield

@@ -17,6 +17,7 @@ from tasks.locks import alone
 from tasks.outcome import Outcome, finish
 from tasks.progress import reporter
 from tasks.settings import IO_TASK, state_dir
+from tasks.stopping import asked_to_stop
 
 LOG_SECONDS = 10.0
 
@@ -74,6 +75,7 @@ def train(
                 on_sample=lambda image: tracking.log_sample(run_id, image),
                 processes=processes,
                 sharding=sharding,
+                stopping=asked_to_stop,
             )
             for record in job.read_metrics(dataset):  # where a trainer's were lost, or went to another server
                 metrics.add(record)

@@ -3,6 +3,8 @@
 The process boundary gives GPU memory back for certain, and lets SIGTERM mean "checkpoint and stop": the trainer ends
 as interrupted, and the next job of the same question continues from that checkpoint. It is sent SIGTERM when this
 process dies, however that happens, and no other trainer starts in its run folder before it has let go of it.
+
+Signals reach a process's main thread only. A job in another thread is asked to stop by `stopping`.
 """
 
 from __future__ import annotations
@@ -52,6 +54,15 @@ TIMING_FIELDS = ("seconds", "pairs_per_second", "memory_mb")
 logger = logging.getLogger(__name__)
 
 
+class Stopped(BaseException):
+    """A job was asked to stop. Like KeyboardInterrupt it is nobody's error, and nobody shall go on after it."""
+
+
+def never() -> bool:
+    """Nobody asks to stop."""
+    return False
+
+
 def model_writer(
     store: str, model: BaseModel, config: TrainConfig, encoded: Dataset, labels: Dataset
 ) -> DatasetWriter:
@@ -71,6 +82,7 @@ def train(
     processes: int | None = None,
     sharding: Literal["none", "fsdp"] = "none",
     command: Sequence[str] | None = None,
+    stopping: Callable[[], bool] = never,
 ) -> Dataset:
     """Train, or continue training, and publish the result.
 
@@ -83,6 +95,7 @@ def train(
             share a step's forward passes.
         sharding: "fsdp" spreads weights and optimizer state of a full fine-tuning over the processes.
         command: starts something else as the trainer; the specification's path is appended.
+        stopping: asked twice a second; once it is true the trainer is stopped, with a checkpoint.
 
     Returns:
         A dataset with `model/` (LoRA or UNet files and `base.json`), `metrics.jsonl`, and `samples/` if there are any.
@@ -90,6 +103,7 @@ def train(
     Raises:
         TrainingError: the trainer failed; the message holds its own words and the log's path.
         DiskFullError: no space for checkpoints, or in the store.
+        Stopped: `stopping` said so.
     """
     target = model_writer(store, model, config, encoded, labels)
     run_dir = scratch / target.key
@@ -105,8 +119,8 @@ def train(
     start = command or launcher(count, place)
     elsewhere = count if place.count > 1 else 0
     heard = _each_once(on_metrics, on_sample)
-    started = Started(start, environment(count), run_dir, *heard, elsewhere)
-    with space(run_dir), _exclusive(run_dir / "lock"):
+    started = Started(start, environment(count), run_dir, *heard, elsewhere, stopping)
+    with space(run_dir), _exclusive(run_dir / "lock", stopping):
         done = target.finished()
         if done is None:
             write_spec(run_dir / SPEC, spec)
@@ -137,6 +151,7 @@ class Started:
     on_metrics: Callable[[Mapping[str, Any]], None]
     on_sample: Callable[[Path], None]
     announced: int = 0
+    stopping: Callable[[], bool] = never
 
 
 def read_metrics(model: Dataset) -> list[dict[str, Any]]:
@@ -194,10 +209,10 @@ def _status(run_dir: Path) -> dict[str, str]:
 
 
 @contextmanager
-def _exclusive(path: Path) -> Iterator[None]:
+def _exclusive(path: Path, stopping: Callable[[], bool]) -> Iterator[None]:
     """Hold a lock file alone; raises TrainingError when another process keeps it."""
     with path.open("w") as lock:
-        if not acquired(lock, GRACE_SECONDS):
+        if not acquired(lock, GRACE_SECONDS, stopping):
             raise TrainingError(
                 f"Another process is training in {path.parent}.",
                 "Wait for it to end, or stop it, and run this again: it continues from the checkpoint.",
@@ -205,14 +220,24 @@ def _exclusive(path: Path) -> Iterator[None]:
         yield
 
 
-def acquired(lock: IO[str], seconds: float | None) -> bool:
-    """Lock an open file, once whoever has it lets go; False when that takes longer than `seconds` (None: for ever)."""
+def acquired(lock: IO[str], seconds: float | None, stopping: Callable[[], bool] = never) -> bool:
+    """Lock an open file, once whoever has it lets go; False when that takes longer than `seconds` (None: for ever).
+
+    Raises:
+        Stopped: `stopping` said so meanwhile.
+    """
     deadline = None if seconds is None else time.monotonic() + seconds
     while not _free(lock):
+        _heed(stopping)
         if deadline is not None and time.monotonic() >= deadline:
             return False
         time.sleep(POLL_SECONDS)
     return True
+
+
+def _heed(stopping: Callable[[], bool]) -> None:
+    if stopping():
+        raise Stopped("asked to stop")
 
 
 def _free(lock: IO[str]) -> bool:
@@ -226,7 +251,10 @@ def _free(lock: IO[str]) -> bool:
 def _run(started: Started) -> int:
     """Start the trainer, follow it, return its exit code; on any exception here, stop all it started."""
     run_dir = started.run_dir
-    with _exclusive(run_dir / TRAINERS):  # one that lost its parent may still be writing its checkpoint
+    _heed(started.stopping)
+    with _exclusive(
+        run_dir / TRAINERS, started.stopping
+    ):  # one that lost its parent may still be writing its checkpoint
         (run_dir / "status.json").unlink(missing_ok=True)
     place = (0, 0)
     tether = [sys.executable, "-m", "pipeline_lib.training.tether", str(os.getpid())]
@@ -241,6 +269,7 @@ def _run(started: Started) -> int:
         ended = False
         while not ended:
             time.sleep(POLL_SECONDS)
+            _heed(started.stopping)
             ended = process.poll() is not None  # before the last look at its files
             place = _follow(run_dir / METRICS, place, started.on_metrics)
             for image in sorted((run_dir / SAMPLES).glob("step-*.png")):

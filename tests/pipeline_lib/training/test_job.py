@@ -195,3 +195,27 @@ time.sleep(60)
     assert (run_dir / "checkpoint").exists()
     with pytest.raises(ProcessLookupError):
         os.kill(int((run_dir / "pid").read_text()), 0)
+
+
+def test_a_job_that_is_asked_to_stop_checkpoints_and_the_next_one_continues(
+    tmp_path: Path, encoded: dict[str, Dataset], labels: dict[str, Dataset]
+) -> None:
+    script = """
+import os, signal
+(run / "pid").write_text(str(os.getpid()))
+signal.signal(signal.SIGTERM, lambda *_: ((run / "checkpoint").touch(), sys.exit(75)))
+log(step=1)
+time.sleep(60)
+"""
+    seen: list[Mapping[str, Any]] = []
+    with pytest.raises(job.Stopped):
+        start(tmp_path, encoded, labels, script, on_metrics=seen.append, stopping=lambda: bool(seen))
+    (run_dir,) = (tmp_path / "scratch").iterdir()
+    assert (run_dir / "checkpoint").exists(), "SIGTERM, not SIGKILL"
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((run_dir / "pid").read_text()), 0)
+    with pytest.raises(job.Stopped):
+        start(tmp_path, encoded, labels, "(run / 'begun').touch()", stopping=lambda: True)
+    assert not (run_dir / "begun").exists()
+    verify(start(tmp_path, encoded, labels, "log(step=2); finish()", stopping=lambda: False))
+    assert not run_dir.exists()
