@@ -18,6 +18,7 @@ from pipeline_lib.errors import LabelError
 from pipeline_lib.labels.dedpo import Dedpo, Mix, PseudoLabel, Reveal, Soft
 from pipeline_lib.labels.filters import Filter
 from pipeline_lib.labels.flips import Flip
+from pipeline_lib.labels.oracle import Oracle
 from pipeline_lib.labels.samples import Balance, Split, Subsample
 from pipeline_lib.labels.steps import SELF_TRAINING, Step, option
 from pipeline_lib.labels.votes import Aggregate, Single, Vote
@@ -31,6 +32,7 @@ STEPS: dict[str, type[Step]] = {
         Filter,
         Reveal,
         PseudoLabel,
+        Oracle,
         Single,
         Vote,
         Aggregate,
@@ -94,7 +96,7 @@ def at_step(i: int, step: Step | str, error: Exception) -> LabelError:
 
 
 def _check_order(steps: Sequence[Step]) -> None:
-    pseudo = target = 0
+    pseudo = hidden = target = 0
     for i, step in enumerate(steps, start=1):
         if step.sets_target and target:
             raise LabelError(
@@ -103,13 +105,19 @@ def _check_order(steps: Sequence[Step]) -> None:
             )
         if isinstance(step, (Dedpo, Mix)) and not pseudo:
             raise LabelError(f"Step {i} ({step.name}): there is no g_hat yet.", "Put a pseudo_label step before it.")
-        if isinstance(step, PseudoLabel) and pseudo:
+        if isinstance(step, (PseudoLabel, Oracle)) and pseudo:
             raise LabelError(f"Step {i} ({step.name}): step {pseudo} has set g_hat already.", "Keep one of the two.")
+        if isinstance(step, Oracle) and hidden:
+            raise LabelError(
+                f"Step {i} ({step.name}): step {hidden} (reveal) has hidden the human labels that it reads.",
+                f"Move it above step {hidden}.",
+            )
         if target and step.place == "before":
             raise LabelError(f"Step {i} ({step.name}) comes after the target is set.", f"Move it above step {target}.")
         if not target and step.place == "after":
             raise LabelError(f"Step {i} ({step.name}) comes before the target is set.", "Move it down.")
-        pseudo = i if isinstance(step, PseudoLabel) else pseudo
+        pseudo = i if isinstance(step, (PseudoLabel, Oracle)) else pseudo
+        hidden = i if isinstance(step, Reveal) else hidden
         target = i if step.sets_target else target
     if not target:
         setters = ", ".join(name for name, kind in STEPS.items() if kind.sets_target)

@@ -236,6 +236,19 @@ def pseudo_label(rows, from_, calibrate="platt", folds=5, seed=0):  # type: igno
     return rows, {}
 
 
+def oracle(rows, accuracy, seed=0, calibrated=False):  # type: ignore[no-untyped-def]
+    kept = [row for row in rows if row["human"] is not None]
+    decided = [row for row in kept if row["human"] != 0.5]
+    right = drawn(decided, round(accuracy * len(decided)), seed, "oracle")
+    for row in kept:
+        row["g_hat"] = 0.5
+        if row["human"] != 0.5:
+            first = (row["human"] == 1) == (row["pair_id"] in right)
+            sure = accuracy if calibrated else 1.0
+            row["g_hat"] = sure if first else 1 - sure
+    return kept, "unlabelled"
+
+
 def dedpo(rows):  # type: ignore[no-untyped-def]
     for row in rows:
         known = row["human"] is not None
@@ -321,6 +334,7 @@ STEPS: dict[str, Callable[..., tuple[list[Row], Any]]] = {
     "soft": soft,
     "reveal": reveal,
     "pseudo_label": pseudo_label,
+    "oracle": oracle,
     "dedpo": dedpo,
     "mix": mix,
     "flip": flip,

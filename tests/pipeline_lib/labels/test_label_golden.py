@@ -74,6 +74,8 @@ RECIPES: list[list[tuple[str, dict[str, Any]]]] = [
     [SHOWN, ("pseudo_label", {"from_": FOUR, "calibrate": "platt", "folds": 3}), ("dedpo", {})],
     [SHOWN, ("pseudo_label", {"from_": ("v", "y"), "calibrate": "none"}), ("mix", {})],
     [SHOWN, TRUST, ("mix", {})],
+    [("oracle", {"accuracy": 0.75, "seed": 4}), SHOWN, ("dedpo", {})],
+    [("oracle", {"accuracy": 0.6, "calibrated": True}), SHOWN, ("mix", {})],
     [("single", {"annotator": "human"}), ("flip", {"rate": 0.4, "seed": 2})],
     [("flip", {"rate": 0.5, "seed": 1}), ("vote", {"voters": ("human", "v"), "ties": "drop"})],
     [SHOWN, TRUST, ("dedpo", {}), ("flip", {"rate": 0.5, "seed": 9})],

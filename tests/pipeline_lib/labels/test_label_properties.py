@@ -28,6 +28,7 @@ MORE: list[list[Any]] = [
     [{"soft": ["clip", "hpsv2"], "calibrate": "isotonic"}],
     [{"filter": {"agreement": 0.6, "among": ["human", "clip", "hpsv2"]}}, {"single": "clip"}, {"weight": "prompt"}],
     [{"single": "human"}, {"flip": 0.3, "stratify": "prompt"}, {"balance": "label"}, {"subsample": 0.9}],
+    [{"oracle": 0.7, "calibrated": True}, {"reveal": 0.5}, "dedpo"],
     [{"split": 1, "folds": 2}, {"vote": ["clip", "hpsv2"]}, {"weight": "confidence"}],
 ]
 

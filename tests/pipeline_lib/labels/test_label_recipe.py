@@ -56,6 +56,7 @@ def test_readme_shows_every_step_and_recipes_that_work() -> None:
     before, after = ["filter", "reveal", "pseudo_label"], ["flip", "weight", "balance", "subsample", "split"]
     for name in ("single", "vote", "aggregate", "soft", "dedpo", "mix"):
         assert len(steps_of([shown[step] for step in (*before, name, *after)])) == 9
+    assert len(steps_of([shown[step] for step in ("filter", "oracle", "reveal", "dedpo")])) == 4
     assert all(name in section for name in ("human", "balanced", "voting5", "dedpo25", "naive25", "aggregate-random"))
 
 
@@ -105,6 +106,17 @@ def test_required_scorers(recipe: Any, scorers: list[str]) -> None:
         ([{"pseudo_label": "clip", "folds": 1}, "dedpo"], "folds=1"),
         ([{"pseudo_label": "clip", "calibrate": "isotonc"}, "dedpo"], "Did you mean 'isotonic'"),
         ([{"aggregate": ["human", "clip"]}], "no score to aggregate"),
+        ([{"oracle": 1.1}, "dedpo"], r"Step 1 \(oracle\): accuracy=1.1"),
+        ([{"oracle": -0.1}, "dedpo"], "accuracy=-0.1"),
+        ([{"oracle": 0.4, "calibrated": True}, "dedpo"], "would say the opposite"),
+        ([{"oracle": 0.9, "calibrated": 1}, "dedpo"], "calibrated=1 is not true or false"),
+        (
+            [{"reveal": 0.5}, {"oracle": 0.9}, "dedpo"],
+            r"(?s)Step 2 \(oracle\): step 1 \(reveal\) has hidden.*above step 1",
+        ),
+        ([{"oracle": 0.9}, {"pseudo_label": "clip"}, "dedpo"], r"Step 2 \(pseudo_label\): step 1 has set g_hat"),
+        ([{"pseudo_label": "clip"}, {"oracle": 0.9}, "dedpo"], r"Step 2 \(oracle\): step 1 has set g_hat"),
+        ([{"single": "human"}, {"oracle": 0.9}], "after the target is set"),
     ],
 )
 def test_bad_recipe_names_the_step(recipe: Any, message: str) -> None:
