@@ -25,6 +25,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 from pipeline_lib.config import TrainConfig
 
 AUTHORS_MICRO_BATCH = 16
+FIFTHS = 5
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Pairs:
         weight: factor of the pair's loss, applied by the trainer, [n].
         flipped: 1 where the label was inverted on purpose, [n]; for the metrics only.
         labelled_share: n_l / (n_l + n_u) over the whole dataset.
+        flips_known: some label of the dataset was inverted on purpose, so that `flipped` tells those from the others.
     """
 
     policy: Tensor
@@ -54,6 +56,7 @@ class Pairs:
     weight: Tensor
     flipped: Tensor
     labelled_share: float = 1.0
+    flips_known: bool = False
 
 
 Loss: TypeAlias = Callable[[Pairs, TrainConfig], tuple[Tensor, dict[str, Tensor]]]
@@ -155,6 +158,21 @@ def auroc(score: Tensor, positive: Tensor) -> Tensor:
     return torch.stack([(ordered * between).sum(), between.sum()])
 
 
+def in_fifths(score: Tensor, positive: Tensor) -> Tensor:
+    """Positives [n] and all pairs by fifth of the score, lowest first: numerators and denominators [5, 2].
+
+    Each pair takes 1/n of the line from lowest to highest, and counts in a fifth by what lies in it, so that few pairs
+    can be cut into fifths, too; equal scores share their stretch of the line.
+    """
+    n = len(score)
+    below = (score[None, :] < score[:, None]).float().sum(1)
+    level = (score[None, :] == score[:, None]).float().sum(1)
+    edges = torch.arange(FIFTHS + 1, device=score.device, dtype=level.dtype)[:, None] * (n / FIFTHS)
+    inside = torch.minimum(edges[1:], below + level) - torch.maximum(edges[:-1], below)
+    share = inside.clamp_min(0) / level
+    return torch.stack([(share * positive).sum(1), share.sum(1)], 1)
+
+
 def weight_of(u: Tensor, config: TrainConfig) -> Tensor:
     """Adaptive-DPO's W in (0, 1]: 1 / (1 + k1 f(u)) with f = u, u^2, sqrt(u), or exp: 1 / (1 + exp(k1 u))."""
     if config.reweighting == "none":
@@ -194,6 +212,8 @@ def _adaptive(pairs: Pairs, config: TrainConfig, scale: float) -> tuple[Tensor, 
             "weight_p10": weight.float().quantile(0.1),
             "gamma": gamma.mean(),
         }
+        if pairs.flips_known:  # Adaptive-DPO's figure 3: the share of flipped pairs grows with u
+            stats |= {f"u_flipped_{k}": fifth for k, fifth in enumerate(in_fifths(u, pairs.flipped), start=1)}
     return scale * ell, weight, gamma, stats
 
 

@@ -57,6 +57,7 @@ def pair_errors(run: Run, batch: Batch) -> tuple[Pairs, dict[str, Tensor]]:
         weight=weight,
         flipped=flipped,
         labelled_share=run.sampler.tables.labelled_share,
+        flips_known=run.sampler.tables.flips_known,
     )
     return found, {} if frozen is None else {"drift": pixel_error(prediction.detach(), frozen).mean()}
 

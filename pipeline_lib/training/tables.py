@@ -80,6 +80,11 @@ class Tables:
         """Share of pairs with a human label: n_l / (n_l + n_u)."""
         return float(self.labels[1].mean())
 
+    @property
+    def flips_known(self) -> bool:
+        """Some label was inverted on purpose."""
+        return bool(self.labels[5].any())
+
 
 def read_labels(labels: Dataset) -> pl.DataFrame:
     """The label columns training uses, by pair id; raises SchemaError when one is missing."""

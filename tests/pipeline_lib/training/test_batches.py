@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,8 @@ def test_rows_are_those_of_the_datasets(
         expected = [row["target"], row["is_human"], row["human"] or 0, row["g_hat"], 1, 0]
         np.testing.assert_allclose(tables.labels[:, i], np.array(expected, np.float32))
     assert tables.labelled_share == pytest.approx(1 / 3)
+    assert not tables.flips_known
+    assert replace(tables, labels=np.ones_like(tables.labels)).flips_known
     assert tables.scaling_factor == 2.0
 
 

@@ -315,6 +315,43 @@ def test_auroc_counts_ordered_pairs() -> None:
     assert losses.auroc(score, torch.zeros(4)).tolist() == [0, 0]
 
 
+def test_fifths_of_known_cases() -> None:
+    """Ten pairs by score 0.1 to 1, two in each fifth."""
+    order = torch.tensor([3, 9, 0, 5, 1, 7, 2, 8, 4, 6])
+    score = (order + 1) / 10
+    flipped = torch.tensor([0.0, 1, 0, 0, 0, 1, 0, 1, 0, 1])  # those of 0.7 to 1
+    assert losses.in_fifths(score, flipped).tolist() == [[0, 2], [0, 2], [0, 2], [2, 2], [2, 2]]
+    one = (order == 5).float()
+    assert losses.in_fifths(score, one).tolist() == [[0, 2], [0, 2], [1, 2], [0, 2], [0, 2]]
+    level = losses.in_fifths(torch.zeros(10), flipped)
+    torch.testing.assert_close(level, torch.tensor([[0.8, 2.0]] * 5))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 6, 7, 16, 33])
+def test_fifths_of_any_batch_are_equal_parts_of_it(n: int) -> None:
+    """Against 5n copies of the pairs in one line, of which each fifth has n."""
+    rng = np.random.default_rng(n)
+    score = rng.integers(0, 4, n) / 4 if n > 6 else rng.normal(size=n)
+    flipped = rng.integers(0, 2, n).astype(float)
+    found = losses.in_fifths(torch.tensor(score, dtype=torch.float32), torch.tensor(flipped, dtype=torch.float32))
+    np.testing.assert_allclose(found[:, 1], n / 5, rtol=1e-6)
+    mean = {value: flipped[score == value].mean() for value in set(score)}
+    line = [mean[value] for value in np.repeat(np.sort(score), 5)]
+    np.testing.assert_allclose(found[:, 0], np.array(line).reshape(5, n).sum(1) / 5, atol=1e-5)
+
+
+def test_shares_of_flipped_pairs_by_fifth_are_metrics_where_flips_are_known() -> None:
+    given = pairs(hard=True)
+    _, unknown = LOSSES.get("adaptive-dpo")(given, CONFIG)
+    assert not any(name.startswith("u_flipped") for name in unknown)
+    flipped = torch.tensor([1.0, 0, 0, 1, 0, 0])
+    known = replace(given, flipped=flipped, flips_known=True)
+    values, stats = LOSSES.get("adaptive-dpo")(known, CONFIG)
+    total = sum(stats[f"u_flipped_{k}"] for k in range(1, 6))
+    torch.testing.assert_close(total, torch.tensor([2.0, 6.0], dtype=total.dtype))
+    torch.testing.assert_close(values, LOSSES.get("adaptive-dpo")(given, CONFIG)[0])
+
+
 @pytest.mark.parametrize(("name", "method", "beta"), [("sd15", "dpo", 5000), ("sdxl", "dpo", 5000)])
 def test_presets_of_papers_with_the_half(name: str, method: str, beta: float) -> None:
     assert alignment(name, method).train.beta == beta

@@ -237,13 +237,13 @@ def test_frozen_models_are_compiled_too_and_other_weights_compile_nothing_again(
     assert (len(compiled), len(ran)) == (graphs, runs)
 
 
-def test_flips_that_are_known_give_the_metric_an_auroc(
+def test_flips_that_are_known_show_in_the_metrics(
     spec: Callable[..., TrainSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changes = {"method": "adaptive-dpo", "ema_decays": (0.9, 0.5), "steps": 4}
     unknown = spec("unknown", **changes)
     train(unknown)
-    assert not any("u_auroc" in record for record in records(unknown))
+    assert not any(name.startswith(("u_auroc", "u_flipped")) for record in records(unknown) for name in record)
     batch = Sampler.batch
 
     def flips(self: Sampler, start: int, size: int, device: torch.device) -> Any:
@@ -252,7 +252,10 @@ def test_flips_that_are_known_give_the_metric_an_auroc(
         return found
 
     monkeypatch.setattr(Sampler, "batch", flips)
+    monkeypatch.setattr(Tables, "flips_known", True)
     known = spec("known", **changes)
     train(known)
     assert all(0 <= record["u_auroc"] <= 1 for record in records(known))
+    for record in records(known):
+        assert np.mean([record[f"u_flipped_{k}"] for k in range(1, 6)]) == pytest.approx(0.5)
     assert [r["loss"] for r in records(known)] == [r["loss"] for r in records(unknown)], "for the metrics only"
