@@ -11,6 +11,7 @@ from pipeline_lib.reports.intervals import Verdict, Whisker, verdict, whisker_ch
 from pipeline_lib.reports.matrix import matrix_table
 from pipeline_lib.reports.page import render
 from pipeline_lib.reports.pictures import Picture, picture
+from pipeline_lib.reports.spread import Spread, spread_chart
 from pipeline_lib.reports.waterfall import Step, waterfall_chart
 from pipeline_lib.reports.words import count, label, number, p_value, percent, signed
 
@@ -18,6 +19,7 @@ __all__ = [
     "Bin",
     "Curve",
     "Picture",
+    "Spread",
     "Step",
     "Verdict",
     "Whisker",
@@ -33,6 +35,7 @@ __all__ = [
     "picture",
     "render",
     "signed",
+    "spread_chart",
     "verdict",
     "waterfall_chart",
     "whisker_chart",

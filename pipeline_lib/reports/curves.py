@@ -24,23 +24,37 @@ class Curve:
     values: Sequence[float]
 
 
-def curve_chart(curve: Curve, identifier: str) -> Markup:
-    """Every logged value thin, their running mean bold. Needs at least one value."""
+def curve_chart(
+    curve: Curve, identifier: str, behind: Curve | None = None, bounds: tuple[float, float] | None = None
+) -> Markup:
+    """Every logged value thin, their running mean bold. Needs at least one value.
+
+    Args:
+        identifier: unique in the page.
+        behind: another run's curve, whose running mean is drawn dashed for comparison.
+        bounds: lowest and highest value of the vertical axis, for charts side by side; None takes the curves' own.
+    """
     points = list(zip(curve.steps, curve.values, strict=True))
+    others = [] if behind is None else list(zip(behind.steps, behind.values, strict=True))
     values = curve.values
-    low, high = min(values), max(values)
-    first, last = points[0][0], points[-1][0]
+    low, high = bounds or (min(value for _, value in points + others), max(value for _, value in points + others))
+    first, last = min(step for step, _ in points + others), max(step for step, _ in points + others)
     description = (
-        f"{len(points)} values from step {first} to {last}: first {values[0]:.4g}, last {values[-1]:.4g}, "
-        f"lowest {low:.4g}, highest {high:.4g}."
+        f"{len(points)} values from step {points[0][0]} to {points[-1][0]}: first {values[0]:.4g}, last "
+        f"{values[-1]:.4g}, lowest {min(values):.4g}, highest {max(values):.4g}."
     )
-    smooth = _running_mean(values)
+    if behind is not None:
+        description += f" For comparison, {behind.label}: first {others[0][1]:.4g}, last {others[-1][1]:.4g}."
     height = HEIGHT + AXIS + TOP
     parts = [line(0, y, 100, y, "grid-line") for y in (TOP, TOP + HEIGHT / 2, TOP + HEIGHT)]
+    paths = (
+        [] if behind is None else [_path(others, _running_mean(behind.values), (first, last), (low, high), "behind")]
+    )
+    paths.append(_path(points, values, (first, last), (low, high), "curve raw"))
+    paths.append(_path(points, _running_mean(values), (first, last), (low, high), "curve"))
     parts.append(
         f'<svg x="0" y="{TOP}" width="100%" height="{HEIGHT}" viewBox="0 0 100 100" preserveAspectRatio="none">'
-        f"{_path(points, values, (first, last), (low, high), 'curve raw')}"
-        f"{_path(points, smooth, (first, last), (low, high), 'curve')}</svg>"
+        f"{''.join(paths)}</svg>"
     )
     parts.append(text(0, TOP - 3, short(high), "tick", "start"))
     parts.append(text(0, TOP - 4 + HEIGHT, short(low), "tick", "start"))

@@ -7,6 +7,7 @@ import math
 LABELS = {
     "true": "True utility",
     "average": "Scorer average",
+    "quality": "Quality",
     "human": "Human",
     "clip": "CLIP",
     "clip-h14": "CLIP H/14",

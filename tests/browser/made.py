@@ -20,6 +20,8 @@ from pipeline_lib.labels.recipe import build_labels
 from pipeline_lib.presets import preset
 from pipeline_lib.sources import known_truth
 from pipeline_lib.store import Dataset
+from pipeline_lib.sweeps import report as sweeps
+from tests.pipeline_lib.sweeps.made import sweep_report
 
 SHAPES = preset("shapes")
 PROMPTS = 32
@@ -43,8 +45,20 @@ def make_pages(root: Path) -> dict[str, Path]:
         "agreement": local(compared),
         "labels": local(build_labels(url, [{"reveal": 0.5}, {"pseudo_label": "clip"}, "dedpo"], pairs, scores)),
         "evaluation": local(judge(url, models, [pairs], "shapes-test", PROMPTS, **more)),
+        **sweep_pages(root),
         "comparison": local(judge(url, several, [], str(prompts), None, ("clip",))),
     }
+
+
+def sweep_pages(root: Path) -> dict[str, Path]:
+    """A claim with its findings; and a sweep without a reference, whose settings have names that are hard to set."""
+    names = dict.fromkeys(
+        ['<b onclick="alert(1)">&amp;', LONG, "日本語のプロンプト" * 4, "recipe=flip20 beta=500"], 0.01
+    )
+    pages = {"claim": sweep_report(), "sweep": sweep_report(names, claim=False, reference=None)}
+    for name, report in pages.items():
+        (root / f"{name}.html").write_text(sweeps.render(report), encoding="utf-8")
+    return {name: root / f"{name}.html" for name in pages}
 
 
 def judge(

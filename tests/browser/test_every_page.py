@@ -9,8 +9,12 @@ import pytest
 
 from tests.browser.opened import Opened
 
-PAGES = {"ingest": 20, "agreement": 4, "labels": 4, "evaluation": 20, "comparison": 6}
+PAGES = {"ingest": 20, "agreement": 4, "labels": 4, "evaluation": 20, "comparison": 6, "claim": 0, "sweep": 0}
 """Name -> at least this many images."""
+PICTURED = ("evaluation", "claim")
+"""Pages that are kept as pictures for a phone and in the dark as well."""
+ITEMS = ".example, .measure"
+"""What a script may hide."""
 COLOURS = ("color-contrast", "link-in-text-block")
 PHONE, DESK = 390, 1200
 BRIGHTNESS = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).reduce((a, b) => a + b / 3, 0)"
@@ -23,7 +27,7 @@ LOUD = """<!doctype html><html><head><title>x</title></head><body style="width: 
 def test_page(name: str, opened: Callable[..., Opened], screenshots: Path) -> None:
     shown = opened(name, PHONE)
     shown.check_width()
-    if name == "evaluation":
+    if name in PICTURED:
         shown.page.screenshot(path=screenshots / f"{name}-phone.png", full_page=True)
     shown.page.set_viewport_size({"width": DESK, "height": 900})
     shown.check_width()
@@ -32,7 +36,7 @@ def test_page(name: str, opened: Callable[..., Opened], screenshots: Path) -> No
         shown.page.emulate_media(color_scheme=scheme)
         assert (shown.page.evaluate(BRIGHTNESS) > 128) == (scheme == "light")
         shown.check_accessible(*(COLOURS if scheme == "dark" else ()))  # nothing else differs
-        if name == "evaluation" or scheme == "light":
+        if name in PICTURED or scheme == "light":
             shown.page.screenshot(path=screenshots / f"{name}-{scheme}.png", full_page=True)
     shown.check_quiet()
 
@@ -41,7 +45,7 @@ def test_page(name: str, opened: Callable[..., Opened], screenshots: Path) -> No
 def test_page_is_readable_without_script(name: str, opened: Callable[..., Opened]) -> None:
     shown = opened(name, java_script_enabled=False)
     assert shown.page.locator("main h2").count() > 0
-    assert shown.page.locator(".example").count() == shown.page.locator(".example:visible").count() > 0
+    assert shown.page.locator(ITEMS).count() == shown.page.locator(ITEMS).locator("visible=true").count() > 0
     assert shown.page.locator("button:visible, input:visible, select:visible").count() == 0
 
 

@@ -1,4 +1,4 @@
-// Everything is readable without this script: it adds copying, and controls over the examples.
+// Everything is readable without this script: it adds copying, and controls over the examples and over long lists.
 for (const button of document.querySelectorAll("[data-copy]")) {
   button.hidden = false;
   button.addEventListener("click", async () => {
@@ -45,4 +45,16 @@ for (const filter of document.querySelectorAll(".filter")) {
   category?.addEventListener("change", update);
   filter.hidden = false;
   update();
+}
+for (const choice of document.querySelectorAll(".choice")) {
+  const buttons = [...choice.querySelectorAll("[data-shows]")];
+  const show = (chosen) => {
+    for (const button of buttons) {
+      button.setAttribute("aria-pressed", String(button === chosen));
+      document.getElementById(button.dataset.shows).hidden = button !== chosen;
+    }
+  };
+  for (const button of buttons) button.addEventListener("click", () => show(button));
+  choice.hidden = false;
+  show(buttons.find((button) => button.getAttribute("aria-pressed") === "true"));
 }

@@ -7,16 +7,22 @@ import pytest
 from pipeline_lib.reports import (
     Bin,
     Curve,
+    Spread,
     Step,
     Whisker,
     calibration_chart,
     curve_chart,
     histogram_chart,
     matrix_table,
+    number,
+    percent,
+    spread_chart,
     verdict,
     waterfall_chart,
     whisker_chart,
 )
+from pipeline_lib.reports.axis import fitted
+from pipeline_lib.reports.spread import LONGEST, shortened
 from tests.pipeline_lib.pages import Page
 
 HOSTILE = "<script>&"
@@ -84,13 +90,66 @@ def test_matrix_is_a_table_with_shaded_cells() -> None:
         matrix_table(["a"], ["x"], [["1"]], [[]], "")
 
 
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [
+        ([0.62, 0.66], (0.62, 0.63, 0.64, 0.65, 0.66)),
+        ([-0.3, 0.3], (-0.2, 0.0, 0.2)),
+        ([0, 1000], (0, 500, 1000)),
+        ([0.5], (0.46, 0.48, 0.5, 0.52, 0.54)),
+    ],
+)
+def test_axis_fits_its_values_with_round_ticks(values: list[float], ticks: tuple[float, ...]) -> None:
+    axis = fitted(values)
+    assert axis.ticks == ticks
+    assert all(0 < axis.place(value) < 100 for value in values)
+    assert fitted([0.1 * n for n in range(4)]) == fitted([0.1 * n for n in range(4)])
+
+
+def test_axis_holds_a_mark_that_is_near_and_leaves_out_a_far_one() -> None:
+    assert fitted([0.6, 0.7], mark=0.5).holds(0.5) and fitted([0.6, 0.7], mark=0.85).holds(0.85)
+    far = fitted([0.98, 0.99], mark=0.5)
+    assert not far.holds(0.5) and far.low > 0.97
+
+
+def test_spread_draws_estimates_intervals_and_runs_where_they_are() -> None:
+    rows = [
+        Spread("clean", 0.75, 0.5, 1.0, [0.5, 1.0], "better", strong=True),
+        Spread("flip30", 0.25, None, None),
+    ]
+    chart = str(spread_chart(rows, "Win rate", "s", percent, 0.0))
+    axis = fitted([0.25, 0.5, 1.0], 0.0)
+    dots = [float(x) for x in re.findall(r'<circle cx="([\d.]+)%"', chart)]
+    assert dots == pytest.approx([axis.place(value) for value in (0.75, 0.5, 1.0, 0.25)], abs=0.01)
+    assert chart.count('class="run"') == 2 and chart.count('class="whisker"') == 3
+    assert chart.count('class="middle-line"') == 1 == chart.count('class="reference-line"')
+    assert "clean: 75.0%, interval 50.0% to 100.0%, single runs 50.0%, 100.0%; flip30: 25.0%." in chart
+    assert "75.0%  (50.0% to 100.0%)" in chart and '<g class="better strong">' in chart
+
+
+def test_long_names_are_cut_in_the_middle() -> None:
+    assert shortened("clean") == "clean"
+    cut = shortened("beta=500 recipe=flip20 settings=learning_rate:2e-05")
+    assert len(cut) == LONGEST and cut.startswith("beta=500 recipe=") and cut.endswith("_rate:2e-05")
+    assert len(shortened("日" * 40)) < LONGEST
+
+
+def test_curve_with_another_behind_it_shares_its_axes() -> None:
+    own, other = Curve("Loss", [1, 2], [0.5, 0.4]), Curve("clean", [1, 5], [0.3, 0.2])
+    chart = str(curve_chart(own, "c", other, (0.0, 1.0)))
+    assert 'class="behind"' in chart and "M0.00,50.00 L25.00,60.00" in chart
+    assert "For comparison, clean: first 0.3, last 0.2." in chart and "highest 0.5" in chart
+    assert 'class="behind"' not in str(curve_chart(own, "c"))
+
+
 def test_same_data_same_bytes_and_ids_of_their_own() -> None:
     charts = [
         histogram_chart([0, 1], [3], HOSTILE, "one"),
         waterfall_chart(1, [Step(HOSTILE, 1)], HOSTILE, "two"),
         calibration_chart([Bin(0.5, 0.5, 0.2, 0.7, 3)], HOSTILE, "three"),
         whisker_chart([Whisker(HOSTILE, 0.5, 0.4, 0.6)], HOSTILE, "four"),
-        curve_chart(Curve(HOSTILE, [1, 5], [0.5, 0.4]), "five"),
+        curve_chart(Curve(HOSTILE, [1, 5], [0.5, 0.4]), "five", Curve(HOSTILE, [1], [0.5])),
+        spread_chart([Spread(HOSTILE, 0.5, 0.4, 0.6)], HOSTILE, "six", number),
     ]
     assert HOSTILE not in "".join(charts)
     Page("".join(charts)).check()
