@@ -14,10 +14,11 @@ from flows.ingest import ingest
 from flows.label import label
 from flows.register import register
 from flows.score import score
+from flows.self_training import annotated
 from flows.train import TRAINING_FLOWS
 from pipeline_lib.labels.recipe import check_recipe
+from pipeline_lib.labels.self_training import runnable
 from pipeline_lib.presets import MethodName, PresetName, alignment
-from pipeline_lib.scoring import SCORERS
 from tasks.agreement import agreement
 from tasks.base import pinned
 from tasks.run_names import flow_run_name
@@ -83,7 +84,8 @@ def align(
     Returns:
         URI of the registered model version.
     """
-    check_recipe(recipe or alignment(preset, method).labels, (), SCORERS.names())
+    chosen = recipe or alignment(preset, method).labels
+    check_recipe(chosen, (), runnable())
     config = training_config(
         preset,
         method,
@@ -93,6 +95,7 @@ def align(
         learning_rate=learning_rate,
         beta=beta,
         adapter=adapter,
+        seed=seed,
     )
     stages: list[dict[str, Any]] = []
     started = time.time()
@@ -108,7 +111,19 @@ def align(
     scores = score(preset, weights=weights, pairs=pairs.uri, store=store)
     status = "ran" if any(outcome.status == "ran" for outcome in scores.values()) else "skipped"
     note("score", " ".join(o.uri for o in scores.values()), " ".join(o.digest for o in scores.values()), status)
-    found = {name: outcome.uri for name, outcome in scores.items()}
+    measured = {name: outcome.uri for name, outcome in scores.items()}
+    found = annotated(
+        preset,
+        chosen,
+        config,
+        pairs.uri,
+        measured,
+        weights=weights,
+        base=base,
+        processes=processes,
+        sharding=sharding,
+        store=store,
+    )
     labels = label(preset, method, recipe, pairs=pairs.uri, scores=found, weights=weights, store=store)
     note("label", labels.uri, labels.digest, labels.status)
     encoded = encode(preset, flipped=config.flip > 0 or None, pairs=pairs.uri, base=base, store=store)
@@ -144,7 +159,7 @@ def align(
         model=model.uri,
         pairs=pairs.uri,
         heldout=heldout,
-        agreement=agreement(store_url(store), pairs.uri, found).uri,
+        agreement=agreement(store_url(store), pairs.uri, measured).uri,
         base=base,
         store=store,
     )

@@ -8,9 +8,10 @@ from prefect import flow
 
 from flows.ingest import ingest
 from flows.score import score
+from flows.self_training import annotated
 from pipeline_lib.labels.recipe import check_recipe
+from pipeline_lib.labels.self_training import runnable
 from pipeline_lib.presets import MethodName, PresetName, alignment
-from pipeline_lib.scoring import SCORERS
 from tasks.label import label as label_task
 from tasks.outcome import Outcome
 from tasks.run_names import flow_run_name
@@ -42,12 +43,14 @@ def label(
         weights: Where reward-model checkpoints come from.
         pairs: URI of an ingest dataset; empty runs ingest.
         scores: URIs of score datasets by scorer; scorers that the recipe needs and that are missing here are run.
+            For self-training, models are trained by the preset's train-dpo, one per fold.
         store: Dataset store; empty for the machine's default.
     """
     recipe = recipe or alignment(preset, method).labels
-    needed = check_recipe(recipe, scores or {}, SCORERS.names())
+    needed = check_recipe(recipe, scores or {}, runnable())
     pairs = pairs or ingest(preset, source, split, limit, store=store).uri
-    found = {name: uri for name, uri in (scores or {}).items() if name in needed}
+    found = annotated(preset, recipe, alignment(preset, "dpo").train, pairs, scores, weights=weights, store=store)
+    found = {name: uri for name, uri in found.items() if name in needed}
     if missing := [name for name in needed if name not in found]:
         outcomes = score(preset, scorers=missing, weights=weights, pairs=pairs, store=store)
         found |= {name: outcome.uri for name, outcome in outcomes.items()}

@@ -1,17 +1,29 @@
-"""`self-training`: what trained models prefer, as scores that label recipes read."""
+"""`self-training`: what trained models prefer, as scores that label recipes read; and the models themselves."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal
 
 from prefect import flow
 
 from flows.encode import encode
 from flows.ingest import ingest
-from pipeline_lib.config import JudgeConfig, require
+from flows.score import score
+from pipeline_lib.config import JudgeConfig, TrainConfig, require
+from pipeline_lib.labels.recipe import required_scorers
+from pipeline_lib.labels.recipes import Recipe
+from pipeline_lib.labels.self_training import fold_recipes, reads_self_training
+from pipeline_lib.labels.steps import SELF_TRAINING
 from pipeline_lib.presets import PresetName
+from tasks.base import base_model
+from tasks.label import label as label_task
 from tasks.outcome import Outcome
 from tasks.run_names import flow_run_name
 from tasks.self_training import self_training as self_training_task
 from tasks.settings import Location, store_url
+from tasks.train import train as train_task
 
 
 @flow(name="self-training", flow_run_name=flow_run_name)
@@ -46,3 +58,47 @@ def self_training(
     pairs = pairs or ingest(preset, source, split, limit, store=store).uri
     encoded = encoded or encode(preset, pairs=pairs, store=store).uri
     return self_training_task(store_url(store), models or [], encoded, pairs, config)
+
+
+def annotated(
+    preset: PresetName,
+    recipe: Recipe,
+    config: TrainConfig,
+    pairs: str,
+    scores: Mapping[str, str] | None,
+    *,
+    weights: str | None = None,
+    encoded: str | None = None,
+    base: str | None = None,
+    processes: int | None = None,
+    sharding: Literal["none", "fsdp"] = "none",
+    store: str | None = None,
+) -> dict[str, str]:
+    """`scores` with those of self-training, where the recipe reads them and they are not given.
+
+    They are made by cross-fitting: for each fold of prompts a model is trained by Diffusion-DPO on the human labels
+    that the recipe reveals of the others (`labels.self_training.fold_recipes`), and judges the fold. Everything is in
+    the store afterwards, so that who asks again trains nothing.
+
+    Args:
+        config: the training run that asks; the models have its settings, seed included, but for the method.
+        encoded: an encode dataset of the pairs by that base model; None runs encode.
+        weights, base, processes, sharding, store: as for the training flows.
+    """
+    found = dict(scores or {})
+    if SELF_TRAINING in found or not reads_self_training(recipe):
+        return found
+    recipes = fold_recipes(recipe)
+    needed = required_scorers(recipes[0])
+    if missing := [name for name in needed if name not in found]:
+        outcomes = score(preset, scorers=missing, weights=weights, pairs=pairs, store=store)
+        found |= {name: outcome.uri for name, outcome in outcomes.items()}
+    own = replace(config, method="diffusion-dpo", reference_refresh=0, flip_rate=0.0, sample_every=0)
+    encoded = encoded or encode(preset, flipped=own.flip > 0 or None, pairs=pairs, base=base, store=store).uri
+    model, root, models = base_model(preset, base), store_url(store), []
+    for fold in recipes:
+        labels = label_task(root, fold, pairs, {name: found[name] for name in needed}).uri
+        name, inputs = f"{SELF_TRAINING}-{preset}", {"pairs": pairs}
+        trained, _ = train_task(root, name, model, own, encoded, labels, inputs, processes, sharding)
+        models.append(trained.uri)
+    return found | {SELF_TRAINING: self_training_task(root, models, encoded, pairs, JudgeConfig()).uri}

@@ -10,9 +10,10 @@ from prefect import Flow, flow
 from flows.encode import encode
 from flows.ingest import ingest
 from flows.label import label
+from flows.self_training import annotated
 from pipeline_lib.labels.recipe import check_recipe
+from pipeline_lib.labels.self_training import runnable
 from pipeline_lib.presets import MethodName, PresetName, alignment
-from pipeline_lib.scoring import SCORERS
 from tasks.base import base_model, pinned
 from tasks.outcome import Outcome
 from tasks.run_names import flow_run_name
@@ -74,7 +75,8 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
             limit: At most this many source rows, when `pairs` is empty.
             weights: Where reward-model checkpoints come from.
             pairs: URI of an ingest dataset; empty runs ingest.
-            scores: URIs of score datasets by scorer; missing ones are run.
+            scores: URIs of score datasets by scorer; missing ones are run. For self-training, models are trained
+                with these settings, by Diffusion-DPO, one per fold.
             labels: URI of a labels dataset; empty runs label.
             encoded: URI of an encode dataset; empty runs encode.
             base: Base model of the same family instead of the preset's: <org>/<name>[@<revision>], a local folder,
@@ -87,7 +89,8 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
             sample_every: Optimizer steps between grids of sample images, shown in MLflow; 0 for none.
             settings: Any other setting of the training run by name, such as {"compile": true, "flip": 0.5}.
         """
-        check_recipe(recipe or alignment(preset, method).labels, scores or {}, SCORERS.names())
+        chosen = recipe or alignment(preset, method).labels
+        check_recipe(chosen, scores or {}, runnable())
         config = training_config(
             preset,
             method,
@@ -104,7 +107,24 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
         )
         base = pinned(base)
         pairs = pairs or ingest(preset, source, split, limit, store=store).uri
-        labels = labels or label(preset, method, recipe, weights=weights, pairs=pairs, scores=scores, store=store).uri
+        if labels is None:
+            scores = (
+                annotated(
+                    preset,
+                    chosen,
+                    config,
+                    pairs,
+                    scores,
+                    weights=weights,
+                    encoded=encoded,
+                    base=base,
+                    processes=processes,
+                    sharding=sharding,
+                    store=store,
+                )
+                or scores
+            )
+            labels = label(preset, method, recipe, weights=weights, pairs=pairs, scores=scores, store=store).uri
         flipped = config.flip > 0 or None
         encoded = encoded or encode(preset, flipped=flipped, pairs=pairs, base=base, store=store).uri
         lineage = {"pairs": pairs} | {f"scores-{name}": uri for name, uri in (scores or {}).items()}

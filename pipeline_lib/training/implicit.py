@@ -27,16 +27,17 @@ from pipeline_lib.models import FAMILIES
 from pipeline_lib.models.aligned import LORA_WEIGHTS, UNET, read_base
 from pipeline_lib.models.components import load_schedule, unet_from
 from pipeline_lib.schemas import PREFERENCES as SCHEMA
-from pipeline_lib.store import Dataset, Shard, open_dataset, writer
+from pipeline_lib.store import Dataset, Shard, writer
 from pipeline_lib.training import reference
 from pipeline_lib.training.batches import generator
 from pipeline_lib.training.losses import pixel_error, preference
 from pipeline_lib.training.policy import ADAPTER, Policy, build_policy
 from pipeline_lib.training.reference import Weights
 from pipeline_lib.training.tables import Tables, open_tables
+from pipeline_lib.training.unseen import may_judge
 
 STAGE = f"scores-{SELF_TRAINING}"
-VERSION = 1
+VERSION = 2
 SHARD_ROWS = 4096
 
 Progress = Callable[[int, int], None]
@@ -58,6 +59,11 @@ class Judges:
     trained: Sequence[Weights]
     betas: Sequence[float]
 
+    def some(self, which: np.ndarray) -> Judges:
+        """Those where `which` (bool [models]) is true."""
+        chosen = np.flatnonzero(which).tolist()
+        return replace(self, trained=[self.trained[k] for k in chosen], betas=[self.betas[k] for k in chosen])
+
 
 def judge_pairs(
     store: str,
@@ -69,9 +75,9 @@ def judge_pairs(
 ) -> Dataset:
     """A score dataset of SELF_TRAINING: table "preferences" (schemas.PREFERENCES), in the order of the pairs.
 
-    A model judges the pairs whose human label it was not trained on, so no label corrects itself: one model trained on
-    the revealed labels judges the others; several, each trained with one fold held out (step `split`), together judge
-    all. Where several may judge a pair, it gets their mean.
+    No label corrects itself (`unseen.may_judge`): one model trained on the revealed labels judges the others; several,
+    each trained with one fold held out (step `split`), together judge all. Where several may judge a pair, it gets
+    their mean.
 
     Args:
         store: root of the dataset store.
@@ -94,7 +100,7 @@ def judge_pairs(
     if done := w.finished():
         return done
     frame = pairs.scan("pairs").select("pair_id", "prompt_id", "image_0", "image_1").collect()
-    allowed = np.stack([~frame["pair_id"].is_in(seen_pairs(model).implode()).to_numpy() for model in models])
+    allowed = may_judge(models, frame)
     judged = np.array(allowed.any(axis=0))
     asked, allowed = frame.filter(judged), allowed[:, judged]
     if asked.is_empty():
@@ -111,23 +117,18 @@ def judge_pairs(
             shard = w.existing(path)
             if shard is None:
                 judges = judges or load_judges(models)
-                may = allowed[:, start : start + len(part)]
-                tables = open_tables(encoded, unlabelled(part), Path(cache))
-                probability = implicit_probability(judges, tables, config).mean(axis=0, where=may)
+                probability = np.empty(len(part))
+                who = allowed[:, start : start + len(part)]
+                for some in np.unique(who, axis=1).T:  # pairs with the same judges
+                    rows = np.flatnonzero((who == some[:, None]).all(axis=0))
+                    tables = open_tables(encoded, unlabelled(part[rows]), Path(cache))
+                    probability[rows] = implicit_probability(judges.some(some), tables, config).mean(axis=0)
                 table = part.select("pair_id").with_columns(pl.Series("probability", probability, pl.Float32))
                 shard = w.write_table(path, table.to_arrow().cast(SCHEMA), {"judged": len(part)})
             shards.append(shard)
             if progress:
                 progress(start + len(part), len(asked))
     return w.commit(shards, {"pairs": len(frame), "seen": len(frame) - len(asked)})
-
-
-def seen_pairs(model: Dataset) -> pl.Series:
-    """The ids of the pairs whose human label a model was trained on; raises DatasetUnfinishedError."""
-    root = model.uri.removesuffix(f"/{model.path()}")
-    labels = next(source["uri"] for source in model.inputs if source["uri"].startswith("labels/"))
-    known = open_dataset(f"{root}/{labels}").scan().filter(pl.col("human").is_not_null())
-    return known.select("pair_id").collect()["pair_id"]
 
 
 def load_judges(models: Sequence[Dataset]) -> Judges:

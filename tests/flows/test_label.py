@@ -18,10 +18,7 @@ from tests.flows.artifacts import artifact
 BAD: list[tuple[Any, str]] = [
     ([{"vot": ["clip"]}], r"Step 1: Unknown label step 'vot'\. Did you mean 'vote'"),
     ([{"filter": "ties"}, {"vote": ["clip", "pickscor"]}], r"Step 2 \(vote\): Unknown scorer 'pickscor'.*'pickscore'"),
-    (
-        [{"pseudo_label": "self-training"}, "dedpo"],
-        r"(?s)Step 1 \(pseudo_label\).*needs scores by.*flow self-training",
-    ),
+    ([{"pseudo_label": "self-trainin"}, "dedpo"], r"(?s)Step 1 \(pseudo_label\).*Did you mean 'self-training'"),
     ([{"reveal": 0}, {"single": "human"}], r"Step 1 \(reveal\): fraction=0 is not in"),
     ("[{single: human}, {reveal: 0.5}]", r"(?s)Step 2 \(reveal\) comes after the target is set.*Move it above"),
     ("- single: human\n- dedpo", r"Step 2 \(dedpo\): step 1 \(single\) has set the target already"),

@@ -13,13 +13,13 @@ from pipeline_lib.errors import LabelError
 from pipeline_lib.labels.recipes import names
 from tests.pipeline_lib.labels.tables import frame, label
 
-SCORERS = ("clip", "pickscore", "hpsv2", "aesthetic", "imagereward")
+SCORERS = ("clip", "pickscore", "hpsv2", "aesthetic", "imagereward", "self-training")
 # Sixty-fourths: sums and differences of a few of them are exact.
 SCORE = st.integers(-512, 512).map(lambda value: value / 64)
 PAIR = st.tuples(
     st.sampled_from([0.0, 0.5, 1.0, None]),
     st.integers(0, 6),
-    st.lists(st.tuples(SCORE, SCORE), min_size=5, max_size=5),
+    st.lists(st.tuples(SCORE, SCORE), min_size=6, max_size=6),
 )
 PAIRS = st.lists(PAIR, min_size=1, max_size=40)
 MORE: list[list[Any]] = [
@@ -74,7 +74,7 @@ def test_swapping_images_everywhere_mirrors_every_target(recipe: Any, pairs: lis
 @settings(max_examples=60, deadline=None)
 @given(
     pairs=PAIRS,
-    scorer=st.integers(0, 4),
+    scorer=st.integers(0, 5),
     constant=SCORE,
     power=st.integers(-4, 6),
     ties=st.sampled_from(["human", "drop", "margin", "prior:pickscore"]),

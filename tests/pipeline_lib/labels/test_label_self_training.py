@@ -13,14 +13,16 @@ from pipeline_lib.config import EncodeConfig, JudgeConfig, TrainConfig
 from pipeline_lib.encoding import encode
 from pipeline_lib.errors import ConfigError, LabelError
 from pipeline_lib.ingest import ingest
+from pipeline_lib.labels.calibration import fold_of
 from pipeline_lib.labels.recipe import build_labels
 from pipeline_lib.presets import preset
 from pipeline_lib.store import Dataset
 from pipeline_lib.training import job
-from pipeline_lib.training.implicit import judge_pairs, seen_pairs
+from pipeline_lib.training.implicit import judge_pairs
 from pipeline_lib.training.spec import TrainSpec
 from pipeline_lib.training.tables import open_tables
 from pipeline_lib.training.trainer import train
+from pipeline_lib.training.unseen import seen_pairs
 from tests.pipeline_lib.training.by_hand import logits_by_hand
 
 SHAPES = preset("shapes")
@@ -132,13 +134,34 @@ def test_a_model_per_fold_judges_every_pair_by_models_that_have_not_seen_it(
     assert both.counts["seen"] == 0
     alone = [judge_pairs(store, [m], encoded, pairs, JUDGE).scan("preferences").collect() for m in models]
     by_model = [dict(table.iter_rows()) for table in alone]
+    prompts = dict(pairs.scan("pairs").select("pair_id", "prompt_id").collect().iter_rows())
+    trained_on = [{prompts[pair] for pair in seen_pairs(model)} for model in models]
+    assert trained_on[0] and trained_on[1] and not trained_on[0] & trained_on[1]
+    judges = set()
     for pair, probability in both.scan("preferences").collect().iter_rows():
-        allowed = [found[pair] for found in by_model if pair in found]
-        assert probability == pytest.approx(np.mean(allowed), abs=1e-6)
-    assert not set(seen_pairs(models[0])) & set(seen_pairs(models[1]))
+        (fold,) = fold_of(pl.Series([prompts[pair]]), 2, 0).tolist()
+        assert probability == pytest.approx(by_model[fold][pair], abs=1e-6)
+        assert prompts[pair] not in trained_on[fold]
+        judges.add(fold)
+    assert judges == {0, 1}
     labels = build_labels(store, [*HALF, {"pseudo_label": "self-training"}, "dedpo"], pairs, {"self-training": both})
     assert labels.scan().select(pl.col("g_hat").null_count()).collect().item() == 0
     assert labels.counts["n_l"] + labels.counts["n_u"] == labels.counts["kept"]
+
+
+def test_models_that_are_no_folds_of_each_other_judge_together(
+    store: str, pairs: Dataset, encoded: Dataset, model: Dataset
+) -> None:
+    """The mean of those that have not seen the pair: one knows half of the labels, the other a part of that half."""
+    fewer = [*HALF, {"filter": "unlabelled"}, {"subsample": 0.5}, {"single": "human"}]
+    models = [model, trained(store, pairs, encoded, fewer)]
+    alone = [
+        dict(judge_pairs(store, [m], encoded, pairs, JUDGE).scan("preferences").collect().iter_rows()) for m in models
+    ]
+    together = dict(judge_pairs(store, models, encoded, pairs, JUDGE).scan("preferences").collect().iter_rows())
+    assert set(together) == set(alone[1]) > set(alone[0])
+    for pair, probability in together.items():
+        assert probability == pytest.approx(np.mean([found[pair] for found in alone if pair in found]), abs=1e-6)
 
 
 def test_same_question_same_bytes(
