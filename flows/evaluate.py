@@ -85,7 +85,7 @@ def evaluate(
         gate_average=gate_average,
         gate_scorer=gate_scorer,
     )
-    heldout = heldout or _held_out(preset, store)
+    heldout = heldout or held_out(preset, store)
     root, own, name = store_url(store), base_model(preset, base), f"{method}-{preset}"
     scorers, mirror = list(chosen.scorers), weights or chosen.weights
     models = contestants(root, own, model, name)
@@ -95,7 +95,7 @@ def evaluate(
     return evaluate_task(root, own, model, name, config, scorers, mirror, pairs, heldout, agreement, device)
 
 
-def _held_out(preset: PresetName, store: str | None) -> str | None:
-    """The preset's held-out pairs, ingested."""
+def held_out(preset: PresetName, store: str | None) -> str | None:
+    """URI of the preset's held-out pairs, ingested; None where it has none."""
     config = find_preset(preset).held_out
     return ingest(preset, config.source, config.split, store=store).uri if config else None

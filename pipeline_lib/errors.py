@@ -86,3 +86,7 @@ class TrainingDivergedError(TrainingError):
 
 class EvaluationError(PipelineError):
     """Models cannot be compared as asked."""
+
+
+class SweepError(PipelineError):
+    """Some models of a sweep could not be trained."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -105,7 +104,7 @@ def numbers(report: dict[str, Any]) -> dict[str, float]:
     """MLflow metrics of a comparison: `<model>/win_rate/<scorer>` and the others of `evaluation_metrics`."""
     metrics: dict[str, float] = {}
     for label in report["win_rate"]:
-        model = re.sub(r"[^\w. :/-]", "-", label).strip("/")  # all that MLflow allows
+        model = tracking.allowed(label)
         found = evaluation_metrics(report, label)
         metrics |= {f"{model}/{name.removeprefix('eval/')}": value for name, value in found.items()}
     return metrics

@@ -89,6 +89,14 @@ def as_finished(
 
     At most `room` are submitted at a time. A task run that failed raises here; nothing is submitted after it.
     """
+    for job, future in as_ended(submit, jobs, room):
+        yield job, future.result()
+
+
+def as_ended(
+    submit: Callable[[Job], PrefectFuture[Result]], jobs: Iterable[Job], room: int
+) -> Iterator[tuple[Job, PrefectFuture[Result]]]:
+    """The same with the ended task runs themselves, failed ones among them: the others go on."""
     ended: SimpleQueue[tuple[Job, PrefectFuture[Result]]] = SimpleQueue()
 
     def start(job: Job) -> None:
@@ -103,7 +111,7 @@ def as_finished(
             return
         job, future = ended.get()
         running -= 1
-        yield job, future.result()
+        yield job, future
 
 
 def log_shard(what: str, started: float, device: str = "cpu") -> None:

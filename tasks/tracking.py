@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -55,7 +56,7 @@ def client() -> MlflowClient:
 def training_run(name: str, key: str, model: BaseModel, config: TrainConfig) -> str:
     """The id of the run of model `key`: the one an earlier attempt opened, else a new one in experiment `name`."""
     params = {f"model.{k}": v for k, v in asdict(model).items()} | {f"train.{k}": v for k, v in asdict(config).items()}
-    return _open_run(name, f"{name}-{key[:8]}", {KEY_TAG: key}, "", params)
+    return open_run(name, f"{name}-{key[:8]}", {KEY_TAG: key}, "", params)
 
 
 def log_comparison(
@@ -75,14 +76,21 @@ def log_comparison(
         models: ids of the logged models that were compared: the run's inputs.
     """
     with alone(f"comparison-{dataset.key}"):
-        run_id = _open_run(COMPARISONS, title, {COMPARISON_TAG: dataset.key}, note, settings)
+        run_id = open_run(COMPARISONS, title, {COMPARISON_TAG: dataset.key}, note, settings)
     client().log_inputs(run_id, models=[LoggedModelInput(model) for model in models])
     log_evaluation(run_id, metrics, dataset)
     client().set_terminated(run_id)
     return run_id
 
 
-def _open_run(name: str, title: str, key: Mapping[str, str], note: str, params: Mapping[str, Any]) -> str:
+def open_run(
+    name: str,
+    title: str,
+    key: Mapping[str, str],
+    note: str,
+    params: Mapping[str, Any],
+    more_tags: Mapping[str, str] | None = None,
+) -> str:
     """The run of experiment `name` with the tag `key`, running; a new one has `params`.
 
     Its tags and the end of its description lead to the present flow run, among whose artifacts is a link back.
@@ -93,7 +101,7 @@ def _open_run(name: str, title: str, key: Mapping[str, str], note: str, params: 
     found = server.search_runs([experiment_id], f"tags.`{tag}` = '{value}'", max_results=1)
     run = prefect_tags()
     description = "\n\n".join(filter(None, [note, prefect_note(run)]))
-    tags = run | ({"mlflow.note.content": description} if description else {})
+    tags = {**(more_tags or {}), **run, **({"mlflow.note.content": description} if description else {})}
     if found:
         run_id = str(found[0].info.run_id)
         # First: a RUNNING run whose flow run has ended is closed (deploy/recovery.py).
@@ -224,12 +232,25 @@ def find_run(key: str) -> str:
 def log_evaluation(run_id: str, metrics: Mapping[str, float], dataset: Dataset) -> None:
     """Attach evaluation metrics (`eval/...`) and the report files to the model's run."""
     server = client()
-    made = int(dataset.created * 1000)  # logged again it is the same value, not a second one
-    server.log_batch(run_id, metrics=[Metric(k, v, made, 0) for k, v in metrics.items()])
+    log_numbers(run_id, metrics, dataset)
     folder = dataset.local()
     for name in ("report.html", "report.json"):
-        server.log_artifact(run_id, str(folder / name), "evaluation")
+        if any(shard.path == name for shard in dataset.shards):
+            server.log_artifact(run_id, str(folder / name), "evaluation")
     log_datasets(run_id, {"evaluation": dataset})
+
+
+def log_numbers(run_id: str, metrics: Mapping[str, float], dataset: Dataset) -> None:
+    """Metrics that a dataset says; logged again they are the same values, not second ones."""
+    made = int(dataset.created * 1000)
+    rows = [Metric(k, v, made, 0) for k, v in metrics.items()]
+    for start in range(0, len(rows), BATCH):
+        client().log_batch(run_id, metrics=rows[start : start + BATCH])
+
+
+def allowed(label: str) -> str:
+    """A label as part of a metric's or parameter's name: all other characters MLflow refuses."""
+    return re.sub(r"[^\w. :/-]", "-", label).strip("/")
 
 
 def _source(uri: str) -> tuple[str, str]:

@@ -63,14 +63,12 @@ def implicit_rewards(root: str, model: Dataset, base: BaseModel, held_out: Datas
         ConfigError, CheckpointError: no draws, or the model or its base cannot be loaded.
         EvaluationError: people decided none of the pairs.
     """
-    from pipeline_lib.encoding import encode as encoded_by  # these load torch
-    from pipeline_lib.training.implicit import load_judges, logits, unlabelled
+    from pipeline_lib.training.implicit import load_judges, logits, unlabelled  # these load torch
     from pipeline_lib.training.tables import open_tables
 
     require(config.implicit_draws > 0, f"implicit_draws is {config.implicit_draws}.", "Judge at 1 timestep or more.")
     draws = JudgeConfig(timesteps=config.implicit_draws, seed=config.implicit_seed)
-    encode = EncodeConfig(resolution=config.resolution, mixed_precision=config.mixed_precision)
-    encoded = encoded_by(root, base, encode, held_out)
+    encoded = encoded_held_out(root, base, held_out, config)
     writer = store.writer(root, STAGE, VERSION, asdict(draws), [model, encoded, held_out])
     if finished := writer.finished():
         return finished
@@ -95,6 +93,14 @@ def implicit_rewards(root: str, model: Dataset, base: BaseModel, held_out: Datas
                 shard = writer.write_table(path, table.to_arrow(), {"decided": len(part)})
             shards.append(shard)
     return writer.commit(shards, {"pairs": len(frame)})
+
+
+def encoded_held_out(root: str, base: BaseModel, held_out: Dataset, config: EvaluateConfig) -> Dataset:
+    """The pairs as models of this base see them (stage "encoded")."""
+    from pipeline_lib.encoding import encode  # loads torch
+
+    settings = EncodeConfig(resolution=config.resolution, mixed_precision=config.mixed_precision)
+    return encode(root, base, settings, held_out)
 
 
 def implicit_accuracy(rewards: Dataset, seen: Collection[str] = ()) -> dict[str, Any]:

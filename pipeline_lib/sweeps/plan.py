@@ -44,6 +44,48 @@ class Setting:
         """dpo, balanced, dedpo or adaptive."""
         return str(self.parameters.get("method", METHOD))
 
+    def resolved(self, preset: str, seed: int | None = None) -> dict[str, Any]:
+        """The parameters for a preset, with a training seed where they name it; None leaves `SEED` there.
+
+        `{times: f}` becomes f times the value that the preset has for the method, `{of_steps: f}` that share of the
+        run's steps (at least 1).
+
+        Raises:
+            ConfigError: `times` of something that the preset has no number for.
+            UnknownNameError: no such method.
+        """
+        given = dict(self.parameters)
+        own = alignment(preset, self.method).train
+
+        def value(name: str, raw: Any) -> Any:
+            if raw == SEED:
+                return raw if seed is None else seed
+            if isinstance(raw, Mapping) and set(raw) == {TIMES}:
+                known = getattr(own, name, None)
+                require(
+                    isinstance(known, int | float) and not isinstance(known, bool),
+                    f"{self.name}: {name} is {{times: {raw[TIMES]}}}, and {preset} has no number for {name}.",
+                    "Give the value itself.",
+                )
+                scaled = known * raw[TIMES]
+                return round(scaled) if isinstance(known, int) else scaled
+            if isinstance(raw, Mapping) and set(raw) == {OF_STEPS}:
+                require(
+                    name != "steps",
+                    f"{self.name}: steps is {{of_steps: {raw[OF_STEPS]}}}.",
+                    "Give a number, or times.",
+                )
+                return max(1, round(steps * raw[OF_STEPS]))
+            if isinstance(raw, Mapping):
+                return {key: value(key, item) for key, item in raw.items()}
+            if isinstance(raw, list | tuple):
+                return [value(name, item) for item in raw]
+            return raw
+
+        asked = given.get("steps") or (given.get("settings") or {}).get("steps")
+        steps = int(value("steps", asked) or own.steps)
+        return {name: value(name, raw) for name, raw in given.items()}
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -58,40 +100,8 @@ class Cell:
         return f"{self.setting.name}, seed {self.seed}"
 
     def parameters(self, preset: str) -> dict[str, Any]:
-        """The setting's parameters for a preset, with this seed where they name it.
-
-        `{times: f}` becomes f times the value that the preset has for the method, `{of_steps: f}` that share of the
-        run's steps (at least 1).
-
-        Raises:
-            ConfigError: `times` of something that the preset has no number for.
-            UnknownNameError: no such method.
-        """
-        given = dict(self.setting.parameters)
-        own = alignment(preset, self.setting.method).train
-        steps = int(given.get("steps") or own.steps)
-
-        def value(name: str, raw: Any) -> Any:
-            if raw == SEED:
-                return self.seed
-            if isinstance(raw, Mapping) and set(raw) == {TIMES}:
-                known = getattr(own, name, None)
-                require(
-                    isinstance(known, int | float) and not isinstance(known, bool),
-                    f"{self.setting.name}: {name} is {{times: {raw[TIMES]}}}, and {preset} has no number for {name}.",
-                    "Give the value itself.",
-                )
-                scaled = known * raw[TIMES]
-                return round(scaled) if isinstance(known, int) else scaled
-            if isinstance(raw, Mapping) and set(raw) == {OF_STEPS}:
-                return max(1, round(steps * raw[OF_STEPS]))
-            if isinstance(raw, Mapping):
-                return {key: value(key, item) for key, item in raw.items()}
-            if isinstance(raw, list | tuple):
-                return [value(name, item) for item in raw]
-            return raw
-
-        return {name: value(name, raw) for name, raw in given.items()}
+        """The setting's parameters for a preset, with this seed where they name it; see `Setting.resolved`."""
+        return self.setting.resolved(preset, self.seed)
 
 
 def settings_of(

@@ -31,7 +31,8 @@ def test_entry_point_loads_and_takes_the_default_parameters(deployment: dict[str
     flow = load(deployment["entrypoint"])
     flow.validate_parameters(deployment.get("parameters", {}))
     pool = deployment["work_pool"]
-    if deployment["name"] in ("sd15", "sd21", "sdxl") or (flow.name == "score" and deployment["name"] != "shapes"):
+    preset = deployment["name"].rpartition("-")[2]  # sweep/<claim>-sd15
+    if preset in ("sd15", "sd21", "sdxl") or (flow.name == "score" and deployment["name"] != "shapes"):
         assert pool == {"name": "{{ $PIPELINE_GPU_POOL }}", "work_queue_name": "gpu"}
     else:
         assert pool == {"name": "{{ $PIPELINE_CPU_POOL }}"}
@@ -49,7 +50,8 @@ def test_names_are_unique_and_the_promised_ones_are_there() -> None:
     }
     labels = {f"label/{recipe}" for recipe in recipes.names()}
     assert len(labels) > 10
-    assert stages | per_preset | labels <= set(names)
+    sweeps = {f"sweep/{name}" for name in ("shapes", "sd15")}
+    assert stages | per_preset | labels | sweeps <= set(names)
 
 
 def test_schedules_ship_switched_off() -> None:

@@ -1,0 +1,244 @@
+"""`sweep`: settings of `align` by training seeds, or a paper's claim; every model judged alike, and one report."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture
+from prefect.logging import get_run_logger
+from pydantic import Field
+
+from flows.encode import encode
+from flows.evaluate import held_out
+from flows.ingest import ingest
+from flows.paint import paint_and_judge
+from flows.score import score
+from flows.train import TRAINING_FLOWS
+from pipeline_lib.claims.claim import load
+from pipeline_lib.config import BaseModel, override, require
+from pipeline_lib.errors import SweepError
+from pipeline_lib.evaluation.prompts import HELD_OUT
+from pipeline_lib.presets import PresetName
+from pipeline_lib.presets import preset as find_preset
+from pipeline_lib.sweeps.question import Question
+from pipeline_lib.training.launch import visible_gpus
+from pipeline_lib.urls import PATTERN
+from tasks import sweep_tracking, tracking
+from tasks.base import base_model, pinned
+from tasks.locks import alone
+from tasks.outcome import Outcome
+from tasks.progress import reporter
+from tasks.run_names import flow_run_name
+from tasks.runners import as_ended, as_finished
+from tasks.settings import IO_TASK, Location, store_url
+from tasks.stopping import stopped_together
+from tasks.sweep import Finished, Ready, conclude, encode_held_out, judge_held_out, plan_sweep
+
+LOCATIONS = ("source", "base")
+Setting = Annotated[
+    dict[str, Any], Field(json_schema_extra={"properties": {name: {"pattern": PATTERN} for name in LOCATIONS}})
+]
+Grid = Annotated[
+    dict[str, list[Any]],
+    Field(json_schema_extra={"properties": {name: {"items": {"pattern": PATTERN}} for name in LOCATIONS}}),
+]
+"""As `Location`: an address with a login in it is refused when a run is created."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a cell's training reads, made once for all cells that share it; and its base."""
+
+    pairs: str
+    scores: dict[str, str]
+    encoded: str
+    base: str | None
+    model: BaseModel
+
+
+@flow(name="sweep", flow_run_name=flow_run_name)
+def sweep(
+    claim: str | None = None,
+    preset: PresetName = "shapes",
+    grid: Grid | None = None,
+    settings: dict[str, Setting] | None = None,
+    common: Setting | None = None,
+    seeds: list[int] | None = None,
+    reference: str | None = None,
+    measures: list[str] | None = None,
+    prompts: Location | None = None,
+    num_prompts: int | None = None,
+    image_seeds: list[int] | None = None,
+    weights: Location | None = None,
+    heldout: Location | None = None,
+    max_parallel: int | None = None,
+    store: Location | None = None,
+) -> Outcome:
+    """Train every setting with every seed, judge all models alike, and compare the settings, with intervals.
+
+    A model that is in the store is not trained again. One that cannot be trained does not stop the others.
+
+    Args:
+        claim: A claim of a paper, by the name of its file in deploy/presets/claims, which gives settings, seeds,
+            measures and the rule of the verdict; the fields grid, settings and common then stay empty.
+        preset: Base model, data, hyper-parameters, prompt set and scorers; empty fields below take its values.
+        grid: Parameters of align with lists of values, such as {"beta": [250, 500]}; every combination is a setting.
+            {"times": 2} is twice the preset's value, {"of_steps": 0.25} a quarter of the run's steps, "$seed" the
+            training seed.
+        settings: Further settings by name, such as {"clean": {"recipe": "human"}, "noisy": {"recipe": "flip30"}}.
+        common: Parameters that all settings of grid and settings share, such as {"method": "dpo", "steps": 100}.
+        seeds: Training seeds, two or more, for a claim three or more; empty for 0, 1, 2.
+        reference: Setting that the others are compared with; empty for none, or the claim's.
+        measures: What is measured of each model: win/<judge>, gain/<judge>, diversity, implicit, train/<metric>,
+            labels/<count>; judges are scorers, true, average and quality. Empty for win and gain by every judge.
+        prompts: Prompt set, heldout for the prompts of the pairs in `heldout`, or a file of prompts.
+        num_prompts: At most this many prompts.
+        image_seeds: Images per prompt, one for each seed; diversity needs two.
+        weights: Where reward-model checkpoints come from.
+        heldout: URI of an ingest dataset of pairs that were not trained on, for the measures implicit; empty for the
+            preset's, if it has any.
+        max_parallel: Models trained at a time; empty for one with GPUs, else one per core.
+        store: Dataset store; empty for the machine's default.
+    """
+    require(
+        max_parallel is None or max_parallel > 0, f"max_parallel is {max_parallel}.", "Give at least 1, or nothing."
+    )
+    room = max_parallel or (1 if visible_gpus() else len(os.sched_getaffinity(0)))
+    chosen, tested = find_preset(preset), load(claim) if claim else None
+    wanted = [*(measures or ()), *(tested.measures if tested else ())]
+    implicit = any(name.partition("/")[0] == "implicit" for name in wanted)
+    if heldout is None and (implicit or prompts == HELD_OUT):
+        heldout = held_out(preset, store)
+    pictured = tuple(image_seeds or (tested.image_seeds if tested else None) or chosen.evaluate.seeds)
+    judging = override(chosen.evaluate, prompts=prompts, num_prompts=num_prompts, seeds=pictured)
+    asked: dict[str, Any] = {"grid": grid, "settings": settings, "common": common}
+    asked |= {"seeds": seeds, "reference": reference, "measures": measures}
+    question, cells = plan_sweep(preset, judging, chosen.scorers, heldout, tested, asked)
+    root, mirror = store_url(store), weights or chosen.weights
+    with alone(f"sweep-{question.key}"):  # a second sweep of the same would fight over its MLflow run
+        run_id = open_sweep(question)
+        with tracking.closing(run_id):
+            inputs = upstream(preset, cells, weights, store)
+            models = train_all(question, cells, inputs, room, run_id, weights, store)
+            bases = dict.fromkeys(one.base for one in models)
+            contestants = [(None, base) for base in bases] + list({(one.model, one.base): None for one in models})
+            pairs = list(dict.fromkeys(one.pairs for one in models))
+            device = paint_and_judge(root, contestants, judging, question.scorers, mirror, pairs, heldout)
+            if implicit and heldout:
+                for base in bases:
+                    encode_held_out(root, base, heldout, judging)
+                tell, judged = reporter("implicit", "models"), list(dict.fromkeys((m.model, m.base) for m in models))
+                ended = as_finished(lambda one: judge_held_out.submit(root, *one, heldout, judging), judged, room)
+                for done, _ in enumerate(ended, start=1):
+                    tell(done, len(judged))
+            return conclude(root, question, models, mirror, heldout, device, run_id)
+
+
+@task(name="open-sweep", **IO_TASK)
+def open_sweep(question: Question) -> str:
+    """The sweep's run in MLflow."""
+    return sweep_tracking.open_sweep(question)
+
+
+def upstream(preset: PresetName, cells: Sequence[Ready], weights: str | None, store: str | None) -> list[Inputs]:
+    """Pairs, scores and encodings of every cell, each made once."""
+    pairs: dict[Any, str] = {}
+    scores: dict[str, dict[str, str]] = {}
+    encoded: dict[Any, str] = {}
+    bases: dict[str | None, tuple[str | None, BaseModel]] = {}
+    for source in dict.fromkeys(cell.source for cell in cells):
+        pairs[source] = ingest(preset, *source, store=store).uri
+    for uri in dict.fromkeys(pairs.values()):
+        needed = [name for cell in cells if pairs[cell.source] == uri for name in cell.scorers]
+        names = list(dict.fromkeys(needed))
+        outcomes = score(preset, scorers=names, weights=weights, pairs=uri, store=store) if names else {}
+        scores[uri] = {name: outcome.uri for name, outcome in outcomes.items()}
+    found = []
+    for cell in cells:
+        uri, name = pairs[cell.source], cell.parameters.get("base")
+        if name not in bases:
+            version = pinned(name)  # one for all cells, even if the alias moves meanwhile
+            bases[name] = (version, base_model(preset, version))
+        base, model = bases[name]
+        flipped = cell.config.flip > 0 or None
+        if (uri, base, flipped) not in encoded:
+            encoded[uri, base, flipped] = encode(preset, flipped=flipped, pairs=uri, base=base, store=store).uri
+        own = {scorer: scores[uri][scorer] for scorer in cell.scorers}
+        found.append(Inputs(uri, own, encoded[uri, base, flipped], base, model))
+    return found
+
+
+def train_all(
+    question: Question,
+    cells: Sequence[Ready],
+    inputs: Sequence[Inputs],
+    room: int,
+    run_id: str,
+    weights: str | None,
+    store: str | None,
+) -> list[Finished]:
+    """Every cell's model, `room` at a time, in the order of the cells.
+
+    When this flow is told to stop, so are the trainers, which leave checkpoints; they are waited for.
+
+    Raises:
+        SweepError: some could not be trained; the others are.
+    """
+    tell, logger = reporter("sweep", "models"), get_run_logger()
+    started: list[PrefectFuture[Finished]] = []
+    found: dict[int, Finished] = {}
+    failed: dict[str, list[str]] = {}
+
+    def submit(number: int) -> PrefectFuture[Finished]:
+        future = train_cell.submit(question, cells[number], inputs[number], run_id, weights, store)
+        started.append(future)
+        return future
+
+    try:
+        with stopped_together():
+            for done, (number, future) in enumerate(as_ended(submit, range(len(cells)), room), start=1):
+                try:
+                    found[number] = future.result()
+                except Exception as error:  # whatever it is, it is one model's; all are told below
+                    logger.error("sweep: %s failed: %s", cells[number].cell.name, error)
+                    failed.setdefault(str(error), []).append(cells[number].cell.name)
+                tell(done, len(cells))
+    except BaseException:
+        for future in started:
+            future.wait()
+        raise
+    if failed:
+        listed = "\n".join(f"{'; '.join(names)}: {error}" for error, names in failed.items())
+        raise SweepError(
+            f"{len(cells) - len(found)} of {len(cells)} models could not be trained.\n{listed}",
+            "Mend the cause and run the same sweep again: the models that are finished stay.",
+        )
+    return [found[number] for number in range(len(cells))]
+
+
+@task(name="train-cell", task_run_name="{ready.cell.name}", cache_policy=NO_CACHE)
+def train_cell(
+    question: Question, ready: Ready, inputs: Inputs, run_id: str, weights: str | None, store: str | None
+) -> Finished:
+    """Train one cell by its method's flow, which finds it where it is in the store."""
+    cell, given = ready.cell, ready.parameters
+    names = ("recipe", "steps", "learning_rate", "beta", "adapter", "settings")
+    with sweep_tracking.cell_run(run_id, question, cell) as own:
+        trained = TRAINING_FLOWS[cell.setting.method](
+            question.preset,
+            seed=cell.seed,
+            weights=weights,
+            pairs=inputs.pairs,
+            scores=inputs.scores,
+            encoded=inputs.encoded,
+            base=inputs.base,
+            store=store,
+            **{name: given.get(name) for name in names},
+        )
+        sweep_tracking.link_training(own, trained.run_id)
+    return Finished(cell, trained.outcome.uri, inputs.model, inputs.pairs, own, trained.run_id)
