@@ -67,10 +67,15 @@ class Claim:
     """Measures to draw."""
 
     @property
+    def shown(self) -> list[str]:
+        """The measures of findings and figures, each once, in that order."""
+        of_findings = [contrast.measure for finding in self.findings for contrast in finding.contrasts]
+        return list(dict.fromkeys([*of_findings, *self.figures]))
+
+    @property
     def measures(self) -> list[str]:
         """Every measure that findings, figures or the sweep ask for, each once, in that order."""
-        of_findings = [contrast.measure for finding in self.findings for contrast in finding.contrasts]
-        return list(dict.fromkeys([*of_findings, *self.figures, *self.extra]))
+        return list(dict.fromkeys([*self.shown, *self.extra]))
 
     @property
     def rules(self) -> str:

@@ -22,7 +22,8 @@ import polars as pl
 
 from pipeline_lib.claims.claim import MIN_SEEDS, Contrast, Finding
 from pipeline_lib.config import require
-from pipeline_lib.sweeps.estimates import Estimate, Values, estimate, values_of
+from pipeline_lib.sweeps.estimates import Estimate, estimate
+from pipeline_lib.sweeps.values import Values, values_of
 
 Word = Literal["reproduced", "not reproduced", "undecided"]
 REPRODUCED: Word = "reproduced"

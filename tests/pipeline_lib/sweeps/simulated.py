@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from pipeline_lib.sweeps.estimates import Floats, Values
+from pipeline_lib.evaluation.statistics import Floats
+from pipeline_lib.sweeps.values import Values
 
 
 @dataclass(frozen=True)
