@@ -6,16 +6,14 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from pipeline_lib.reports.axis import fitted
-from pipeline_lib.reports.intervals import Verdict
+from pipeline_lib.reports.intervals import ROW, Verdict
 from pipeline_lib.reports.svg import AXIS, chart, dot, line, text
 
-LONGEST = 34
-"""Characters of a label: what fits beside nothing else in the width of a phone."""
-BESIDE = 18
-"""Characters of a label that fits beside its value there."""
+LONGEST = 30
+"""Characters of a label: what fits beside a value in the width of a phone, where the interval is left out."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +21,7 @@ class Spread:
     """One row.
 
     Attributes:
-        low, high: ends of the interval; both None where it is not known.
+        low, high: ends of the interval; None where it is not known.
         runs: the single runs' values, drawn as dots below the interval.
         kind: tone of the row; "even" rows are grey.
         strong: drawn bolder, with a line through all rows at its point (the reference).
@@ -64,9 +62,7 @@ def spread_drawing(rows: Sequence[Spread], written: Callable[[float], str], null
     """As `spread_chart`, for a figure with a frame of its own."""
     drawn = [value for row in rows for value in (row.point, row.low, row.high, *row.runs) if value is not None]
     axis = fitted(drawn, null)
-    beside = all(_width(row.label) <= BESIDE for row in rows)
-    first = 20 if beside else 40
-    tall = first + (48 if any(row.runs for row in rows) else 34)
+    tall = 68 if any(row.runs for row in rows) else ROW
     bottom = tall * len(rows)
     parts = []
     for tick in axis.ticks:
@@ -85,11 +81,8 @@ def spread_drawing(rows: Sequence[Spread], written: Callable[[float], str], null
             parts.append(line(0, top, 100, top, "row-line"))
         parts.append(f'<g class="{row.kind}{" strong" if row.strong else ""}">')
         parts.append(text(0, top + 20, shortened(row.label), "label", "start"))
-        value = _value(row, written)
-        parts.append(
-            text(100, top + 20, value, "value", "end") if beside else text(0, top + 40, value, "value", "start")
-        )
-        middle = top + first + 16
+        parts.append(_value(row, top + 20, written))
+        middle = top + 36
         if row.low is not None and row.high is not None:
             parts.append(line(axis.place(row.low), middle, axis.place(row.high), middle, "whisker"))
             for end in (row.low, row.high):
@@ -118,10 +111,10 @@ def _width(words: str) -> int:
     return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in words)
 
 
-def _value(row: Spread, written: Callable[[float], str]) -> str:
-    if row.low is None or row.high is None:
-        return written(row.point)
-    return f"{written(row.point)}  ({written(row.low)} to {written(row.high)})"
+def _value(row: Spread, y: float, written: Callable[[float], str]) -> str:
+    ends = "" if row.low is None or row.high is None else f"  ({written(row.low)} to {written(row.high)})"
+    aside = f'<tspan class="ends">{escape(ends)}</tspan>' if ends else ""
+    return f'<text class="value" x="100%" y="{y:g}" text-anchor="end">{escape(written(row.point))}{aside}</text>'
 
 
 def _words(row: Spread, written: Callable[[float], str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pipeline_lib.sweeps.plan import short
+from pipeline_lib.sweeps.plan import OF_STEPS, SEED, TIMES, short
 
 OWN = ("seed", "checkpoint_every", "keep_checkpoints", "sample_every")
 """Of the training settings: the seed is the run's, not the setting's, and the others decide no result."""
@@ -40,16 +40,23 @@ def differing(settings: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[di
 
 def _leaves(values: Mapping[str, Any], under: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in values.items():
-        if isinstance(value, Mapping) and value and name != "recipe":
+        if isinstance(value, Mapping) and value and name != "recipe" and set(value) not in ({TIMES}, {OF_STEPS}):
             yield from _leaves(value, f"{under}{name}.")
         else:
             yield f"{under}{name}", value
 
 
 def written(value: Any) -> str:
-    """A value as text; nothing is "none"."""
+    """A value as text, a recipe as its steps; nothing is "none"."""
     if value is None:
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if value == SEED:
+        return "the training seed"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name.replace('_', ' ')} {written(item)}" for name, item in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        steps = any(isinstance(item, Mapping) for item in value)
+        return ("; " if steps else ", ").join(map(written, value)) or "none"
     return short(value) or "none"

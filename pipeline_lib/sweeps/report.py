@@ -13,7 +13,7 @@ from pipeline_lib.reports.intervals import Verdict
 from pipeline_lib.sweeps.background import background_content
 from pipeline_lib.sweeps.measured import groups, measured, ordered
 from pipeline_lib.sweeps.trained import training
-from pipeline_lib.sweeps.wording import combination, contrasted, measure_label
+from pipeline_lib.sweeps.wording import contrasted, measure_label, terms
 
 VERDICTS: dict[str, tuple[Verdict, str, str]] = {
     "reproduced": ("better", "✓", "Reproduced"),
@@ -72,17 +72,16 @@ def _finding(finding: Mapping[str, Any], measures: Mapping[str, Any]) -> dict[st
 
 def _contrast(contrast: Mapping[str, Any], measures: Mapping[str, Any]) -> dict[str, Any]:
     tone, symbol, words = VERDICTS[contrast["verdict"]]
-    above, below = contrast["above"], contrast["below"]
     point, low, high = contrast["interval"]
     return {
-        "of": combination(contrast["of"]),
+        "of": terms(contrast["of"]),
         "measure": measure_label(contrast["measure"]),
         "point": contrasted(contrast, measures, point),
         "low": contrasted(contrast, measures, low, with_unit=False),
         "high": contrasted(contrast, measures, high, with_unit=False),
         "p": contrast["p"],
-        "above": contrasted(contrast, measures, above),
-        "below": contrasted(contrast, measures, above if below is None else below),
+        "above": contrasted(contrast, measures, contrast["above"], with_unit=False),
+        "below": contrasted(contrast, measures, contrast["below"]),
         "tone": tone,
         "symbol": symbol,
         "words": words,

@@ -62,15 +62,19 @@ def unit(measure: str, share: bool) -> str:
     return "standard deviations of the base's scores" if kind(measure) == "gain" else ""
 
 
+def terms(of: Mapping[str, float]) -> list[tuple[str, str]]:
+    """Signs with weights, and settings: `{clean: 1, flip30: -0.5}` -> `("", clean)`, `("− 0.5 ×", flip30)`."""
+    found: list[tuple[str, str]] = []
+    for name, weight in sorted(of.items(), key=lambda item: item[1] < 0):
+        size = "" if abs(weight) == 1 else f"{abs(weight):.3g} ×"
+        sign = "−" if weight < 0 else "+" if found else ""
+        found.append((f"{sign} {size}".strip(), name))
+    return found
+
+
 def combination(of: Mapping[str, float]) -> str:
     """`{clean: 1, flip30: -1}` -> `clean − flip30`."""
-    terms = sorted(of.items(), key=lambda item: item[1] < 0)
-    words = ""
-    for name, weight in terms:
-        size = "" if abs(weight) == 1 else f"{abs(weight):.3g} × "
-        sign = (" − " if weight < 0 else " + ") if words else ("−" if weight < 0 else "")
-        words += f"{sign}{size}{name}"
-    return words
+    return " ".join(f"{sign} {name}".strip() for sign, name in terms(of))
 
 
 def contrasted(

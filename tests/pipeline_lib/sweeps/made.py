@@ -121,14 +121,14 @@ def findings() -> list[dict[str, Any]]:
             "name": "useless",
             "says": "With 30% flips nothing is left over the base",
             "verdict": "not reproduced",
-            "contrasts": [contrast({"flip30": 1}, [0.61, 0.58, 0.64], "not reproduced", above=0.7, below=None)],
+            "contrasts": [contrast({"flip30": 1}, [0.61, 0.58, 0.64], "not reproduced", above=0.7, below=0.7)],
             "rule": rule,
         },
     ]
 
 
 def contrast(
-    of: dict[str, int], interval: list[float], verdict: str, above: float = 0.0, below: float | None = 0.03
+    of: dict[str, int], interval: list[float], verdict: str, above: float = 0.0, below: float = 0.03
 ) -> dict[str, Any]:
     return {
         "measure": "win/true",

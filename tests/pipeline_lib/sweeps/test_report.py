@@ -158,12 +158,13 @@ def test_accuracies_are_compared_to_the_reference_and_losses_within_a_method() -
 
 def test_parameters_that_differ_come_first_and_the_seed_is_none_of_them() -> None:
     report = sweep_report()
-    report["settings"][1]["parameters"]["recipe"] = {"flip": 0.1}
+    report["settings"][1]["parameters"]["recipe"] = [{"flip": 0.1, "seed": "$seed"}, "mix"]
+    report["settings"][1]["parameters"]["settings"]["beta"] = {"times": 2}
     report["settings"][2]["parameters"]["limit"] = 100
     _, parsed = page(report)
     table, shared = parsed.text.split("What differs between the settings")[1].split("The same for all settings")
     assert table.split()[:7] == ["Setting", "Recipe", "Limit", "Flip", "rate", "clean", "clean"]
-    assert "flip10 flip:0.1 not used 0.02" in table and "flip20 flip20 100 0.05" in table
+    assert "flip10 flip 0.1, seed the training seed; mix not used 0.02" in table and "flip20 flip20 100 0.05" in table
     assert "Objective diffusion-dpo" in shared and "Seed" not in shared.split("Models")[0]
 
 

@@ -35,7 +35,7 @@ def test_levels_and_changes() -> None:
         ({"clean": 1, "flip30": -1}, "clean − flip30"),
         ({"flip30": -1, "clean": 1.0}, "clean − flip30"),
         ({"a": 0.5, "b": 0.5, "c": -1}, "0.5 × a + 0.5 × b − c"),
-        ({"a": -2}, "−2 × a"),
+        ({"a": -2}, "− 2 × a"),
     ],
 )
 def test_combinations(of: dict[str, float], words: str) -> None:
