@@ -43,7 +43,7 @@ def measure_label(measure: str) -> str:
 def level(measure: str, value: float, share: bool) -> str:
     """A setting's value: `58.1%`, `+0.210` or `0.693`."""
     if share:
-        return percent(value)
+        return f"{'−' if value < 0 else ''}{percent(abs(value))}"
     return change(value, share) if kind(measure) in SIGNED else number(value)
 
 

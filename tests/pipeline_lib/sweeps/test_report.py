@@ -65,6 +65,12 @@ def test_the_headline_takes_its_tone_from_all_findings(verdicts: list[str], tone
     assert f'class="headline {tone}"' in html
 
 
+def test_a_single_finding_gives_the_headline_its_verdict() -> None:
+    report = sweep_report()
+    report["findings"] = report["findings"][1:2]
+    assert "0/1 ? Undecided Flipped labels lower the win rate" in page(report)[1].text
+
+
 def test_every_measure_has_a_table_with_differences_and_corrected_p_values() -> None:
     _, parsed = page(sweep_report())
     assert len([name for name in parsed.all("article") if name.get("class") == "measure"]) == len(MEASURES)
@@ -171,6 +177,7 @@ def test_parameters_that_differ_come_first_and_the_seed_is_none_of_them() -> Non
 def test_models_are_listed_by_seed() -> None:
     _, parsed = page(sweep_report())
     assert f"All {len(SETTINGS) * len(SEEDS)} models" in parsed.text
+    assert "All 2 datasets" in parsed.text and "sweep/0123 aaaaaaaaaaaaaaaa" in parsed.text
     assert "0: model/00abcdef; 1: model/01abcdef; 2: model/02abcdef" in parsed.text
 
 

@@ -25,6 +25,7 @@ def test_measures(measure: str, words: str) -> None:
 
 def test_levels_and_changes() -> None:
     assert level("win/clip", 0.581, True) == "58.1%" and level("train/loss", 0.693, False) == "0.693"
+    assert level("win/clip", -0.02, True) == "−2.0%", "the end of an interval"
     assert [level("gain/clip", value, False) for value in (0.2, 0.0, -0.2)] == ["+0.200", "0.000", "−0.200"]
     assert [change(value, True) for value in (0.051, 0.0, -0.051)] == ["+5.1", "0.0", "−5.1"]
 
