@@ -19,7 +19,7 @@ PY := .venv/bin/python
 comma := ,
 STAMP := .venv/.setup-$(subst $(comma),-,$(EXTRAS))
 
-.PHONY: help setup demo up down status logs deploy doctor check format test test-slow parity chaos clean
+.PHONY: help setup demo claims up down status logs deploy doctor check format test test-slow parity chaos clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -39,6 +39,11 @@ demo: setup  ## run the whole pipeline on the built-in world and print the resul
 	@$(PY) -m deploy.stack up
 	@$(MAKE) --no-print-directory deploy
 	@$(PY) -m deploy.demo
+
+claims: setup  ## measure the papers' claims and write CLAIMS.md (CLAIM="dpo flips" PRESET=shapes MAX_PARALLEL=2)
+	@$(PY) -m deploy.stack up
+	@$(MAKE) --no-print-directory deploy
+	@$(PY) -m deploy.claim_runs --preset $(PRESET) $(CLAIM:%=--claim %) $(MAX_PARALLEL:%=--max-parallel %)
 
 up: setup  ## start Prefect server, MLflow server and worker (PIPELINE_PREFECT_PORT, PIPELINE_MLFLOW_PORT)
 	@$(PY) -m deploy.stack up

@@ -1,14 +1,23 @@
-"""A claim file that is right, to be changed in one place by each test."""
+"""A claim file that is right, to be changed in one place by each test; a project around it, and outcomes for it."""
 
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
+import pytest
 import yaml
 
-from pipeline_lib.claims.claim import Claim
+from pipeline_lib.claims import claim as claims
+from pipeline_lib.claims import document, results
+from pipeline_lib.claims.claim import Claim, load
 from pipeline_lib.claims.read import read
+from tests.pipeline_lib.sweeps.simulated import World
+
+WORLD = World(settings=3, prompts=64)
 
 RAW: dict[str, Any] = {
     "title": "Flips hurt",
@@ -44,3 +53,35 @@ def changed(**changes: Any) -> dict[str, Any]:
     """`RAW` with top-level keys replaced; None takes one away."""
     raw = {**copy.deepcopy(RAW), **changes}
     return {key: value for key, value in raw.items() if value is not None}
+
+
+def lay_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make `root` a project with this claim alone and no results."""
+    for module, name, folder in (
+        (claims, "FOLDER", "deploy/presets/claims"),
+        (results, "FOLDER", "deploy/claims"),
+        (document, "ROOT", "."),
+    ):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        monkeypatch.setattr(module, name, root / folder)
+    put_claim(root)
+
+
+def put_claim(project: Path, **changes: object) -> Claim:
+    """Write the claim's file and read it."""
+    path = project / "deploy" / "presets" / "claims" / "flips.yaml"
+    path.write_text(yaml.safe_dump(changed(**changes), sort_keys=False), encoding="utf-8")
+    return load("flips")
+
+
+def outcomes(seed: int = 0) -> pl.DataFrame:
+    """Three measures of three settings: the first two are as good as each other, the third is worse."""
+    rng = np.random.default_rng(seed)
+    gained = WORLD.draw(rng, {"s0": 0.8, "s1": 0.8})
+    return pl.concat(
+        [
+            WORLD.frame(gained, "gain/true"),
+            WORLD.frame((gained > 0).astype(float), "win/true"),
+            WORLD.frame(gained / 2, "gain/average"),
+        ]
+    )

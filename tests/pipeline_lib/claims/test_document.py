@@ -5,22 +5,17 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
-import numpy as np
 import polars as pl
 import pytest
-import yaml
 
 from pipeline_lib.claims import __main__ as command
-from pipeline_lib.claims import claim as claims
 from pipeline_lib.claims import document, results
-from pipeline_lib.claims.claim import Claim, load, names
+from pipeline_lib.claims.claim import load, names
 from pipeline_lib.claims.results import Machine, keep
 from pipeline_lib.claims.verdict import judge
 from pipeline_lib.errors import ConfigError
-from tests.pipeline_lib.claims.plain import RAW, changed
-from tests.pipeline_lib.sweeps.simulated import World
+from tests.pipeline_lib.claims.plain import RAW, lay_out, outcomes, put_claim
 
-WORLD = World(settings=3, prompts=64)
 MACHINE = Machine(cores=2, gpu=None, seconds=4100.0)
 REPORT = {"preset": "shapes", "image_seeds": [0], "prompts": {"name": "shapes-test", "used": 64}}
 DIGEST = "ab" * 32
@@ -52,35 +47,8 @@ def test_every_result_is_of_a_claim_and_whole() -> None:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with one claim and no results."""
-    for module, name, folder in (
-        (claims, "FOLDER", "deploy/presets/claims"),
-        (results, "FOLDER", "deploy/claims"),
-        (document, "ROOT", "."),
-    ):
-        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
-        monkeypatch.setattr(module, name, tmp_path / folder)
-    put_claim(tmp_path)
+    lay_out(tmp_path, monkeypatch)
     return tmp_path
-
-
-def put_claim(project: Path, **changes: object) -> Claim:
-    """Write the claim's file and read it."""
-    path = project / "deploy" / "presets" / "claims" / "flips.yaml"
-    path.write_text(yaml.safe_dump(changed(**changes), sort_keys=False), encoding="utf-8")
-    return load("flips")
-
-
-def outcomes(seed: int = 0) -> pl.DataFrame:
-    """Three measures of three settings: the first two are as good as each other, the third is worse."""
-    rng = np.random.default_rng(seed)
-    gained = WORLD.draw(rng, {"s0": 0.8, "s1": 0.8})
-    return pl.concat(
-        [
-            WORLD.frame(gained, "gain/true"),
-            WORLD.frame((gained > 0).astype(float), "win/true"),
-            WORLD.frame(gained / 2, "gain/average"),
-        ]
-    )
 
 
 def rows(text: str, verdict: str) -> list[str]:
