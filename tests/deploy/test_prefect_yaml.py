@@ -14,6 +14,7 @@ from prefect.flows import load_flow_from_entrypoint
 
 from deploy.stack import ROOT
 from deploy.stack.settings import POOL_VARIABLES
+from pipeline_lib.claims import claim as claims
 from pipeline_lib.labels import recipes
 
 CONFIGURATION: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "prefect.yaml").read_text())
@@ -52,6 +53,15 @@ def test_names_are_unique_and_the_promised_ones_are_there() -> None:
     assert len(labels) > 10
     sweeps = {f"sweep/{name}" for name in ("shapes", "sd15")}
     assert stages | per_preset | labels | sweeps <= set(names)
+
+
+@pytest.mark.parametrize("preset", ["shapes", "sd15"])
+def test_every_claim_has_its_sweep(preset: str) -> None:
+    """deploy/claim_runs.py starts them by these names."""
+    found = {d["name"]: d["parameters"] for d in DEPLOYMENTS if load(d["entrypoint"]).name == "sweep"}
+    for name in claims.names():
+        assert found[f"{name}-{preset}"] == {"preset": preset, "claim": name}
+    assert {given["claim"] for given in found.values() if "claim" in given} == set(claims.names())
 
 
 def test_schedules_ship_switched_off() -> None:
