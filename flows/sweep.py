@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -26,6 +27,7 @@ from pipeline_lib.evaluation.prompts import HELD_OUT
 from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
 from pipeline_lib.sweeps.question import Question
+from pipeline_lib.training.job import Stopped
 from pipeline_lib.training.launch import visible_gpus
 from pipeline_lib.urls import PATTERN
 from tasks import sweep_tracking, tracking
@@ -210,7 +212,8 @@ def train_all(
                 tell(done, len(cells))
     except BaseException:
         for future in started:
-            future.wait()
+            with suppress(Stopped):
+                future.wait()
         raise
     if failed:
         listed = "\n".join(f"{'; '.join(names)}: {error}" for error, names in failed.items())

@@ -14,12 +14,19 @@ from pipeline_lib.disk import size_text
 
 ARTIFACT_SECONDS = 2.0
 LOG_SECONDS = 10.0
+PERIODS = (("s", 1), ("min", 60), ("h", 3600))
 
 
 class Report(Protocol):
     """Takes (done, total) in a stage's unit and, where it is known, the bytes done."""
 
     def __call__(self, done: int, total: int, size: int = 0, /) -> None: ...
+
+
+def rate_text(rate: float, unit: str) -> str:
+    """`rate` units a second, by the minute or the hour where that is less than one: 12.5 images/s, 2.4 models/min."""
+    per, seconds = next((p for p in PERIODS if rate * p[1] >= 1), PERIODS[-1]) if rate else PERIODS[0]
+    return f"{rate * seconds:.1f} {unit}/{per}"
 
 
 def reporter(stage: str, unit: str) -> Report:
@@ -39,7 +46,7 @@ def reporter(stage: str, unit: str) -> Report:
         now = time.monotonic()
         seconds = max(now - since[0], 1e-9)
         rate = (done - since[1]) / seconds
-        speed = f"{rate:.1f} {unit}/s" + (f", {size_text((size - since[2]) / seconds)}/s" if size else "")
+        speed = rate_text(rate, unit) + (f", {size_text((size - since[2]) / seconds)}/s" if size else "")
         left = f", {(total - done) / rate:.0f} s left" if rate > 0 and done < total else ""
         if now - shown >= ARTIFACT_SECONDS or done >= total:
             shown = now

@@ -16,9 +16,9 @@ from pipeline_lib.config import BaseModel, EvaluateConfig, TrainConfig
 from pipeline_lib.evaluation.implicit import encoded_held_out, implicit_rewards
 from pipeline_lib.evaluation.prompts import load_prompts
 from pipeline_lib.labels.recipe import check_recipe
+from pipeline_lib.labels.self_training import runnable
 from pipeline_lib.labels.steps import SELF_TRAINING
 from pipeline_lib.presets import alignment
-from pipeline_lib.scoring import SCORERS
 from pipeline_lib.store import open_dataset
 from pipeline_lib.sweeps import stage
 from pipeline_lib.sweeps.plan import Cell
@@ -84,7 +84,7 @@ def ready(cell: Cell, preset: str) -> Ready:
     fields = {name: parameters.get(name) for name in OWN}
     config = training_config(preset, method, parameters.get("settings"), seed=cell.seed, **fields)  # type: ignore[arg-type]
     recipe = parameters.get("recipe") or alignment(preset, method).labels
-    needed = check_recipe(recipe, (), [*SCORERS.names(), SELF_TRAINING])
+    needed = check_recipe(recipe, (), runnable())
     # What trained models prefer is no score of images: the training flow asks them itself.
     return Ready(cell, parameters, config, tuple(name for name in needed if name != SELF_TRAINING))
 
