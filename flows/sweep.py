@@ -87,13 +87,15 @@ def sweep(
 
     Args:
         claim: A claim of a paper, by the name of its file in deploy/presets/claims, which gives settings, seeds,
-            measures and the rule of the verdict; the fields grid, settings and common then stay empty.
+            measures and the rule of the verdict; the fields grid and settings then stay empty.
         preset: Base model, data, hyper-parameters, prompt set and scorers; empty fields below take its values.
         grid: Parameters of align with lists of values, such as {"beta": [250, 500]}; every combination is a setting.
-            {"times": 2} is twice the preset's value, {"of_steps": 0.25} a quarter of the run's steps, "$seed" the
-            training seed.
+            {"times": 2} is twice the preset's value, {"of_steps": 0.25} a quarter of the run's steps,
+            {"with_steps": 1} the preset's value where the run is as long as the preset's, half of it in half the
+            steps; "$seed" is the training seed.
         settings: Further settings by name, such as {"clean": {"recipe": "human"}, "noisy": {"recipe": "flip30"}}.
-        common: Parameters that all settings of grid and settings share, such as {"method": "dpo", "steps": 100}.
+        common: Parameters of all settings that do not have their own, such as {"method": "dpo", "steps": 100}; of a
+            claim's settings, too.
         seeds: Training seeds, two or more, for a claim three or more; empty for 0, 1, 2.
         reference: Setting that the others are compared with; empty for none, or the claim's.
         measures: What is measured of each model: win/<judge>, gain/<judge>, diversity, implicit, train/<metric>,

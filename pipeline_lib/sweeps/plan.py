@@ -13,7 +13,7 @@ from pipeline_lib.registry import unknown_name
 
 SEED = "$seed"
 """Anywhere among a setting's parameters: the cell's training seed."""
-TIMES, OF_STEPS = "times", "of_steps"
+RELATIVE = TIMES, OF_STEPS, WITH_STEPS = "times", "of_steps", "with_steps"
 PARAMETERS = (
     "method",
     "recipe",
@@ -47,7 +47,8 @@ class Setting:
     def resolved(self, preset: str, seed: int | None = None) -> dict[str, Any]:
         """The parameters for a preset, with a training seed where they name it; None leaves `SEED` there.
 
-        `{times: f}` becomes f times the value that the preset has for the method, `{of_steps: f}` that share of the
+        `{times: f}` becomes f times the value that the preset has for the method, `{with_steps: f}` the same as far as
+        the run is as long as the preset's (half of it where it has half the steps), `{of_steps: f}` that share of the
         run's steps (at least 1).
 
         Raises:
@@ -57,25 +58,28 @@ class Setting:
         given = dict(self.parameters)
         own = alignment(preset, self.method).train
 
+        def relative(name: str, how: str, factor: float) -> Any:
+            require(
+                name != "steps" or how == TIMES,
+                f"{self.name}: steps is {{{how}: {factor}}}.",
+                "Give a number, or times.",
+            )
+            if how == OF_STEPS:
+                return max(1, round(steps * factor))
+            known: Any = getattr(own, name, None)
+            require(
+                isinstance(known, int | float) and not isinstance(known, bool),
+                f"{self.name}: {name} is {{{how}: {factor}}}, and {preset} has no number for {name}.",
+                "Give the value itself.",
+            )
+            scaled = known * factor * (steps / own.steps if how == WITH_STEPS else 1)
+            return round(scaled) if isinstance(known, int) else scaled
+
         def value(name: str, raw: Any) -> Any:
             if raw == SEED:
                 return raw if seed is None else seed
-            if isinstance(raw, Mapping) and set(raw) == {TIMES}:
-                known = getattr(own, name, None)
-                require(
-                    isinstance(known, int | float) and not isinstance(known, bool),
-                    f"{self.name}: {name} is {{times: {raw[TIMES]}}}, and {preset} has no number for {name}.",
-                    "Give the value itself.",
-                )
-                scaled = known * raw[TIMES]
-                return round(scaled) if isinstance(known, int) else scaled
-            if isinstance(raw, Mapping) and set(raw) == {OF_STEPS}:
-                require(
-                    name != "steps",
-                    f"{self.name}: steps is {{of_steps: {raw[OF_STEPS]}}}.",
-                    "Give a number, or times.",
-                )
-                return max(1, round(steps * raw[OF_STEPS]))
+            if isinstance(raw, Mapping) and len(raw) == 1 and (how := next(iter(raw))) in RELATIVE:
+                return relative(name, how, raw[how])
             if isinstance(raw, Mapping):
                 return {key: value(key, item) for key, item in raw.items()}
             if isinstance(raw, list | tuple):

@@ -97,7 +97,7 @@ def ask(
     Args:
         truth: whether the prompt set knows the truth.
         claim: gives settings, seeds and measures; `seeds` and `reference` take the place of its own, `measures` are
-            added to its own.
+            added to its own, and `common` fills in what its settings leave to the preset.
         measures: without a claim, in the place of the win rates and gains by every judge.
 
     Raises:
@@ -106,14 +106,15 @@ def ask(
         UnknownNameError: an unknown parameter, measure, judge or reference.
     """
     if claim:
-        own = {"grid": grid, "settings": settings, "common": common}
+        own = {"grid": grid, "settings": settings}
         given = [name for name, value in own.items() if value]
         require(
             not given,
             f"The claim {claim.name} has its settings; {', '.join(given)} cannot change them.",
             "Leave it out, or sweep without the claim.",
         )
-    chosen = claim.settings if claim else tuple(settings_of(common, grid, settings))
+        settings = {setting.name: setting.parameters for setting in claim.settings}
+    chosen = settings_of(common, grid, settings)
     trained = tuple(seeds or (claim.seeds if claim else SEEDS))
     least, why = (MIN_SEEDS, "verdicts need 3") if claim else (2, "one seed cannot say how much seeds matter")
     require(

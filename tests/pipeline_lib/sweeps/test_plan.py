@@ -44,6 +44,11 @@ def test_values_relative_to_the_preset_to_the_steps_and_to_the_seed() -> None:
     assert resolved(settings=relative, steps=8)["settings"] == {"reference_refresh": 2}
     assert resolved(settings=relative, steps={"times": 0.5})["settings"] == {"reference_refresh": round(OWN.steps / 8)}
     assert resolved(settings={**relative, "steps": 12})["settings"]["reference_refresh"] == 3
+    along = {"reference_refresh": {"with_steps": 1}, "checkpoint_every": {"with_steps": 2}}
+    assert resolved(settings=along, steps=OWN.steps)["settings"]["checkpoint_every"] == 2 * OWN.checkpoint_every
+    half = resolved(method="balanced", settings=along, steps={"times": 0.5})["settings"]
+    assert half["reference_refresh"] == round(alignment("shapes", "balanced").train.reference_refresh / 2) > 0
+    assert half["checkpoint_every"] == OWN.checkpoint_every
     recipe = [{"flip": 0.1, "seed": "$seed"}, {"single": "human"}]
     assert resolved(recipe=recipe)["recipe"][0]["seed"] == 7
     assert resolved(None, recipe=recipe)["recipe"] == recipe
@@ -61,5 +66,7 @@ def test_what_makes_no_sense_is_refused() -> None:
         resolved(recipe={"times": 2})
     with pytest.raises(ConfigError, match="of_steps"):
         resolved(steps={"of_steps": 0.5})
+    with pytest.raises(ConfigError, match="with_steps"):
+        resolved(steps={"with_steps": 0.5})
     with pytest.raises(ConfigError, match="each once"):
         cells_of(settings_of({}, {"beta": [1]}), [0, 0])

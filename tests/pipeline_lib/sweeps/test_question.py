@@ -53,7 +53,10 @@ def test_a_claim_gives_settings_seeds_and_measures_which_may_only_be_added_to() 
     assert found.measures[:4] == ("win/quality", "train/loss", "labels/tied", "win/clip")
     assert (found.title, found.headline) == ("Beta matters", ("win/quality", "train/loss"))
     assert asked(claim=CLAIM, seeds=[5, 6, 7]).seeds == (5, 6, 7)
-    for own in ({"settings": SETTINGS}, {"grid": {"beta": [1]}}, {"common": {"steps": 3}}):
+    shorter = asked(claim=CLAIM, common={"steps": 3, "method": "dedpo"})
+    assert [dict(s.parameters) for s in shorter.settings] == [{"steps": 3, **s.parameters} for s in found.settings]
+    assert shorter.settings[0].method == "dpo", "the claim's own comes first"
+    for own in ({"settings": SETTINGS}, {"grid": {"beta": [1]}}):
         with pytest.raises(ConfigError, match=f"{next(iter(own))} cannot change them"):
             asked(claim=CLAIM, **own)
 
