@@ -75,7 +75,7 @@ def follow(settings: StackSettings, run: FlowRun, tell: Callable[[str], None]) -
         if run.state != state:
             state = run.state
             tell(state.lower())
-        if progress != said and time.monotonic() - told >= TELL_S:
+        if progress != said and any(map(str.isdigit, progress)) and time.monotonic() - told >= TELL_S:
             said, told = progress, time.monotonic()
             tell(progress)
         if run.state in ENDED:

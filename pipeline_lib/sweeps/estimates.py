@@ -137,11 +137,13 @@ def settings_table(
         name: {"estimates": {}, "against": None if reference in (None, name) else {}} for name in names
     }
     for measure in measures:
-        found, null = values_of(outcomes, measure), measure_of(measure).null
+        found, about = values_of(outcomes, measure), measure_of(measure)
         for name, one in found.items():
             means = one.values.mean(axis=0)
+            interval = estimate(found, measure, {name: 1.0}, about.null).interval
             table[name]["estimates"][measure] = {
-                "interval": estimate(found, measure, {name: 1.0}, null).interval,
+                # What a share cannot be is no part of its interval.
+                "interval": [min(max(end, 0.0), 1.0) for end in interval] if about.share else interval,
                 "by_seed": {str(seed): float(mean) for seed, mean in zip(one.seeds, means, strict=True)},
             }
         if reference not in found:

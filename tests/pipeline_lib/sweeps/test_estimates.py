@@ -77,6 +77,39 @@ def test_pooled_variance_of_seeds_is_that_of_a_two_way_analysis() -> None:
     assert found.df == pytest.approx(expected**2 / sum(part**2 / df for part, df in parts), rel=1e-5)
 
 
+def test_one_setting_has_the_variance_of_crossed_prompts_and_seeds() -> None:
+    """(MS_prompts + MS_seeds - MS_rest) / (prompts * seeds), with Satterthwaite's degrees of freedom."""
+    world = World(settings=1, prompts=12, seeds=4, own_seed=0.6)
+    y = world.draw(np.random.default_rng(5)).astype(np.float32).astype(np.float64)
+    rows, columns = y[0].mean(axis=1, keepdims=True), y[0].mean(axis=0, keepdims=True)
+    squares = {
+        11: 4 * float(np.sum((rows - y.mean()) ** 2)) / 11,
+        3: 12 * float(np.sum((columns - y.mean()) ** 2)) / 3,
+        33: -float(np.sum((y[0] - rows - columns + y.mean()) ** 2)) / 33,
+    }
+    found = contrast(world.frame(y), "gain/true", {"s0": 2.0})
+    variance = 4 * sum(squares.values()) / 48
+    assert variance > 4 * max(squares.values()) / 48, "else the largest part would be the answer"
+    assert found.standard_error == pytest.approx(math.sqrt(variance))
+    assert found.df == pytest.approx(sum(squares.values()) ** 2 / sum(ms**2 / df for df, ms in squares.items()))
+
+
+def test_variance_is_not_taken_below_its_largest_part() -> None:
+    """A rest that alternates leaves more in the interaction than in both margins together."""
+    y = np.array([[[1.0, -1.0], [-1.0, 1.0], [1.25, -1.0], [-1.0, 1.0]]])
+    found = contrast(World(settings=1, prompts=4, seeds=2).frame(y), "gain/true", {"s0": 1.0})
+    by_prompts, by_seeds = y[0].mean(axis=1).var(ddof=1) / 4, y[0].mean(axis=0).var(ddof=1) / 2
+    assert found.standard_error == pytest.approx(math.sqrt(max(by_prompts, by_seeds)))
+
+
+def test_shares_stay_between_nothing_and_all() -> None:
+    world = World(settings=2, prompts=8)
+    y = (world.draw(np.random.default_rng(2), {"s0": 0.9}) > 0).astype(float)
+    assert contrast(world.frame(y, "win/true"), "win/true", {"s0": 1.0}).high > 1.0
+    interval = settings_table(world.frame(y, "win/true"), ["win/true"])["s0"]["estimates"]["win/true"]["interval"]
+    assert interval[2] == 1.0 > interval[0] > interval[1] > 0.0
+
+
 def test_a_seed_that_adds_the_same_to_all_cancels_in_a_difference(outcomes: pl.DataFrame) -> None:
     moved = outcomes.with_columns(pl.col("value") + pl.col("seed").cast(pl.Float32))
     difference = {"s0": 1.0, "s1": -1.0}
