@@ -71,7 +71,7 @@ def outdated() -> list[Path]:
 def _document(every: Sequence[Section]) -> str:
     counts = Counter(word for one in every for word in one.words)
     said = ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
-    blocks = [HEAD, f"## Verdicts\n\n{sum(counts.values())} findings: {said}.{_time(every)}\n\n{RULE}"]
+    blocks = [HEAD, f"## Verdicts\n\n{_findings(sum(counts.values()))}: {said}.{_time(every)}\n\n{RULE}"]
     rows = ["| Claim | Finding | Effect, 95% interval | Verdict |", "|---|---|---|---|"]
     for one in every:
         for number, finding in enumerate(one.claim.findings):
@@ -95,7 +95,7 @@ def _section(one: Section) -> str:
     else:
         parts += [f"**Measured:** {_measured(claim, result)}", settings_rows(claim, result)]
         parts += [f"![{measure_label(m)}]({_link(result, m)})" for m in _drawn(claim, result)]
-    rules = [f"- {finding.says} {rule(finding)}" for finding in claim.findings]
+    rules = [f"- *{finding.says}* {rule(finding)}" for finding in claim.findings]
     parts.append("<details><summary>Rules</summary>\n\n" + "\n".join(rules) + "\n\n</details>")
     parts.append(f"**What the miniature can decide:** {claim.miniature}")
     if claim.remarks:
@@ -149,6 +149,10 @@ def _time(every: Sequence[Section]) -> str:
             total[_hardware(one.result)] += round(one.result.machine.seconds)
     said = [f"{_duration(seconds)} on {hardware}" for hardware, seconds in sorted(total.items())]
     return f" Measured in {' and '.join(said)}." if said else ""
+
+
+def _findings(count: int) -> str:
+    return "1 finding" if count == 1 else f"{count} findings"
 
 
 def _hardware(result: Result) -> str:

@@ -24,6 +24,7 @@ from pipeline_lib.claims.claim import MIN_SEEDS, Contrast, Finding
 from pipeline_lib.config import require
 from pipeline_lib.sweeps.estimates import Estimate, estimate
 from pipeline_lib.sweeps.values import Values, values_of
+from pipeline_lib.sweeps.wording import combination
 
 Word = Literal["reproduced", "not reproduced", "undecided"]
 REPRODUCED: Word = "reproduced"
@@ -91,8 +92,8 @@ def judge(outcomes: pl.DataFrame, finding: Finding) -> Verdict:
 def rule(finding: Finding) -> str:
     """The rule of a finding in words."""
     parts = [
-        f"{_effect(one)}: reproduced if the whole 95% interval lies above {one.above:g}, not reproduced if it lies "
-        f"below {one.below:g}"
+        f"{one.measure} of {combination(one.of)}: reproduced if the whole 95% interval lies above {one.above:g}, not "
+        f"reproduced if it lies below {one.below:g}"
         for one in finding.contrasts
     ]
     if len(parts) > 1:
@@ -120,17 +121,3 @@ def _together(verdicts: Sequence[Word]) -> Word:
     if all(one == REPRODUCED for one in verdicts):
         return REPRODUCED
     return NOT_REPRODUCED if NOT_REPRODUCED in verdicts else UNDECIDED
-
-
-def _effect(contrast: Contrast) -> str:
-    return f"{contrast.measure} of {terms(contrast)}"
-
-
-def terms(contrast: Contrast) -> str:
-    """`clean - flip30`, `0.5 a + 0.5 b - c`."""
-    text = ""
-    for name, weight in contrast.of.items():
-        size = "" if abs(weight) == 1 else f"{abs(weight):g} "
-        sign = ("-" if weight < 0 else "") if not text else (" - " if weight < 0 else " + ")
-        text += f"{sign}{size}{name}"
-    return text
