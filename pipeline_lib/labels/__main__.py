@@ -16,8 +16,7 @@ from pipeline_lib.errors import PipelineError
 from pipeline_lib.labels.explain import explain
 from pipeline_lib.labels.parse import check_scorers
 from pipeline_lib.labels.recipes import names, steps_of
-from pipeline_lib.labels.steps import SELF_TRAINING
-from pipeline_lib.scoring.scorers import SCORERS
+from pipeline_lib.labels.self_training import runnable
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     recipe = Path(given.recipe).read_text("utf-8") if given.recipe.endswith((".yaml", ".yml")) else given.recipe
     try:
-        check_scorers(steps_of(recipe), (), [*SCORERS.names(), SELF_TRAINING])
+        check_scorers(steps_of(recipe), (), runnable())
         print(explain(recipe))
     except PipelineError as error:
         print(error, file=sys.stderr)
