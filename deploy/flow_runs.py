@@ -14,6 +14,7 @@ from deploy.stack import StackError, StackSettings
 from deploy.stack.api import call
 
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
+PAINTING = "paint-and-judge"
 POLL_S = 2.0
 TELL_S = 15.0
 """Progress is told no more often than this."""
@@ -103,9 +104,14 @@ def dataset_of(settings: StackSettings, run: FlowRun, stage: str) -> str:
 
 
 def _progress(settings: StackSettings, run: FlowRun) -> str:
-    """The description of the progress that moved last, or nothing."""
+    """The progress that moved last, the run's own or that of painting and judging, which are a subflow; or nothing."""
+    below = {
+        "flow_runs": {"parent_flow_run_id": {"any_": [run.id]}, "state": {"type": {"any_": ["RUNNING"]}}},
+        "flows": {"name": {"any_": [PAINTING]}},
+    }
+    runs = [run.id, *(raw["id"] for raw in _ask(settings, "flow_runs/filter", below))]
     query = {
-        "artifacts": {"flow_run_id": {"any_": [run.id]}, "type": {"any_": ["progress"]}},
+        "artifacts": {"flow_run_id": {"any_": runs}, "type": {"any_": ["progress"]}},
         "sort": "UPDATED_DESC",
         "limit": 1,
     }

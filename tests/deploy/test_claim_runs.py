@@ -11,16 +11,20 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
+from prefect.server.schemas.filters import ArtifactFilter, FlowRunFilter
 
 from deploy import claim_runs, flow_runs
 from deploy.stack import ROOT, StackError, StackSettings
+from flows.paint import paint_and_judge
 from pipeline_lib import store
 from pipeline_lib.claims import results
 from tests.pipeline_lib.claims.plain import lay_out, outcomes, put_claim
 
 REPORT = {"preset": "shapes", "image_seeds": [0], "prompts": {"name": "shapes-test", "used": 64}}
+PAINTING = str(UUID(int=7))
 PROGRESS = "sweep: 3 of 9 models, 0.1 models/s, 60 s left"
 
 
@@ -48,7 +52,12 @@ class Prefect:
                     return 409, {"detail": "max_parallel"}
                 self.started.append(("/".join(name), asked["parameters"]))
                 return 201, self.add(asked["name"], self.course)
+            case ["flow_runs", "filter"] if "flows" in asked:
+                FlowRunFilter.model_validate(asked["flow_runs"])
+                assert asked["flows"] == {"name": {"any_": [paint_and_judge.name]}}
+                return 200, [{"id": PAINTING}]
             case ["flow_runs", "filter"]:
+                FlowRunFilter.model_validate(asked["flow_runs"])
                 like = asked["flow_runs"]["name"]["like_"]
                 return 200, [self.look(run) for run in self.runs.values() if like in run["name"]]
             case ["flow_runs", run, "set_state"]:
@@ -61,14 +70,21 @@ class Prefect:
                     return 500, {}
                 return 200, self.look(self.runs[run])
             case ["artifacts", "filter"]:
+                ArtifactFilter.model_validate(asked["artifacts"])
                 if "type" in asked["artifacts"]:
+                    assert PAINTING in asked["artifacts"]["flow_run_id"]["any_"]
                     return 200, [{"description": PROGRESS}]
                 data = f"## sweep (ran, 3.0 s)\n`{self.dataset}`\n\ndigest `abc`, 3 files"
                 return 200, [{"data": data}] if self.dataset else []
         raise AssertionError(path)
 
     def add(self, name: str, course: tuple[str, ...]) -> dict[str, Any]:
-        run = {"id": f"run-{len(self.runs)}", "name": name, "state": {"message": "as it was"}, "total_run_time": 60.0}
+        run = {
+            "id": str(UUID(int=len(self.runs))),
+            "name": name,
+            "state": {"message": "as it was"},
+            "total_run_time": 60.0,
+        }
         self.runs[run["id"]] = run
         self.left[run["id"]] = list(course)
         return self.look(run)
@@ -227,7 +243,7 @@ def test_a_server_that_stays_away_is_an_error(
 
 def test_without_a_dataset_the_run_is_named(prefect: Prefect, tmp_path: Path) -> None:
     settings = StackSettings(tmp_path, prefect.port, prefect.port)
-    run = flow_runs.FlowRun("run-0", "claim x", "COMPLETED", "", 0.0)
+    run = flow_runs.FlowRun(str(UUID(int=0)), "claim x", "COMPLETED", "", 0.0)
     with pytest.raises(StackError, match="claim x left no artifact sweep-dataset"):
         flow_runs.dataset_of(settings, run, "sweep")
 
