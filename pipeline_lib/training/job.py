@@ -54,8 +54,8 @@ TIMING_FIELDS = ("seconds", "pairs_per_second", "memory_mb")
 logger = logging.getLogger(__name__)
 
 
-class Stopped(BaseException):
-    """A job was asked to stop. Like KeyboardInterrupt it is nobody's error, and nobody shall go on after it."""
+class Stopped(KeyboardInterrupt):
+    """A job was asked to stop, as if by a signal to its thread: nobody's error, and nobody shall go on after it."""
 
 
 def never() -> bool:
