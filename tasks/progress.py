@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from typing import Protocol, cast
 from uuid import UUID
 
@@ -14,6 +15,8 @@ from pipeline_lib.disk import size_text
 
 ARTIFACT_SECONDS = 2.0
 LOG_SECONDS = 10.0
+WINDOW = 6
+"""The rate is that since so many log lines ago: long work in few parts ends in bursts."""
 PERIODS = (("s", 1), ("min", 60), ("h", 3600))
 
 
@@ -38,15 +41,16 @@ def reporter(stage: str, unit: str) -> Report:
     created = create_progress_artifact(0.0, key=f"{stage}-progress", description=f"{stage}: {unit} done")
     artifact = cast(UUID, created)  # a coroutine only where the caller is asynchronous
     started = shown = logged = time.monotonic()
-    # (time, done, bytes) at the last log line: what an earlier run had finished does not count for long.
-    since = (started, 0, 0)
+    # (time, done, bytes) at the last log lines: what an earlier run had finished does not count for long.
+    marks = deque([(started, 0, 0)], maxlen=WINDOW)
 
     def report(done: int, total: int, size: int = 0, /) -> None:
-        nonlocal shown, logged, since
+        nonlocal shown, logged
         now = time.monotonic()
-        seconds = max(now - since[0], 1e-9)
-        rate = (done - since[1]) / seconds
-        speed = rate_text(rate, unit) + (f", {size_text((size - since[2]) / seconds)}/s" if size else "")
+        since, before, bytes_before = marks[0]
+        seconds = max(now - since, 1e-9)
+        rate = (done - before) / seconds
+        speed = rate_text(rate, unit) + (f", {size_text((size - bytes_before) / seconds)}/s" if size else "")
         left = f", {(total - done) / rate:.0f} s left" if rate > 0 and done < total else ""
         if now - shown >= ARTIFACT_SECONDS or done >= total:
             shown = now
@@ -59,7 +63,8 @@ def reporter(stage: str, unit: str) -> Report:
         if done >= total:
             run_logger.info("%s: all %d %s done in %.1f s", stage, total, unit, now - started)
         elif now - logged >= LOG_SECONDS:
-            logged, since = now, (now, done, size)
+            logged = now
+            marks.append((now, done, size))
             run_logger.info("%s: %d of %d %s, %s%s", stage, done, total, unit, speed, left)
 
     return report

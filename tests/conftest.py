@@ -20,6 +20,7 @@ for name, value in {
     "POLARS_MAX_THREADS": "1",
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # 20 is little on a busy machine
 }.items():
     os.environ.setdefault(name, value)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
+from tasks import progress
 from tasks.progress import rate_text
 
 
@@ -21,3 +24,19 @@ from tasks.progress import rate_text
 )
 def test_a_rate_is_in_the_shortest_period_that_has_one(rate: float, text: str) -> None:
     assert rate_text(rate, "models") == text
+
+
+def test_time_left_follows_several_parts_and_forgets_what_was_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+    clock = 0.0
+    monkeypatch.setattr(progress, "get_run_logger", lambda: SimpleNamespace(info=lambda *said: lines.append(said[-1])))
+    monkeypatch.setattr(progress, "create_progress_artifact", lambda *_, **__: "id")
+    monkeypatch.setattr(progress, "update_progress_artifact", lambda *_, **__: None)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock)
+    tell = progress.reporter("sweep", "models")
+    for done in range(1, 21):
+        # The store has the first ten; the others take two minutes and end two by two.
+        clock += 0.1 if done <= 10 else 109.0 if done % 2 else 11.0
+        tell(done, 30)
+    left = [float(line.removeprefix(", ").removesuffix(" s left")) for line in lines]
+    assert left[-1] == pytest.approx(10 * 60.0, rel=0.2), "one a minute"
