@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--max-parallel", type=int, metavar="N", help="models trained at a time")
     arguments = parser.parse_args(argv)
     try:
-        claims = [load(name) for name in arguments.claim or names()]
+        claims = _chosen(arguments.claim, arguments.preset)
     except PipelineError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -66,6 +66,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     print(f"Wrote {document.DOCUMENT}. Results: {results.FOLDER.relative_to(document.ROOT)}")
     return 0
+
+
+def _chosen(named: Sequence[str] | None, preset: str) -> list[Claim]:
+    """The claims that are named, or all that the preset can test."""
+    claims = [load(name) for name in named or names()]
+    if not named:
+        return [claim for claim in claims if claim.runs_on(preset)]
+    for claim in claims:
+        claim.check(preset)
+    return claims
 
 
 def _run(settings: StackSettings, claim: Claim, preset: str, max_parallel: int | None) -> results.Result:

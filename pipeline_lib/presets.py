@@ -109,6 +109,7 @@ _SDXL_BALANCED = replace(_SD_BALANCED, batch_size=4, gradient_accumulation=32, o
 _SDXL_ADAPTIVE = replace(_SD_ADAPTIVE, batch_size=4, gradient_accumulation=32, beta=5000.0, k1=1.0)
 
 _PICKAPIC = IngestConfig(source=PICKAPIC_V2)
+_PICKAPIC_HELD_OUT = IngestConfig(source=PICKAPIC_V2, split="validation_unique")
 
 _SD15 = Preset(
     base=BaseModel(
@@ -117,6 +118,7 @@ _SD15 = Preset(
         revision="451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
     ),
     ingest=_PICKAPIC,
+    held_out=_PICKAPIC_HELD_OUT,
     scorers=ALL_SCORERS,
     weights=HUB,
     encode=EncodeConfig(resolution=512, mixed_precision="fp16"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline_lib.config import require
 from pipeline_lib.digest import digest
 from pipeline_lib.registry import unknown_name
 from pipeline_lib.sweeps.plan import Setting
@@ -60,6 +61,8 @@ class Claim:
     image_seeds: tuple[int, ...] | None
     """None leaves them to the preset."""
     reference: str | None
+    presets: tuple[str, ...]
+    """Where it can be tested, for one that names what only some have; empty for every preset."""
     extra: tuple[str, ...]
     """Measures beside those of the findings."""
     findings: tuple[Finding, ...]
@@ -76,6 +79,18 @@ class Claim:
     def measures(self) -> list[str]:
         """Every measure that findings, figures or the sweep ask for, each once, in that order."""
         return list(dict.fromkeys([*self.shown, *self.extra]))
+
+    def runs_on(self, preset: str) -> bool:
+        """Whether it can be tested there."""
+        return not self.presets or preset in self.presets
+
+    def check(self, preset: str) -> None:
+        """Raises ConfigError for a preset that it cannot be tested on."""
+        require(
+            self.runs_on(preset),
+            f"The claim {self.name} cannot be tested on {preset}.",
+            f"Its file has it for: {', '.join(self.presets)}.",
+        )
 
     @property
     def rules(self) -> str:

@@ -11,11 +11,12 @@ import yaml
 from pipeline_lib.claims.claim import MIN_SEEDS, Claim, Contrast, Finding
 from pipeline_lib.config import require
 from pipeline_lib.errors import ConfigError
+from pipeline_lib.presets import preset
 from pipeline_lib.registry import unknown_name
 from pipeline_lib.sweeps.measures import measure_of
 from pipeline_lib.sweeps.plan import settings_of
 
-TOP = ("title", "sources", "says", "miniature", "sweep", "findings", "figures", "remarks")
+TOP = ("title", "sources", "says", "miniature", "presets", "sweep", "findings", "figures", "remarks")
 SWEEP = ("seeds", "image_seeds", "common", "settings", "grid", "reference", "measures")
 FINDING = ("says", "contrasts")
 CONTRAST = ("measure", "of", "above", "below")
@@ -72,6 +73,7 @@ def read(name: str, text: str) -> Claim:
         seeds=seeds,
         image_seeds=None if images is None else _whole(f"{where}, image_seeds", images),
         reference=reference,
+        presets=_presets(f"{where}, presets", top["presets"]) if "presets" in top else (),
         extra=_measures(f"{where}, measures", sweep.get("measures", [])),
         findings=findings,
         figures=figures,
@@ -103,6 +105,13 @@ def _contrast(where: str, raw: Any, settings: list[str]) -> Contrast:
         "Give at least as much: an effect that is surely not above the one cannot be undecided.",
     )
     return Contrast(measure, of, above, below)
+
+
+def _presets(where: str, raw: Any) -> tuple[str, ...]:
+    found = tuple(dict.fromkeys(_text(where, one) for one in _list(where, raw)))
+    for one in found:
+        preset(one)
+    return found
 
 
 def _measures(where: str, raw: Any) -> tuple[str, ...]:

@@ -101,11 +101,12 @@ def ask(
         measures: without a claim, in the place of the win rates and gains by every judge.
 
     Raises:
-        ConfigError: nothing or too little to run, a claim and settings of one's own, or a measure that cannot be
-            taken.
+        ConfigError: nothing or too little to run, a claim with settings of one's own or on a preset that it is not
+            for, or a measure that cannot be taken.
         UnknownNameError: an unknown parameter, measure, judge or reference.
     """
     if claim:
+        claim.check(preset)
         own = {"grid": grid, "settings": settings}
         given = [name for name, value in own.items() if value]
         require(

@@ -226,6 +226,16 @@ def test_an_unknown_claim_runs_nothing(project: Path, prefect: Prefect, capsys: 
     assert not prefect.started
 
 
+def test_a_claim_of_other_presets_is_left_out_or_refused(
+    project: Path, prefect: Prefect, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_claim(project, presets=["sd15"])
+    assert claim_runs.main([]) == 0
+    assert claim_runs.main(["--claim", "flips"]) == 1
+    assert "cannot be tested on shapes" in capsys.readouterr().err
+    assert not prefect.started
+
+
 def test_a_server_that_is_away_for_a_while_is_borne_with(project: Path, prefect: Prefect) -> None:
     prefect.outages = 3
     assert claim_runs.main(["--claim", "flips"]) == 0

@@ -53,6 +53,15 @@ def test_a_grid_gives_settings_that_findings_can_name() -> None:
     assert (found.seeds, found.image_seeds, found.figures) == ((0, 1, 2), (0, 1), ())
 
 
+def test_a_claim_is_for_every_preset_unless_it_names_some() -> None:
+    assert claim().runs_on("sdxl")
+    found = claim(presets=["shapes", "sd15"])
+    assert (found.presets, found.runs_on("sd15"), found.runs_on("sdxl")) == (("shapes", "sd15"), True, False)
+    assert found.rules == claim().rules
+    with pytest.raises(ConfigError, match=r"flips cannot be tested on sdxl[\s\S]*shapes, sd15"):
+        found.check("sdxl")
+
+
 def test_rules_are_those_of_settings_seeds_and_findings_alone() -> None:
     assert claim().rules == claim(title="Else", remarks="Seen.", miniature="Else.", figures=["win/average"]).rules
     others = [
@@ -83,6 +92,8 @@ def test_rules_are_those_of_settings_seeds_and_findings_alone() -> None:
         ({"sweep": {"common": {"method": "dpo"}}}, "has no settings"),
         ({"sweep": sweep(settings=["s0"])}, "Claim flips, settings"),
         ({"figures": ["loss"]}, "Unknown measure 'loss'"),
+        ({"presets": ["sd-15"]}, r"Unknown preset 'sd-15'[\s\S]*sd15"),
+        ({"presets": []}, "Claim flips, presets"),
         ({"findings": {}}, "Claim flips has no findings"),
         ({"findings": {"a": {"says": "x"}}}, "finding a lacks contrasts"),
         ({"findings": {"a": {"says": "x", "contrasts": []}}}, "finding a, contrasts"),

@@ -66,6 +66,7 @@ def test_a_claim_gives_settings_seeds_and_measures_which_may_only_be_added_to() 
     [
         ({"seeds": [0]}, ConfigError, "Give 2 or more"),
         ({"claim": CLAIM, "seeds": [0, 1]}, ConfigError, "Give 3 or more"),
+        ({"claim": replace(CLAIM, presets=("sd15",))}, ConfigError, "cannot be tested on shapes"),
         ({"seeds": [1, 1]}, ConfigError, "each once"),
         ({"reference": "lower"}, UnknownNameError, "'low'"),
         ({"measures": ["win/clap"]}, UnknownNameError, "'clip'"),
