@@ -30,6 +30,7 @@ from pipeline_lib.models.components import encoder_digest, load_text_pipeline, l
 from pipeline_lib.models.family import Family
 from pipeline_lib.resident import release, resident
 from pipeline_lib.store import Dataset, DatasetWriter, Shard, open_dataset, writer
+from pipeline_lib.threads import one_thread
 
 STAGE = "encoded"
 VERSION = 1
@@ -127,10 +128,11 @@ def encode_shard(work: Encoding, index: int, device: str | None = None) -> Shard
     if existing := work.writer.existing(path):
         return existing
     encoder, ingested = _resident_encoder(work, device), open_dataset(work.ingested)
-    if images:
-        return encode_images(work.writer, ingested, index, encoder)
-    prompts = resident("prompts", work.ingested, lambda: unique_prompts(ingested))
-    return encode_prompts(work.writer, prompts, index - work.image_shards, encoder)
+    with one_thread(encoder.device):
+        if images:
+            return encode_images(work.writer, ingested, index, encoder)
+        prompts = resident("prompts", work.ingested, lambda: unique_prompts(ingested))
+        return encode_prompts(work.writer, prompts, index - work.image_shards, encoder)
 
 
 def _resident_encoder(work: Encoding, device: str | None) -> Encoder:

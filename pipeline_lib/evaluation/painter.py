@@ -14,11 +14,9 @@ from __future__ import annotations
 import copy
 import io
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,12 +54,14 @@ class Painter:
         Raises:
             EvaluationError: pixels are not finite.
         """
+        from pipeline_lib.threads import one_thread  # loads torch
+
         own = copy.copy(self.pipeline)  # shares the weights; a scheduler counts its steps
         own.scheduler = make_scheduler(self.config.scheduler, own.scheduler.config)
         on_cpu = own.device.type == "cpu"
         size = images_at_once(self.config, own.device.type)
         files = []
-        with ThreadPoolExecutor(PNG_THREADS, "png") as encoders, _one_thread() if on_cpu else nullcontext():
+        with ThreadPoolExecutor(PNG_THREADS, "png") as encoders, one_thread(own.device.type):
             embeddings = self.texts.of(own, ["", *(prompt for prompt, _ in jobs)])
             for start in range(0, len(jobs), size):
                 batch = jobs[start : start + size]
@@ -166,23 +166,3 @@ def _check(jobs: Sequence[tuple[str, int]], pixels: np.ndarray) -> None:
             f"The model paints non-finite pixels for {len(broken)} of {len(jobs)} images, first {broken[0]!r}.",
             'Use mixed_precision="no" or "bf16", for SDXL in fp16 the fp16-fix VAE; or the weights have diverged.',
         )
-
-
-_counting = Lock()
-_inside: list[int] = []
-"""For every thread within `_one_thread`, the number of threads that the process had before the first of them."""
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """torch computes with the calling thread alone."""
-    import torch
-
-    with _counting:
-        _inside.append(_inside[0] if _inside else torch.get_num_threads())
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        with _counting:
-            torch.set_num_threads(_inside.pop())

@@ -28,6 +28,7 @@ from pipeline_lib.models.aligned import LORA_WEIGHTS, UNET, read_base
 from pipeline_lib.models.components import load_schedule, unet_from
 from pipeline_lib.schemas import PREFERENCES as SCHEMA
 from pipeline_lib.store import Dataset, Shard, writer
+from pipeline_lib.threads import one_thread
 from pipeline_lib.training import reference
 from pipeline_lib.training.batches import generator
 from pipeline_lib.training.losses import pixel_error, preference
@@ -163,8 +164,13 @@ def implicit_probability(judges: Judges, tables: Tables, config: JudgeConfig) ->
 def logits(judges: Judges, tables: Tables, config: JudgeConfig) -> np.ndarray:
     """z by every model for every pair of `tables` at every timestep, float64 [models, pairs, timesteps]; above 0 where
     the model prefers image 0 more than the base does."""
-    family = FAMILIES.get(judges.model.family)
     device = next(iter(judges.policy.trainable.values())).device
+    with one_thread(device.type):
+        return _logits(judges, tables, config, device)
+
+
+def _logits(judges: Judges, tables: Tables, config: JudgeConfig, device: torch.device) -> np.ndarray:
+    family = FAMILIES.get(judges.model.family)
     schedule = load_schedule(judges.model).to(device)
     steps = ((np.arange(config.timesteps) + 0.5) * schedule.timesteps / config.timesteps).astype(np.int64)
     out = np.zeros((len(judges.trained), len(tables), config.timesteps))

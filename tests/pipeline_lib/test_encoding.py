@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,33 @@ def test_interrupted_encoding_continues_and_gives_the_same_bytes(
     assert again.digest == whole.digest
     encode(str(tmp_path), base, tiny.ENCODE, ingested)
     assert calls == [1]
+
+
+def test_one_thread_encodes_so_that_other_cores_give_the_same_bytes(
+    mirror: Path, store: str, ingested: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tiny.base(mirror, "v")
+    threads: list[int] = []
+
+    def counted(plain: Callable[..., Shard]) -> Callable[..., Shard]:
+        def call(*given: Any) -> Shard:
+            threads.append(torch.get_num_threads())
+            return plain(*given)
+
+        return call
+
+    monkeypatch.setattr(encoding, "encode_images", counted(encoding.encode_images))
+    monkeypatch.setattr(encoding, "encode_prompts", counted(encoding.encode_prompts))
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        assert (
+            encode(str(tmp_path), base, tiny.ENCODE, ingested).digest
+            == encode(store, base, tiny.ENCODE, ingested).digest
+        )
+        assert (set(threads), torch.get_num_threads()) == ({1}, 3)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_key_follows_weights_and_settings_not_the_place(mirror: Path, store: str, ingested: Dataset) -> None:
