@@ -32,7 +32,7 @@ STAGES_ARTIFACT = "stages"
 def align(
     preset: PresetName = "shapes",
     method: MethodName = "balanced",
-    recipe: str | list[dict[str, Any]] | None = None,
+    recipe: str | list[str | dict[str, Any]] | None = None,
     steps: int | None = None,
     learning_rate: float | None = None,
     beta: float | None = None,

@@ -22,7 +22,7 @@ from tasks.settings import Location, store_url
 def label(
     preset: PresetName = "shapes",
     method: MethodName = "balanced",
-    recipe: str | list[dict[str, Any]] | None = None,
+    recipe: str | list[str | dict[str, Any]] | None = None,
     source: Location | None = None,
     split: str | None = None,
     limit: int | None = None,

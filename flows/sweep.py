@@ -50,6 +50,8 @@ Grid = Annotated[
     Field(json_schema_extra={"properties": {name: {"items": {"pattern": PATTERN}} for name in LOCATIONS}}),
 ]
 """As `Location`: an address with a login in it is refused when a run is created."""
+CELL_PARAMETERS = ("recipe", "steps", "learning_rate", "beta", "adapter", "settings")
+"""Of a training flow, those that a setting may have; what a cell reads is made by `upstream`."""
 
 
 @dataclass(frozen=True)
@@ -232,7 +234,6 @@ def train_cell(
 ) -> Finished:
     """Train one cell by its method's flow, which finds it where it is in the store."""
     cell, given = ready.cell, ready.parameters
-    names = ("recipe", "steps", "learning_rate", "beta", "adapter", "settings")
     with sweep_tracking.cell_run(run_id, question, cell) as own:
         trained = TRAINING_FLOWS[cell.setting.method](
             question.preset,
@@ -243,7 +244,7 @@ def train_cell(
             encoded=inputs.encoded,
             base=inputs.base,
             store=store,
-            **{name: given.get(name) for name in names},
+            **{name: given.get(name) for name in CELL_PARAMETERS},
         )
         sweep_tracking.link_training(own, trained.run_id)
     return Finished(cell, trained.outcome.uri, inputs.model, inputs.pairs, own, trained.run_id)

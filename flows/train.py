@@ -37,7 +37,7 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
     @flow(name=f"train-{method}", flow_run_name=flow_run_name)
     def train(
         preset: PresetName = "shapes",
-        recipe: str | list[dict[str, Any]] | None = None,
+        recipe: str | list[str | dict[str, Any]] | None = None,
         steps: int | None = None,
         learning_rate: float | None = None,
         beta: float | None = None,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
 from pipeline_lib.labels.recipe import build_labels
+from pipeline_lib.labels.recipes import Recipe
 from pipeline_lib.labels.report import REPORT_JSON, summary
 from pipeline_lib.store import open_dataset
 from tasks.outcome import Outcome, finish
@@ -17,7 +17,7 @@ from tasks.settings import IO_TASK
 
 
 @task(name="label", **IO_TASK)
-def label(store: str, recipe: str | list[dict[str, Any]], pairs: str, scores: dict[str, str]) -> Outcome:
+def label(store: str, recipe: Recipe, pairs: str, scores: dict[str, str]) -> Outcome:
     """Apply a recipe (a name, YAML text, or steps); `scores` maps scorer names to their datasets' URIs."""
     started = time.time()
     opened = {name: open_dataset(uri) for name, uri in scores.items()}

@@ -15,10 +15,12 @@ from prefect import flow
 from prefect.utilities.callables import parameter_schema
 
 from flows import sweep as module
-from flows.sweep import Inputs, sweep, train_all
-from flows.train import Trained
+from flows.sweep import CELL_PARAMETERS, Inputs, sweep, train_all
+from flows.train import TRAINING_FLOWS, Trained
+from pipeline_lib.claims import claim as claims
 from pipeline_lib.errors import ConfigError, PipelineError, SweepError, TrainingError, UnknownNameError
-from pipeline_lib.presets import preset
+from pipeline_lib.presets import PRESETS, preset
+from pipeline_lib.sweeps.plan import cells_of
 from pipeline_lib.sweeps.question import Question, ask
 from pipeline_lib.training.job import Stopped
 from tasks import sweep_tracking, tracking
@@ -71,6 +73,19 @@ def tracked(stack: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Callable[
         return {run.info.run_name: run.info.status for run in found if run.info.run_name.startswith(name)}
 
     return statuses
+
+
+RUNNABLE = [(claim, name) for claim in claims.names() for name in PRESETS if claims.load(claim).runs_on(name)]
+
+
+@pytest.mark.parametrize(("claim", "name"), RUNNABLE)
+def test_every_model_of_a_claim_can_be_given_to_its_training_flow(claim: str, name: str) -> None:
+    found = claims.load(claim)
+    for cell in cells_of(found.settings, found.seeds):
+        flow, given = TRAINING_FLOWS[cell.setting.method], cell.parameters(name)
+        own = {key: value for key, value in given.items() if key in CELL_PARAMETERS}
+        assert set(given) - set(own) <= {"method", "seed"}
+        assert flow.validate_parameters({"preset": name, "seed": cell.seed, **own})
 
 
 @pytest.mark.integration
