@@ -28,6 +28,7 @@ from pipeline_lib.ingest import ingest
 from pipeline_lib.models.components import folder
 from pipeline_lib.presets import preset
 from pipeline_lib.store import Dataset, open_dataset
+from pipeline_lib.training import implicit as judging
 from pipeline_lib.training.implicit import unlabelled
 from pipeline_lib.training.tables import open_tables
 from tests.pipeline_lib.training.by_hand import logits_by_hand
@@ -89,6 +90,26 @@ def test_the_reward_is_the_mean_logit_written_out(
     logits = logits_by_hand(SHAPES.base, model(0.05).local("model/unet"), tables, 0, (250, 750), 5, TRAIN.beta)
     assert found[REWARD][7] == pytest.approx(np.mean(logits), rel=1e-3, abs=1e-4)
     assert abs(found[REWARD][7]) > 1e-3
+
+
+def test_one_thread_judges_so_that_other_cores_give_the_same_bytes(
+    root: str, held_out: Dataset, model: Callable[[float], Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+    plain = judging.pixel_error
+
+    def counted(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        threads.append(torch.get_num_threads())
+        return plain(prediction, target)
+
+    monkeypatch.setattr(judging, "pixel_error", counted)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        implicit_rewards(root, model(0.05), SHAPES.base, held_out, replace(CONFIG, implicit_seed=6))
+        assert (set(threads), torch.get_num_threads()) == ({1}, 3)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_model_that_is_its_base_prefers_nothing(
