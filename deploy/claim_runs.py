@@ -53,8 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(ROW.format("Claim", "Preset", "Models", "Minutes", "Verdicts"))
     for claim in claims:
         try:
-            result = _run(settings, claim, arguments.preset, arguments.max_parallel)
-            print(_row(claim, arguments.preset, result), flush=True)
+            result, seconds = _run(settings, claim, arguments.preset, arguments.max_parallel)
+            print(_row(claim, arguments.preset, result, seconds), flush=True)
         except KeyboardInterrupt:
             print("Interrupted. `make claims` continues where it stopped.")
             return 130
@@ -78,8 +78,12 @@ def _chosen(named: Sequence[str] | None, preset: str) -> list[Claim]:
     return claims
 
 
-def _run(settings: StackSettings, claim: Claim, preset: str, max_parallel: int | None) -> results.Result:
+def _run(settings: StackSettings, claim: Claim, preset: str, max_parallel: int | None) -> tuple[results.Result, float]:
     """Run one claim's sweep to its end, and keep what came out.
+
+    Returns:
+        the results, and the seconds that their runs on this stack took; `Machine.seconds` are those of the runs that
+        gave these bytes first.
 
     Raises:
         StackError: the run did not complete.
@@ -105,7 +109,7 @@ def _run(settings: StackSettings, claim: Claim, preset: str, max_parallel: int |
     seconds = sum(one.seconds for one in runs_named(settings, prefix))
     results.keep(claim, outcomes, report, dataset.digest, _machine(seconds))
     document.write()
-    return results.read(results.FOLDER / f"{claim.name}-{preset}")
+    return results.read(results.FOLDER / f"{claim.name}-{preset}"), seconds
 
 
 def _follow(settings: StackSettings, run: FlowRun) -> FlowRun:
@@ -133,11 +137,11 @@ def _machine(seconds: float) -> results.Machine:
     return results.Machine(cores=len(os.sched_getaffinity(0)), gpu=gpu, seconds=round(seconds, 1))
 
 
-def _row(claim: Claim, preset: str, result: results.Result) -> str:
+def _row(claim: Claim, preset: str, result: results.Result, seconds: float) -> str:
     counts = Counter(judge(result.outcomes, finding).word for finding in claim.findings)
     verdicts = ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
     models = len(claim.settings) * len(claim.seeds)
-    return ROW.format(claim.name, preset, models, f"{result.machine.seconds / 60:.1f}", verdicts)
+    return ROW.format(claim.name, preset, models, f"{seconds / 60:.1f}", verdicts)
 
 
 def _tell(words: str) -> None:

@@ -158,12 +158,14 @@ def test_a_claim_is_run_kept_and_written(project: Path, prefect: Prefect, capsys
     assert "Wrote CLAIMS.md" in said
 
 
-def test_a_second_time_nothing_changes(project: Path, prefect: Prefect) -> None:
+def test_a_second_time_nothing_changes(project: Path, prefect: Prefect, capsys: pytest.CaptureFixture[str]) -> None:
     assert claim_runs.main([]) == 0
     before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
     assert claim_runs.main([]) == 0
     assert len(prefect.started) == 2, "the stages find out what is finished"
     assert {path: path.read_bytes() for path in project.rglob("*") if path.is_file()} == before
+    said = capsys.readouterr().out
+    assert "flips        shapes            9     2.0  1" in said, "the time of both runs here, not the record's"
 
 
 def test_time_is_that_of_all_runs_and_a_live_one_is_awaited(
