@@ -48,7 +48,8 @@ def main(arguments: list[str]) -> int:
         from pipeline_lib.training.trainer import train  # after _set_threads, and slow: it loads torch
 
         try:
-            outcome = train(spec, stopping)
+            with space(run_dir):
+                outcome = train(spec, stopping)
         except PipelineError as error:
             failed = {"status": "failed", "error": type(error).__name__}
             reserve.unlink(missing_ok=True)  # the error may be that the disk is full

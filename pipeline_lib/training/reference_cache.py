@@ -8,7 +8,6 @@ processes of a machine, which a run that was interrupted goes on filling.
 from __future__ import annotations
 
 import os
-import sys
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from pipeline_lib.training import checkpoints
 from pipeline_lib.training.batches import Batch
+from pipeline_lib.training.mapped import new_array
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,8 @@ def open_cache(path: Path, pairs: int, draws: int) -> ReferenceCache:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-        with checkpoints.writing(path, pairs * draws * 8):
-            fresh = np.lib.format.open_memmap(scratch, mode="w+", dtype=np.float32, shape=(pairs, draws, 2))
-            # Writing to memory that is mapped to a hole of a file ends the process where the disk is full.
-            if sys.platform == "linux":
-                with scratch.open("r+b") as file:
-                    os.posix_fallocate(file.fileno(), 0, scratch.stat().st_size)
+        with checkpoints.writing(path):
+            fresh = new_array(scratch, np.float32, (pairs, draws, 2))
         fresh[:] = np.nan
         fresh.flush()
         os.replace(scratch, path)

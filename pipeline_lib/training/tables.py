@@ -24,6 +24,7 @@ from pipeline_lib.digest import digest
 from pipeline_lib.encoding import EMPTY_PROMPT_ID, LATENTS, PROMPTS, SHAPE_KEY
 from pipeline_lib.errors import LabelError, SchemaError
 from pipeline_lib.store import Dataset
+from pipeline_lib.training.mapped import new_array
 
 LABEL_COLUMNS = (
     "pair_id",
@@ -104,6 +105,7 @@ def open_tables(encoded: Dataset, labels: pl.DataFrame, cache: Path) -> Tables:
 
     Raises:
         LabelError: an image or prompt of the labels was not encoded.
+        DiskFullError: they do not fit below `cache`, where nothing is left of the attempt.
     """
     uids = pl.concat([labels["image_0"], labels["image_1"]]).unique().sort()
     prompt_ids = pl.concat([labels["prompt_id"], pl.Series([EMPTY_PROMPT_ID])]).unique().sort()
@@ -147,16 +149,17 @@ def _unpack(
     try:
         shape = latents["shape"]
         columns = schemas.moment_columns(bool(latents.get("flipped")))
-        moments = _new(scratch / "moments.npy", (len(uids), len(columns), *shape))
+        moments = new_array(scratch / "moments.npy", np.float16, (len(uids), len(columns), *shape))
         for rows, found, table in _matching(encoded, LATENTS, "image_uid", uids):
             for i, column in enumerate(columns):
                 moments[rows, i] = _column(table, column, shape)[found]
-        embeddings = _new(scratch / "embeddings.npy", (len(prompt_ids), *prompts["shape"]))
-        pooled = _new(scratch / "pooled.npy", (len(prompt_ids), prompts["pooled"])) if prompts["pooled"] else None
+        embeddings = new_array(scratch / "embeddings.npy", np.float16, (len(prompt_ids), *prompts["shape"]))
+        wide = prompts["pooled"]
+        pooled = new_array(scratch / "pooled.npy", np.float16, (len(prompt_ids), wide)) if wide else None
         for rows, found, table in _matching(encoded, PROMPTS, "prompt_id", prompt_ids):
             embeddings[rows] = _column(table, "embedding", prompts["shape"])[found]
             if pooled is not None:
-                pooled[rows] = _column(table, "pooled", [prompts["pooled"]])[found]
+                pooled[rows] = _column(table, "pooled", [wide])[found]
         for array in (moments, embeddings, pooled):
             if array is not None:
                 array.flush()
@@ -200,10 +203,6 @@ def _metadata(encoded: Dataset, table: str) -> dict[str, Any]:
 
 def _column(table: pa.Table, name: str, shape: list[int]) -> np.ndarray:
     return table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, *shape)
-
-
-def _new(path: Path, shape: tuple[int, ...]) -> np.memmap:
-    return np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
 
 
 def _rows(sorted_keys: pl.Series, keys: pl.Series) -> np.ndarray:
