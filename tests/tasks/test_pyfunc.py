@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,10 +75,11 @@ def published(
 
 
 def test_the_pyfunc_paints_what_the_evaluation_stored(
-    published: tuple[Path, EvaluateConfig, list[bytes]],
+    published: tuple[Path, EvaluateConfig, list[bytes]], tmp_path: Path
 ) -> None:
     folder, _, stored = published
-    model = mlflow.pyfunc.load_model(str(folder))
+    # A copy, as a user's download is: loading lets Python leave bytecode beside the code.
+    model = mlflow.pyfunc.load_model(str(shutil.copytree(folder, tmp_path / "model")))
     prompts, seeds = map(list, zip(*JOBS, strict=True))
     assert model.predict({"prompt": prompts, "seed": seeds}) == stored
     assert model.predict({"prompt": [JOBS[0][0]]}) == stored[:1], "seeds are 0 where none are given"
