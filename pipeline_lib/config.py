@@ -5,7 +5,7 @@ Presets (pipeline_lib/presets.py) hold the values for each base model; flows ove
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, TypeVar
 
 from pipeline_lib.errors import ConfigError
@@ -13,6 +13,8 @@ from pipeline_lib.hub import HUB
 from pipeline_lib.registry import unknown_name
 
 C = TypeVar("C")
+_ADDED_LATER = ("stability", "margin_offset")
+"""Fields of TrainConfig that came when models had keys already: at its default such a field is in no key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,9 +109,15 @@ class TrainConfig:
     ema_decays: tuple[float, ...] = (0.9999, 0.5)
     """Decays of Adaptive-DPO's historical annotators, beside the current policy."""
     rho: float = 15.0
+    stability: Literal["authors", "variance", "unscaled"] = "unscaled"
+    """Adaptive-DPO's stability s (docs/adaptive-dpo.md), with ell normalised: the authors' code, min(1, standard
+    deviation over the models of rho * ell); eq. 12 on rho * ell, the variance; or the variance of ell without rho."""
     k1: float = 10.0
     reweighting: Literal["none", "linear", "quadratic", "sqrt", "exp"] = "linear"
     margin: Literal["none", "linear", "quadratic"] = "quadratic"
+    margin_offset: Literal["logits", "authors"] = "logits"
+    """c2 of Adaptive-DPO's margin: the mean of a forward pass's logits, as the paper says, or, as in the authors'
+    code, of ell before it is multiplied by beta."""
     seed: int = 0
     max_skipped_steps: int = 5
     """A step whose loss or gradient is not finite is skipped; more than this many in a row end the run."""
@@ -171,6 +179,12 @@ def override(config: C, **changes: Any) -> C:
             raise unknown_name(f"{type(config).__name__} field", name, known)
     chosen = {name: value for name, value in changes.items() if value is not None}
     return replace(config, **chosen)  # type: ignore[type-var]
+
+
+def training_question(config: TrainConfig) -> dict[str, Any]:
+    """The settings of a training run as they stand in keys: a new field at its default changes no old key."""
+    default = {f.name: f.default for f in fields(config)}
+    return {k: v for k, v in asdict(config).items() if k not in _ADDED_LATER or v != default[k]}
 
 
 def require(condition: bool, problem: str, remedy: str) -> None:

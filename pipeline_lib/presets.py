@@ -90,7 +90,8 @@ _SD_DPO = TrainConfig(
 _SD_BALANCED = replace(
     _SD_DPO, method="balanced-dpo", gradient_accumulation=8, learning_rate=1e-8, warmup_steps=0, reference_refresh=100
 )
-# Adaptive-DPO's launcher: LoRA rank 8, batch 128, beta 1000 without the half (2000 with it), k1 = 10.
+# Adaptive-DPO's launcher: LoRA rank 8, batch 128, beta 1000 without the half (2000 with it), k1 = 10. Metric and margin
+# are those of the authors' code, which presumably gave the published tables, where it and the paper differ.
 _SD_ADAPTIVE = replace(
     _SD_DPO,
     method="adaptive-dpo",
@@ -101,6 +102,8 @@ _SD_ADAPTIVE = replace(
     learning_rate=1e-5,
     warmup_steps=0,
     prompt_dropout=0.0,
+    stability="authors",
+    margin_offset="authors",
     sample_every=500,
 )
 _SDXL_DPO = replace(_SD_DPO, batch_size=4, gradient_accumulation=512, warmup_steps=200, optimizer="adafactor")

@@ -21,11 +21,11 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from pipeline_lib.config import BaseModel, TrainConfig
+from pipeline_lib.config import BaseModel, TrainConfig, training_question
 from pipeline_lib.disk import space
 from pipeline_lib.errors import DiskFullError, TrainingError
 from pipeline_lib.models.identity import base_identity
@@ -67,7 +67,8 @@ def model_writer(
     store: str, model: BaseModel, config: TrainConfig, encoded: Dataset, labels: Dataset
 ) -> DatasetWriter:
     """The dataset that the trained model will be; its key identifies the run before it starts."""
-    return writer(store, "model", VERSION, {"base": base_identity(model), "train": asdict(config)}, [encoded, labels])
+    question = {"base": base_identity(model), "train": training_question(config)}
+    return writer(store, "model", VERSION, question, [encoded, labels])
 
 
 def train(

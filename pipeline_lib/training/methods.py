@@ -6,7 +6,7 @@ Adding one: a function with the signature `losses.Loss`, and a line in `METHODS`
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args, get_type_hints
 
 from pipeline_lib.config import TrainConfig, require
 from pipeline_lib.errors import LabelError
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pipeline_lib.training.losses import Loss
 
 _LOSSES = "pipeline_lib.training.losses"
+_ADAPTIVE = "pipeline_lib.training.adaptive"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +48,8 @@ METHODS: dict[str, Method] = {
     "diffusion-dpo": Method(loss=f"{_LOSSES}:diffusion_dpo"),
     "balanced-dpo": Method(loss=f"{_LOSSES}:diffusion_dpo", recipe="balanced", reference="refresh"),
     "dedpo": Method(loss=f"{_LOSSES}:dedpo", recipe="dedpo25", synthetic=True),
-    "adaptive-dpo": Method(loss=f"{_LOSSES}:adaptive_dpo", annotators=True, hard_labels=True),
-    "adaptive-ipo": Method(loss=f"{_LOSSES}:adaptive_ipo", annotators=True, hard_labels=True),
+    "adaptive-dpo": Method(loss=f"{_ADAPTIVE}:adaptive_dpo", annotators=True, hard_labels=True),
+    "adaptive-ipo": Method(loss=f"{_ADAPTIVE}:adaptive_ipo", annotators=True, hard_labels=True),
     "ipo": Method(loss=f"{_LOSSES}:ipo"),
     "hinge": Method(loss=f"{_LOSSES}:hinge"),
     "robust-dpo": Method(loss=f"{_LOSSES}:robust_dpo", flip_rate=True),
@@ -97,12 +98,8 @@ def check_config(config: TrainConfig) -> Method:
         "Set it in (0, 0.5) for robust-dpo and conservative-dpo, and to 0 for every other method.",
     )
     _check_draws(config, chosen)
-    decays = config.ema_decays
-    require(
-        not chosen.annotators or (len(decays) > 0 and all(0 <= decay < 1 for decay in decays)),
-        f"ema_decays is {decays}.",
-        "Give at least one decay in [0, 1): the stability of the metric is a variance over models.",
-    )
+    if chosen.annotators:
+        _check_adaptive(config)
     return chosen
 
 
@@ -131,6 +128,26 @@ def _check_draws(config: TrainConfig, chosen: Method) -> None:
         "Fixed draws recur in another order at every visit, so they cannot be stratified.",
         "Set fixed_draws to 0 or timestep_sampling to 'uniform'.",
     )
+
+
+def _check_adaptive(config: TrainConfig) -> None:
+    decays = config.ema_decays
+    require(
+        len(decays) > 0 and all(0 <= decay < 1 for decay in decays),
+        f"ema_decays is {decays}.",
+        "Give at least one decay in [0, 1): the stability of the metric is a variance over models.",
+    )
+    require(
+        config.batch_size >= 2,
+        f"batch_size is {config.batch_size}, but {config.method} takes scale and margin from the pairs of one forward "
+        "pass: of a single pair the loss is the same whatever the errors are.",
+        f"Set batch_size to 2 or more (the authors: 16), and keep the pairs of a step by gradient_accumulation "
+        f"({max(1, config.gradient_accumulation // 2)} with batch_size 2).",
+    )
+    for name in ("stability", "margin_offset"):
+        allowed = get_args(get_type_hints(TrainConfig)[name])
+        value = getattr(config, name)
+        require(value in allowed, f"{name} is {value!r}.", f"Choose one of {', '.join(map(repr, allowed))}.")
 
 
 def check_labels(config: TrainConfig, labels: pl.DataFrame) -> None:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pipeline_lib.config import BaseModel, TrainConfig
+from pipeline_lib.config import BaseModel, TrainConfig, training_question
 from pipeline_lib.digest import digest
 from pipeline_lib.errors import ConfigError
 from pipeline_lib.registry import unknown_name
@@ -76,7 +76,7 @@ def read_spec(path: Path) -> TrainSpec:
 
 def run_digest(spec: TrainSpec, encoded_digest: str, labels_digest: str) -> str:
     """Identity of a run: everything that decides its result. When it checkpoints and where it writes do not."""
-    train = {name: value for name, value in asdict(spec.train).items() if name not in _NOT_OF_THE_RESULT}
+    train = {name: value for name, value in training_question(spec.train).items() if name not in _NOT_OF_THE_RESULT}
     return digest([asdict(spec.model), train, encoded_digest, labels_digest])
 
 

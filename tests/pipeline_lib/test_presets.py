@@ -13,7 +13,8 @@ SD = ("sd15", "sd21")
 # Diffusion-DPO's launchers; BalancedDPO, "Method Summary"; Adaptive-DPO's launcher (beta 1000 and 2500, no half).
 DPO = {"adapter": "full", "beta": 5000, "steps": 2000, "learning_rate": 2.048e-5, "prompt_dropout": 0.2}
 BALANCED = {"beta": 5000, "steps": 2000, "learning_rate": 1e-8, "reference_refresh": 100, "warmup_steps": 0}
-ADAPTIVE = {"adapter": "lora", "lora_rank": 8, "steps": 12_000, "learning_rate": 1e-5, "rho": 15}
+AUTHORS = {"stability": "authors", "margin_offset": "authors"}
+ADAPTIVE = {"adapter": "lora", "lora_rank": 8, "steps": 12_000, "learning_rate": 1e-5, "rho": 15, **AUTHORS}
 PAPERS: list[tuple[str, str, int, dict[str, Any]]] = [
     *(
         (name, method, 2048, {**DPO, "warmup_steps": 500, "optimizer": "adamw"})

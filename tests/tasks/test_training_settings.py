@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,31 @@ def test_every_field_can_be_set_and_the_form_s_own_fields_win() -> None:
     found = training_config("shapes", "dpo", settings, steps=7, beta=None)
     assert (found.compile, found.timestep_range, found.lora_targets) == (True, (0, 499), ("to_q",))
     assert (found.steps, found.beta, found.method) == (7, alignment("shapes", "dpo").train.beta, "ipo")
+
+
+def test_conventions_of_adaptive_dpo_can_be_set() -> None:
+    preset = alignment("shapes", "adaptive").train
+    for settings in ({"stability": "variance"}, {"stability": "authors", "margin_offset": "authors"}):
+        assert training_config("shapes", "adaptive", settings) == replace(preset, **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"stability": "author"}, "stability='author'.*'authors', 'variance' or 'unscaled'"),
+        ({"margin_offset": 0}, "margin_offset=0.*'logits' or 'authors'"),
+        ({"batch_size": 1}, r"batch_size is 1.*adaptive-dpo.*gradient_accumulation"),
+    ],
+)
+def test_adaptive_settings_that_mean_nothing_end_a_flow_before_any_work(
+    settings: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    store = str(tmp_path / "store")
+    with pytest.raises(PipelineError, match=f"(?s){message}"):
+        train.train_adaptive.fn(settings=settings, store=store)
+    with pytest.raises(PipelineError, match=f"(?s){message}"):
+        align.align.fn(method="adaptive", settings=settings, store=store)
+    assert not (tmp_path / "store").exists()
 
 
 class Encoding(Exception):

@@ -47,6 +47,15 @@ def test_unknown_method_suggests_the_nearest() -> None:
         ({"method": "robust-dpo", "flip_rate": 0.5}, "flip_rate"),
         ({"method": "diffusion-dpo", "flip_rate": 0.1}, "flip_rate"),
         ({"method": "adaptive-dpo", "ema_decays": ()}, "at least one decay"),
+        *(
+            (
+                {"method": f"adaptive-{kind}", "batch_size": 1, "gradient_accumulation": 128},
+                r"(?s)batch_size is 1.*Set batch_size to 2 or more.*gradient_accumulation \(64 with batch_size 2\)",
+            )
+            for kind in ("dpo", "ipo")
+        ),
+        ({"method": "adaptive-dpo", "stability": "author"}, "(?s)'author'.*'authors', 'variance', 'unscaled'"),
+        ({"method": "adaptive-dpo", "margin_offset": "mean"}, "(?s)'mean'.*'logits', 'authors'"),
         ({"method": "diffusion-dpo", "steps": 0}, "steps"),
         ({"method": "diffusion-dpo", "beta": 0.0}, "beta"),
         ({"method": "diffusion-dpo", "prompt_dropout": 1.0}, "prompt_dropout"),
@@ -73,6 +82,16 @@ def test_settings_that_cannot_do_what_they_say(changes: dict[str, Any], words: s
 def test_labels_that_a_method_cannot_use(method: str, columns: dict[str, list[Any]], words: str) -> None:
     with pytest.raises(LabelError, match=words):
         check_labels(config(method), frame(**columns))
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_single_pairs_are_refused_only_where_statistics_are_over_pairs(method: str) -> None:
+    single = config(method, batch_size=1)
+    if METHODS[method].annotators:
+        with pytest.raises(ConfigError, match="batch_size is 1"):
+            check_config(single)
+    else:
+        check_config(single)
 
 
 def test_no_pairs() -> None:
