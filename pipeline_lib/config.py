@@ -78,7 +78,7 @@ class TrainConfig:
     steps: int = 2000
     """Optimizer steps."""
     batch_size: int = 16
-    """Pairs per forward pass."""
+    """Pairs per forward pass. Adaptive-DPO takes scale and margin from them, and needs 2 or more."""
     gradient_accumulation: int = 1
     """Forward passes per optimizer step, shared out among the processes: their number changes no result."""
     learning_rate: float = 1e-5

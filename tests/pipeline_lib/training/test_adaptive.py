@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
 import torch
 
 from pipeline_lib.config import TrainConfig
-from pipeline_lib.presets import alignment
+from pipeline_lib.presets import PRESETS, alignment
 from pipeline_lib.training import adaptive, losses
 from pipeline_lib.training.losses import Pairs
 from pipeline_lib.training.methods import LOSSES
@@ -178,6 +180,17 @@ def test_adaptive_losses_are_their_formulas_with_constant_weight_and_margin(
     (gradient,) = torch.autograd.grad(values.sum(), given.policy)
     np.testing.assert_allclose(gradient[0].numpy(), -sign * slope, rtol=1e-6)
     np.testing.assert_allclose(gradient[1].numpy(), sign * slope, rtol=1e-6)
+
+
+def test_the_page_has_every_reading_and_what_the_presets_take() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "adaptive-dpo.md").read_text()
+    rows = [re.findall(r"`([^`]+)`", line) for line in page.splitlines() if line.startswith("| `")]
+    choices = {name: get_args(get_type_hints(TrainConfig)[name]) for name in ("stability", "margin_offset")}
+    explained = [row[0] for row in rows if row[0] not in (*choices, *PRESETS)]
+    assert explained == [*choices["stability"], *choices["margin_offset"]]
+    taken = {name: alignment(name, "adaptive").train for name in PRESETS}
+    found = {row[0]: tuple(row[1:3]) for row in rows if row[0] in PRESETS}
+    assert found == {name: (config.stability, config.margin_offset) for name, config in taken.items()}
 
 
 def test_auroc_counts_ordered_pairs() -> None:
