@@ -47,7 +47,8 @@ def write_flavour(folder: Path, config: EvaluateConfig) -> None:
             "resolution": config.resolution,
             "mixed_precision": config.mixed_precision,
         },
-        pip_requirements=[f"{package}=={version(package)}" for package in PACKAGES],
+        # Without "+cpu" or "+cu130": a package index has no such build, and a server's needs not be this machine's.
+        pip_requirements=[f"{package}=={version(package).partition('+')[0]}" for package in PACKAGES],
     )
     # MLflow records where the code came from on this machine and looks only at the file's name.
     model = Model.load(folder)

@@ -29,9 +29,10 @@ class TextToImage(PythonModel):
     def load_context(self, context: Any) -> None:
         """Load the pipeline."""
         device, dtype = "cuda" if torch.cuda.is_available() else "cpu", getattr(torch, context.model_config["dtype"])
-        pipeline = DiffusionPipeline.from_pretrained(Path(__file__).parent, dtype=dtype, use_safetensors=True)
+        pipeline = DiffusionPipeline.from_pretrained(Path(__file__).parent, use_safetensors=True)
         pipeline.set_progress_bar_config(disable=True)
-        self.pipeline, self.batch = pipeline.to(device), context.model_config["batch"][device]
+        # The type by `.to`: from_pretrained's `dtype` was `torch_dtype` in older versions of diffusers.
+        self.pipeline, self.batch = pipeline.to(device, dtype), context.model_config["batch"][device]
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> list[bytes]:
         """One PNG file per row.

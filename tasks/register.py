@@ -1,6 +1,7 @@
 """Register stage: the model as a complete diffusers folder in MLflow's registry, with lineage and metrics.
 
-The folder holds the pipeline that was judged, its scheduler included, in fp32; and a pyfunc (tasks/pyfunc.py).
+The folder holds the pipeline that was judged, its scheduler included: the UNet in fp32, the rest as the base's authors
+published it; and a pyfunc (tasks/pyfunc.py).
 Every version becomes `@candidate`; `@champion` moves only when the evaluation's gate says so (tasks/champion.py).
 """
 
@@ -21,7 +22,7 @@ from tasks import champion, registry, tracking
 from tasks.evaluate import evaluation_metrics, read_report
 from tasks.flavour import write_flavour
 from tasks.links import prefect_note, prefect_tags, version_url
-from tasks.pull import pull_commands
+from tasks.pull import pull_commands, tried_versions
 from tasks.settings import IO_TASK
 
 
@@ -49,7 +50,7 @@ def register(name: str, base: BaseModel, model: str, evaluation: str) -> str:
     decision = champion.settle(name, version, trained.digest, report)
     held = f"{champion.CANDIDATE}, {champion.CHAMPION}" if decision.promote else champion.CANDIDATE
     get_run_logger().info("register: %s (alias %s). %s", uri, held, decision.reason)
-    description = f"{decision.reason}\n\n```python\n{pull_commands(uri, config)}```\n"
+    description = f"{decision.reason}\n\n```python\n{pull_commands(uri, config)}```\n\n{tried_versions()}\n"
     run = prefect_tags()
     registry.tag_version(name, version, run)
     registry.describe_version(name, version, f"{description}\n{prefect_note(run)}\n")
@@ -59,8 +60,9 @@ def register(name: str, base: BaseModel, model: str, evaluation: str) -> str:
 
 
 def publish(trained: Dataset, base: BaseModel, config: EvaluateConfig, folder: Path) -> None:
-    """Write the pipeline that an evaluation with `config` judges, in fp32, and its MLflow flavour, as a new folder."""
-    from pipeline_lib.models.aligned import load_pipeline, save  # loads torch
+    """Write the pipeline that an evaluation with `config` judges, and its MLflow flavour, as a new folder."""
+    from pipeline_lib.models.aligned import load_pipeline  # loads torch
+    from pipeline_lib.models.published import save
 
     write_flavour(folder, config)
     pipeline = load_pipeline(trained.local(model_folder(trained)), base)

@@ -17,6 +17,7 @@ from pipeline_lib.errors import CheckpointError
 from pipeline_lib.models import FAMILIES
 from pipeline_lib.models.components import folder, load_unet, load_vae, pipeline_from, pipeline_parts, quiet, unet_from
 from pipeline_lib.models.family import Family
+from pipeline_lib.models.published import save
 
 LORA_WEIGHTS = "pytorch_lora_weights.safetensors"
 UNET = "unet"
@@ -76,14 +77,6 @@ def load_pipeline(
 def export(model_dir: Path, base: BaseModel, out: Path) -> Path:
     """Write a complete diffusers folder in fp32, any LoRA fused; `DiffusionPipeline.from_pretrained(out)` loads it."""
     return save(load_pipeline(model_dir, base), base, out)
-
-
-def save(pipeline: Any, base: BaseModel, out: Path) -> Path:
-    """Write a pipeline of the base model's family as a diffusers folder that names the base, not this machine."""
-    for part in (pipeline.unet, pipeline.vae):
-        part.register_to_config(_name_or_path=base.repo)
-    pipeline.save_pretrained(out, safe_serialization=True)
-    return out
 
 
 def _fuse_lora(pipeline: Any, model_dir: Path) -> None:

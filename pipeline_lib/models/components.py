@@ -18,7 +18,7 @@ from pipeline_lib.hub import snapshot
 from pipeline_lib.models import FAMILIES
 from pipeline_lib.models.family import Family, NoiseSchedule
 
-_INDEX = "model_index.json"
+INDEX = "model_index.json"
 # Full-precision safetensors, whole or sharded; not `.fp16.`, `.non_ema.` or `.bin` variants.
 _DIFFUSERS_WEIGHTS = "diffusion_pytorch_model[.-][s0]*"
 _TRANSFORMERS_WEIGHTS = "model[.-][s0]*"
@@ -31,9 +31,9 @@ def folder(base: BaseModel, parts: Sequence[str]) -> Path:
         HubError: it cannot be fetched.
         ConfigError: the repository is of another family.
     """
-    files = [_INDEX, *(name for part in parts for name in _files(part))]
+    files = [INDEX, *(name for part in parts for name in _files(part))]
     root = snapshot(base.repo, base.revision, files, base.mirror)
-    found = json.loads((root / _INDEX).read_text()).get("_class_name")
+    found = json.loads((root / INDEX).read_text()).get("_class_name")
     wanted = FAMILIES.get(base.family).pipeline
     if found != wanted:
         names = [name for name in FAMILIES.names() if FAMILIES.get(name).pipeline == found]
@@ -49,6 +49,18 @@ def vae_folder(base: BaseModel) -> Path:
     if base.vae_repo is None:
         return folder(base, ["vae"]) / "vae"
     return snapshot(base.vae_repo, base.vae_revision, ["config.json", _DIFFUSERS_WEIGHTS], base.mirror)
+
+
+def files_of(base: BaseModel, part: str) -> list[Path]:
+    """The files that the VAE, a tokenizer or a text encoder of the base model is loaded from."""
+    return _below(vae_folder(base) if part == "vae" else folder(base, [part]) / part)
+
+
+def own_json(base: BaseModel, name: str) -> dict[str, Any]:
+    """A configuration file of the base model's repository."""
+    root = snapshot(base.repo, base.revision, [name], base.mirror)
+    content: dict[str, Any] = json.loads((root / name).read_text(encoding="utf-8"))
+    return content
 
 
 def load_unet(base: BaseModel, dtype: torch.dtype = torch.float32) -> Any:
@@ -109,7 +121,7 @@ def encoder_digest(base: BaseModel) -> str:
     """Digest of the files that decide latents and embeddings: VAE, text encoders, tokenizers, pipeline index."""
     family: Family = FAMILIES.get(base.family)
     root = folder(base, family.text_parts)
-    files = [root / _INDEX, *_below(vae_folder(base))]
+    files = [root / INDEX, *_below(vae_folder(base))]
     for part in family.text_parts:
         files += _below(root / part)
     return digest([[path.name, file_sha256(path)] for path in files])

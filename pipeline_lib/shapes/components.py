@@ -15,7 +15,15 @@ from transformers import BertTokenizer, CLIPModel, CLIPTokenizer
 from pipeline_lib.shapes import hub_files as files
 from pipeline_lib.shapes.blip import MED_CONFIG
 from pipeline_lib.shapes.grammar import split_captions
-from pipeline_lib.shapes.hub_files import forget_paths, half, hub_folder, load_in_fp32, write_json, write_processor
+from pipeline_lib.shapes.hub_files import (
+    as_official,
+    forget_paths,
+    half,
+    hub_folder,
+    load_in_fp32,
+    write_json,
+    write_processor,
+)
 from pipeline_lib.shapes.pairs import Gallery
 from pipeline_lib.shapes.preference_data import IMAGES_PER_PROMPT, make_gallery
 from pipeline_lib.shapes.preferences import Pool, pair_captions, reward_captions, web_pool
@@ -103,7 +111,7 @@ def _save_base(folder: Path, **parts: Any) -> None:
     )
     pipeline.to(torch.float16).save_pretrained(folder)
     forget_paths(folder)
-    load_in_fp32(folder / "text_encoder")
+    as_official(folder / "text_encoder")
     write_clip_tokenizer(folder / "tokenizer")
 
 
@@ -130,7 +138,7 @@ def base_xl(build: Build) -> Metrics:
     pipeline.to(torch.float16).save_pretrained(folder)
     forget_paths(folder)
     for suffix in ("", "_2"):
-        load_in_fp32(folder / f"text_encoder{suffix}")
+        as_official(folder / f"text_encoder{suffix}")
         write_clip_tokenizer(folder / f"tokenizer{suffix}")
     return {"parameters": _count(unet), "log": log}
 

@@ -60,6 +60,23 @@ def load_in_fp32(folder: Path) -> None:
     write_json(path, {**json.loads(path.read_text(encoding="utf-8")), "dtype": "float32"})
 
 
+def as_official(folder: Path) -> None:
+    """Give a CLIP text encoder that transformers 5 wrote the layout of the official checkpoints.
+
+    `text_model.` before the names of its tensors, which transformers 4 takes for missing otherwise; and the type that
+    it computes in, fp32, under the name that both know (`load_in_fp32` says why).
+    """
+    from safetensors.torch import load_file, save_file
+
+    weights, path = folder / "model.safetensors", folder / "config.json"
+    inside = ("embeddings.", "encoder.", "final_layer_norm.")
+    state = {f"text_model.{k}" if k.startswith(inside) else k: tensor for k, tensor in load_file(weights).items()}
+    save_file(state, weights, metadata={"format": "pt"})
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config.pop("dtype", None)
+    write_json(path, config | {"torch_dtype": "float32"})
+
+
 def forget_paths(folder: Path) -> None:
     """Remove what diffusers writes about where a part was loaded from."""
     for path in sorted(folder.glob("*/config.json")):

@@ -69,7 +69,10 @@ def clip_vocabulary() -> dict[str, int]:
 
 
 def write_clip_tokenizer(folder: Path) -> None:
-    """CLIPTokenizer files, plus the gzipped merges file that open_clip's SimpleTokenizer reads."""
+    """The files of a CLIPTokenizer that every version of transformers reads, each the same ids.
+
+    Version 4 reads the vocabulary, the merges and the map of special tokens, version 5 `tokenizer.json`.
+    """
     from transformers import CLIPTokenizer
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -86,6 +89,8 @@ def write_clip_tokenizer(folder: Path) -> None:
         unk_token=END,
     )
     tokenizer.save_pretrained(folder)
+    special = {"bos_token": START, "eos_token": END, "pad_token": END, "unk_token": END}
+    (folder / "special_tokens_map.json").write_text(json.dumps(special, indent=2) + "\n", encoding="utf-8")
 
 
 def write_open_clip_merges(folder: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from safetensors import safe_open
 
 from pipeline_lib import shapes
 from pipeline_lib.shapes import hub_files as files
@@ -104,6 +105,19 @@ def test_the_xl_model_loads_plainly() -> None:
     pipeline.set_progress_bar_config(disable=True)
     out = pipeline(shapes.prompts("validation")[0], num_inference_steps=3, output_type="np")
     assert out.images.shape == (1, 32, 32, 3)
+
+
+def test_text_encoders_have_the_official_names_which_older_libraries_read() -> None:
+    towers = [*shapes.HUB.glob("shapes/*/text_encoder*")]
+    assert len(towers) == 3
+    for folder in towers:
+        with safe_open(folder / "model.safetensors", "pt") as weights:
+            names = set(weights.keys())
+        assert {name.partition(".")[0] for name in names} <= {"text_model", "text_projection"}, folder
+        assert json.loads((folder / "config.json").read_text())["torch_dtype"] == "float32", folder
+        tokenizer = folder.with_name(folder.name.replace("text_encoder", "tokenizer"))
+        written = {path.name for path in tokenizer.iterdir()}
+        assert {"vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json"} <= written
 
 
 def test_reward_models_score_shipped_images_better_than_chance() -> None:

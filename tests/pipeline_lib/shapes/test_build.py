@@ -3,6 +3,23 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
+
+from pipeline_lib.shapes import HUB
+
+
+def layout(hub: Path) -> dict[str, set[str]]:
+    """File -> its tensors' names, or its lines where it belongs to a base's text side; otherwise only the name."""
+    found: dict[str, set[str]] = {}
+    for path in filter(Path.is_file, hub.rglob("*")):
+        name = path.relative_to(hub).as_posix()
+        found[name] = set()
+        if path.name == "model.safetensors":
+            with safe_open(path, "pt") as weights:
+                found[name] = set(weights.keys())
+        elif name.startswith("shapes/") and path.parent.name.startswith(("base", "text_encoder", "tokenizer")):
+            found[name] = set(path.read_text(encoding="utf-8").splitlines())
+    return found
 
 
 def test_a_nearly_untrained_build_writes_everything_and_a_second_one_nothing(
@@ -38,6 +55,7 @@ def test_a_nearly_untrained_build_writes_everything_and_a_second_one_nothing(
         "users.parquet",
     } <= names
     assert sum(name.startswith("pairs/") for name in names) == 4
+    assert layout(build.out / "hub") == layout(HUB), "the shipped files are what a build writes"
     (build.out / "build.json").write_text(
         (build.out / "build.json").read_text(encoding="utf-8").rstrip()[:-1] + ', "calibration": {}}',
         encoding="utf-8",
