@@ -9,21 +9,23 @@ from flows.score import score
 from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
 from tasks.agreement import agreement as agreement_task
+from tasks.fields import Count, Location, Names, ScoreUris, Text
+from tasks.given import check_given
 from tasks.outcome import Outcome
 from tasks.run_names import flow_run_name
-from tasks.settings import Location, store_url
+from tasks.settings import store_url
 
 
 @flow(name="agreement", flow_run_name=flow_run_name)
 def agreement(
     preset: PresetName = "shapes",
     source: Location | None = None,
-    split: str | None = None,
-    limit: int | None = None,
-    scorers: list[str] | None = None,
+    split: Text | None = None,
+    limit: Count | None = None,
+    scorers: Names | None = None,
     weights: Location | None = None,
     pairs: Location | None = None,
-    scores: dict[str, Location] | None = None,
+    scores: ScoreUris | None = None,
     store: Location | None = None,
 ) -> Outcome:
     """Report accuracy against human labels, agreement with each other, ties, and the pairs scorers dispute most.
@@ -39,10 +41,12 @@ def agreement(
         scores: URIs of score datasets by scorer, of `score` or `import-scores`; compared besides `scorers`.
         store: Dataset store; empty for the machine's default.
     """
-    pairs = pairs or ingest(preset, source, split, limit, store=store).uri
     found = dict(scores or {})
     wanted = scorers or ([] if found else list(find_preset(preset).scorers))
-    if missing := [name for name in wanted if name not in found]:
+    missing = [name for name in wanted if name not in found]
+    check_given(scorers=missing, scores=found, weights=weights, pairs=pairs)
+    pairs = pairs or ingest(preset, source, split, limit, store=store).uri
+    if missing:
         outcomes = score(preset, scorers=missing, weights=weights, pairs=pairs, store=store)
         found |= {name: outcome.uri for name, outcome in outcomes.items()}
     return agreement_task(store_url(store), pairs, found)

@@ -19,11 +19,15 @@ from flows.train import TRAINING_FLOWS
 from pipeline_lib.labels.recipe import check_recipe
 from pipeline_lib.labels.self_training import runnable
 from pipeline_lib.presets import MethodName, PresetName, alignment
+from pipeline_lib.presets import preset as find_preset
 from tasks.agreement import agreement
 from tasks.base import pinned
+from tasks.fields import Beta, Count, Location, Rate, Seed, Share, Steps, Text, Workers
+from tasks.given import check_given
 from tasks.run_names import flow_run_name
-from tasks.settings import Location, store_url
+from tasks.settings import store_url
 from tasks.training_settings import training_config
+from tasks.values import Recipe, TrainSettings
 
 STAGES_ARTIFACT = "stages"
 
@@ -32,24 +36,24 @@ STAGES_ARTIFACT = "stages"
 def align(
     preset: PresetName = "shapes",
     method: MethodName = "balanced",
-    recipe: str | list[str | dict[str, Any]] | None = None,
-    steps: int | None = None,
-    learning_rate: float | None = None,
-    beta: float | None = None,
+    recipe: Recipe | None = None,
+    steps: Steps | None = None,
+    learning_rate: Rate | None = None,
+    beta: Beta | None = None,
     adapter: Literal["lora", "full"] | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     source: Location | None = None,
-    split: str | None = None,
-    limit: int | None = None,
+    split: Text | None = None,
+    limit: Count | None = None,
     weights: Location | None = None,
     prompts: Location | None = None,
-    num_prompts: int | None = None,
+    num_prompts: Count | None = None,
     base: Location | None = None,
-    processes: int | None = None,
+    processes: Workers | None = None,
     sharding: Literal["none", "fsdp"] = "none",
-    settings: dict[str, Any] | None = None,
-    gate_average: float | None = None,
-    gate_scorer: float | None = None,
+    settings: TrainSettings | None = None,
+    gate_average: Share | None = None,
+    gate_scorer: Share | None = None,
     heldout: Location | None = None,
     store: Location | None = None,
 ) -> str:
@@ -86,6 +90,8 @@ def align(
     """
     chosen = recipe or alignment(preset, method).labels
     check_recipe(chosen, (), runnable())
+    judged_on = prompts or find_preset(preset).evaluate.prompts
+    check_given(weights=weights, prompts=judged_on, num_prompts=num_prompts, heldout=heldout, base=base)
     config = training_config(
         preset,
         method,

@@ -5,35 +5,37 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.paint import paint_and_judge
-from pipeline_lib.config import override, require
+from pipeline_lib.config import override
 from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
 from pipeline_lib.registry import unknown_name
 from tasks.compare import check_models
 from tasks.compare import compare as compare_task
 from tasks.contenders import find_models
+from tasks.fields import Count, Guidance, Location, Locations, ScorerNames, Seeds, Timesteps, Workers
+from tasks.given import check_given
 from tasks.outcome import Outcome
 from tasks.run_names import flow_run_name
 from tasks.runners import RunnerName, task_runner
-from tasks.settings import Location, store_url
+from tasks.settings import store_url
 
 
 @flow(name="compare", flow_run_name=flow_run_name)
 def compare(
-    models: list[Location] | None = None,
+    models: Locations | None = None,
     reference: Location | None = None,
     preset: PresetName = "shapes",
     prompts: Location | None = None,
-    num_prompts: int | None = None,
-    seeds: list[int] | None = None,
-    steps: int | None = None,
-    guidance: float | None = None,
-    scorers: list[str] | None = None,
+    num_prompts: Count | None = None,
+    seeds: Seeds | None = None,
+    steps: Timesteps | None = None,
+    guidance: Guidance | None = None,
+    scorers: ScorerNames | None = None,
     weights: Location | None = None,
     heldout: Location | None = None,
     runner: RunnerName = "thread",
-    address: str | None = None,
-    max_workers: int | None = None,
+    address: Location | None = None,
+    max_workers: Workers | None = None,
     store: Location | None = None,
 ) -> Outcome:
     """Compare models with one of them: win rates by every reward model, a report, and a run in MLflow.
@@ -62,7 +64,7 @@ def compare(
             core for painting (thread), or all that the cluster has room for (ray).
         store: Dataset store; empty for the machine's default.
     """
-    require(max_workers is None or max_workers > 0, f"max_workers is {max_workers}.", "Give at least 1, or nothing.")
+    check_given(prompts=prompts, num_prompts=num_prompts, scorers=scorers, weights=weights, heldout=heldout)
     where = task_runner(runner, address)
     chosen, store = find_preset(preset), store_url(store)
     names = models or ["base", f"models:/balanced-{preset}@candidate"]

@@ -9,33 +9,35 @@ from prefect import flow
 
 from flows.ingest import ingest
 from pipeline_lib import resident
-from pipeline_lib.config import EncodeConfig, override, require
+from pipeline_lib.config import EncodeConfig, override
 from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
 from pipeline_lib.store import Dataset
 from tasks.base import base_model
 from tasks.encode import encode_shard, finish_encoding, plan_encoding
+from tasks.fields import Count, Location, Pixels, Text, Workers
+from tasks.given import check_given
 from tasks.outcome import Outcome
 from tasks.progress import reporter
 from tasks.run_names import flow_run_name
 from tasks.runners import RunnerName, a_gpu_for_each_task, as_finished, task_runner
-from tasks.settings import Location, store_url
+from tasks.settings import store_url
 
 
 @flow(name="encode", flow_run_name=flow_run_name)
 def encode(
     preset: PresetName = "shapes",
     source: Location | None = None,
-    split: str | None = None,
-    limit: int | None = None,
-    resolution: int | None = None,
+    split: Text | None = None,
+    limit: Count | None = None,
+    resolution: Pixels | None = None,
     aspect: Literal["crop", "pad", "stretch"] | None = None,
     flipped: bool | None = None,
     pairs: Location | None = None,
     base: Location | None = None,
     runner: RunnerName = "thread",
-    address: str | None = None,
-    max_workers: int | None = None,
+    address: Location | None = None,
+    max_workers: Workers | None = None,
     store: Location | None = None,
 ) -> Outcome:
     """Cache VAE moments of every image and text embeddings of every prompt for the preset's base model.
@@ -58,7 +60,7 @@ def encode(
             (ray).
         store: Dataset store; empty for the machine's default.
     """
-    require(max_workers is None or max_workers > 0, f"max_workers is {max_workers}.", "Give at least 1, or nothing.")
+    check_given(pairs=pairs, base=base)
     where = task_runner(runner, address)
     chosen = find_preset(preset)
     pairs = pairs or ingest(preset, source, split, limit, store=store).uri

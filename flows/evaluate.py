@@ -7,29 +7,31 @@ from prefect import flow
 from flows.ingest import ingest
 from flows.paint import paint_and_judge
 from flows.train import TRAINING_FLOWS
-from pipeline_lib.config import override, require
+from pipeline_lib.config import override
 from pipeline_lib.presets import MethodName, PresetName
 from pipeline_lib.presets import preset as find_preset
 from tasks.base import base_model, pinned
 from tasks.evaluate import contestants
 from tasks.evaluate import evaluate as evaluate_task
+from tasks.fields import Count, Guidance, Location, Seed, Share, Timesteps, Workers
+from tasks.given import check_given
 from tasks.outcome import Outcome
 from tasks.run_names import flow_run_name
 from tasks.runners import RunnerName, task_runner
-from tasks.settings import Location, store_url
+from tasks.settings import store_url
 
 
 @flow(name="evaluate", flow_run_name=flow_run_name)
 def evaluate(
     preset: PresetName = "shapes",
     method: MethodName = "balanced",
-    seed: int = 0,
+    seed: Seed = 0,
     prompts: Location | None = None,
-    num_prompts: int | None = None,
-    steps: int | None = None,
-    guidance: float | None = None,
-    gate_average: float | None = None,
-    gate_scorer: float | None = None,
+    num_prompts: Count | None = None,
+    steps: Timesteps | None = None,
+    guidance: Guidance | None = None,
+    gate_average: Share | None = None,
+    gate_scorer: Share | None = None,
     weights: Location | None = None,
     model: Location | None = None,
     pairs: Location | None = None,
@@ -37,8 +39,8 @@ def evaluate(
     agreement: Location | None = None,
     base: Location | None = None,
     runner: RunnerName = "thread",
-    address: str | None = None,
-    max_workers: int | None = None,
+    address: Location | None = None,
+    max_workers: Workers | None = None,
     store: Location | None = None,
 ) -> Outcome:
     """Generate with both models for the same prompts and seeds, score with every reward model, report win rates.
@@ -70,9 +72,19 @@ def evaluate(
             core for painting (thread), or all that the cluster has room for (ray).
         store: Dataset store; empty for the machine's default.
     """
-    require(max_workers is None or max_workers > 0, f"max_workers is {max_workers}.", "Give at least 1, or nothing.")
     where = task_runner(runner, address)
-    chosen, base = find_preset(preset), pinned(base)
+    chosen = find_preset(preset)
+    check_given(
+        prompts=prompts or chosen.evaluate.prompts,
+        num_prompts=num_prompts,
+        weights=weights,
+        model=model,
+        pairs=pairs,
+        heldout=heldout,
+        agreement=agreement,
+        base=base,
+    )
+    base = pinned(base)
     if model is None or pairs is None:
         trained = TRAINING_FLOWS[method](preset, seed=seed, weights=weights, pairs=pairs, base=base, store=store)
         model, pairs = model or trained.outcome.uri, trained.pairs

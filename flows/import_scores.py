@@ -6,21 +6,23 @@ from prefect import flow
 
 from flows.ingest import ingest
 from pipeline_lib.presets import PresetName
+from tasks.fields import Count, Location, Names, Text
+from tasks.given import check_given
 from tasks.import_scores import import_scores as import_scores_task
 from tasks.outcome import Outcome
 from tasks.run_names import flow_run_name
-from tasks.settings import Location, store_url
+from tasks.settings import store_url
 
 
 @flow(name="import-scores", flow_run_name=flow_run_name)
 def import_scores(
     file: Location,
-    scorers: list[str] | None = None,
-    lower_is_better: list[str] | None = None,
+    scorers: Names | None = None,
+    lower_is_better: Names | None = None,
     preset: PresetName = "shapes",
     source: Location | None = None,
-    split: str | None = None,
-    limit: int | None = None,
+    split: Text | None = None,
+    limit: Count | None = None,
     pairs: Location | None = None,
     store: Location | None = None,
 ) -> dict[str, Outcome]:
@@ -37,5 +39,6 @@ def import_scores(
         pairs: URI of an ingest dataset; empty runs ingest.
         store: Dataset store; empty for the machine's default.
     """
+    check_given(file=file, pairs=pairs)
     pairs = pairs or ingest(preset, source, split, limit, store=store).uri
     return import_scores_task(store_url(store), pairs, file, scorers, lower_is_better or [])

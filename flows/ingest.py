@@ -6,27 +6,28 @@ import time
 
 from prefect import flow
 
-from pipeline_lib.config import IngestConfig, override, require
+from pipeline_lib.config import IngestConfig, override
 from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
+from tasks.fields import Count, Location, Names, Text, Workers
 from tasks.ingest import finish_ingest, ingest_unit, plan_ingest, without_sources
 from tasks.outcome import Outcome
 from tasks.progress import reporter
 from tasks.run_names import flow_run_name
 from tasks.runners import RunnerName, as_finished, task_runner
-from tasks.settings import Location, store_url
+from tasks.settings import store_url
 
 
 @flow(name="ingest", flow_run_name=flow_run_name)
 def ingest(
     preset: PresetName = "shapes",
     source: Location | None = None,
-    split: str | None = None,
-    limit: int | None = None,
-    models: list[str] | None = None,
-    workers: int | None = None,
+    split: Text | None = None,
+    limit: Count | None = None,
+    models: Names | None = None,
+    workers: Workers | None = None,
     runner: RunnerName = "thread",
-    address: str | None = None,
+    address: Location | None = None,
     store: Location | None = None,
 ) -> Outcome:
     """Read preference pairs in the Pick-a-Pic schema into the store.
@@ -44,7 +45,6 @@ def ingest(
             on this machine.
         store: Dataset store, a folder or fsspec URL; empty for the machine's default.
     """
-    require(workers is None or workers > 0, f"workers is {workers}.", "Give at least 1, or nothing.")
     where = task_runner(runner, address)
     chosen = tuple(models) if models else None
     config = override(find_preset(preset).ingest, source=source, split=split, limit=limit, models=chosen)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from prefect import flow
 
 from flows.ingest import ingest
@@ -12,23 +10,26 @@ from flows.self_training import annotated
 from pipeline_lib.labels.recipe import check_recipe
 from pipeline_lib.labels.self_training import runnable
 from pipeline_lib.presets import MethodName, PresetName, alignment
+from tasks.fields import Count, Location, ScoreUris, Text
+from tasks.given import check_given
 from tasks.label import label as label_task
 from tasks.outcome import Outcome
 from tasks.run_names import flow_run_name
-from tasks.settings import Location, store_url
+from tasks.settings import store_url
+from tasks.values import Recipe
 
 
 @flow(name="label", flow_run_name=flow_run_name)
 def label(
     preset: PresetName = "shapes",
     method: MethodName = "balanced",
-    recipe: str | list[str | dict[str, Any]] | None = None,
+    recipe: Recipe | None = None,
     source: Location | None = None,
-    split: str | None = None,
-    limit: int | None = None,
+    split: Text | None = None,
+    limit: Count | None = None,
     weights: Location | None = None,
     pairs: Location | None = None,
-    scores: dict[str, Location] | None = None,
+    scores: ScoreUris | None = None,
     store: Location | None = None,
 ) -> Outcome:
     """Turn human votes and scores into training targets.
@@ -48,6 +49,7 @@ def label(
     """
     recipe = recipe or alignment(preset, method).labels
     needed = check_recipe(recipe, scores or {}, runnable())
+    check_given(weights=weights, pairs=pairs, scores=scores)
     pairs = pairs or ingest(preset, source, split, limit, store=store).uri
     found = annotated(preset, recipe, alignment(preset, "dpo").train, pairs, scores, weights=weights, store=store)
     found = {name: uri for name, uri in found.items() if name in needed}

@@ -11,11 +11,11 @@ from pipeline_lib import resident
 from pipeline_lib.config import EvaluateConfig
 from pipeline_lib.evaluation.painter import workers
 from pipeline_lib.store import Shard
+from tasks.fields import Location
 from tasks.paint import Model, finish_judging, judge_shard, paint_shard, plan_judging, plan_paintings
 from tasks.progress import Report, reporter
 from tasks.run_names import flow_run_name
 from tasks.runners import RunnerName, a_gpu_for_each_task, as_finished
-from tasks.settings import Location
 
 
 @flow(name="paint-and-judge", flow_run_name=flow_run_name)

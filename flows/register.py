@@ -8,9 +8,10 @@ from flows.evaluate import evaluate
 from flows.train import TRAINING_FLOWS
 from pipeline_lib.presets import MethodName, PresetName
 from tasks.base import base_model, pinned
+from tasks.fields import Location
+from tasks.given import check_given
 from tasks.register import register as register_task
 from tasks.run_names import flow_run_name
-from tasks.settings import Location
 
 
 @flow(name="register", flow_run_name=flow_run_name)
@@ -36,6 +37,7 @@ def register(
             or an MLflow model URI such as models:/balanced-sdxl@champion.
         store: Dataset store; empty for the machine's default.
     """
+    check_given(model=model, evaluation=evaluation, base=base)
     base = pinned(base)
     if model is None:
         model = TRAINING_FLOWS[method](preset, base=base, store=store).outcome.uri

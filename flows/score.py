@@ -8,30 +8,31 @@ from prefect import flow
 
 from flows.ingest import ingest
 from pipeline_lib import resident
-from pipeline_lib.config import require
 from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
 from pipeline_lib.store import Shard
 from tasks.agreement import agreement
+from tasks.fields import Count, Location, ScorerNames, Text, Workers
+from tasks.given import check_given
 from tasks.outcome import Outcome
 from tasks.progress import reporter
 from tasks.run_names import flow_run_name
 from tasks.runners import RunnerName, a_gpu_for_each_task, as_finished, task_runner
 from tasks.score import finish_scores, plan_scores, score_shard
-from tasks.settings import Location, store_url
+from tasks.settings import store_url
 
 
 @flow(name="score", flow_run_name=flow_run_name)
 def score(
     preset: PresetName = "shapes",
     source: Location | None = None,
-    split: str | None = None,
-    limit: int | None = None,
-    scorers: list[str] | None = None,
+    split: Text | None = None,
+    limit: Count | None = None,
+    scorers: ScorerNames | None = None,
     weights: Location | None = None,
     runner: RunnerName = "thread",
-    address: str | None = None,
-    max_workers: int | None = None,
+    address: Location | None = None,
+    max_workers: Workers | None = None,
     pairs: Location | None = None,
     store: Location | None = None,
 ) -> dict[str, Outcome]:
@@ -52,7 +53,7 @@ def score(
         pairs: URI of an ingest dataset; empty runs ingest.
         store: Dataset store; empty for the machine's default.
     """
-    require(max_workers is None or max_workers > 0, f"max_workers is {max_workers}.", "Give at least 1, or nothing.")
+    check_given(scorers=scorers, weights=weights, pairs=pairs)
     chosen = find_preset(preset)
     where = task_runner(runner, address)
     pairs = pairs or ingest(preset, source, split, limit, store=store).uri

@@ -18,11 +18,13 @@ from pipeline_lib.labels.self_training import fold_recipes, reads_self_training
 from pipeline_lib.labels.steps import SELF_TRAINING
 from pipeline_lib.presets import PresetName
 from tasks.base import base_model
+from tasks.fields import Count, Location, Locations, Seed, Text, Timesteps
+from tasks.given import check_given
 from tasks.label import label as label_task
 from tasks.outcome import Outcome
 from tasks.run_names import flow_run_name
 from tasks.self_training import self_training as self_training_task
-from tasks.settings import Location, store_url
+from tasks.settings import store_url
 from tasks.train import train as train_task
 
 TIMESTEPS = 4
@@ -32,13 +34,13 @@ four timesteps, on .70 by eight, which take twice as long, and on .65 by two."""
 
 @flow(name="self-training", flow_run_name=flow_run_name)
 def self_training(
-    models: list[Location] | None = None,
+    models: Locations | None = None,
     preset: PresetName = "shapes",
-    timesteps: int = 8,
-    seed: int = 0,
+    timesteps: Timesteps = 8,
+    seed: Seed = 0,
     source: Location | None = None,
-    split: str | None = None,
-    limit: int | None = None,
+    split: Text | None = None,
+    limit: Count | None = None,
     pairs: Location | None = None,
     encoded: Location | None = None,
     store: Location | None = None,
@@ -59,6 +61,7 @@ def self_training(
     """
     require(bool(models), "There is no model to judge with.", "Give URIs of datasets of the stage model in `models`.")
     config = JudgeConfig(timesteps=timesteps, seed=seed)
+    check_given(models=models, pairs=pairs, encoded=encoded)
     pairs = pairs or ingest(preset, source, split, limit, store=store).uri
     encoded = encoded or encode(preset, pairs=pairs, store=store).uri
     return self_training_task(store_url(store), models or [], encoded, pairs, config)

@@ -6,13 +6,12 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
-from pydantic import Field
 
 from flows.encode import encode
 from flows.evaluate import held_out
@@ -21,7 +20,7 @@ from flows.paint import paint_and_judge
 from flows.score import score
 from flows.train import TRAINING_FLOWS
 from pipeline_lib.claims.claim import load
-from pipeline_lib.config import BaseModel, override, require
+from pipeline_lib.config import BaseModel, override
 from pipeline_lib.errors import SweepError
 from pipeline_lib.evaluation.prompts import HELD_OUT
 from pipeline_lib.presets import PresetName
@@ -29,27 +28,20 @@ from pipeline_lib.presets import preset as find_preset
 from pipeline_lib.sweeps.question import Question
 from pipeline_lib.training.job import Stopped
 from pipeline_lib.training.launch import visible_gpus
-from pipeline_lib.urls import PATTERN
 from tasks import sweep_tracking, tracking
 from tasks.base import base_model, pinned
+from tasks.fields import ClaimName, Count, Location, Names, Seeds, Text, Workers
+from tasks.given import check_given
 from tasks.locks import alone
 from tasks.outcome import Outcome
 from tasks.progress import reporter
 from tasks.run_names import flow_run_name
 from tasks.runners import as_ended, as_finished
-from tasks.settings import IO_TASK, Location, store_url
+from tasks.settings import IO_TASK, store_url
 from tasks.stopping import stopped_together
-from tasks.sweep import Finished, Ready, conclude, encode_held_out, judge_held_out, plan_sweep
+from tasks.sweep import Finished, Ready, check_sweep, conclude, encode_held_out, judge_held_out, plan_sweep
+from tasks.values import Grid, Setting, Settings
 
-LOCATIONS = ("source", "base")
-Setting = Annotated[
-    dict[str, Any], Field(json_schema_extra={"properties": {name: {"pattern": PATTERN} for name in LOCATIONS}})
-]
-Grid = Annotated[
-    dict[str, list[Any]],
-    Field(json_schema_extra={"properties": {name: {"items": {"pattern": PATTERN}} for name in LOCATIONS}}),
-]
-"""As `Location`: an address with a login in it is refused when a run is created."""
 CELL_PARAMETERS = ("recipe", "steps", "learning_rate", "beta", "adapter", "settings")
 """Of a training flow, those that a setting may have; what a cell reads is made by `upstream`."""
 
@@ -67,20 +59,20 @@ class Inputs:
 
 @flow(name="sweep", flow_run_name=flow_run_name)
 def sweep(
-    claim: str | None = None,
+    claim: ClaimName | None = None,
     preset: PresetName = "shapes",
     grid: Grid | None = None,
-    settings: dict[str, Setting] | None = None,
+    settings: Settings | None = None,
     common: Setting | None = None,
-    seeds: list[int] | None = None,
-    reference: str | None = None,
-    measures: list[str] | None = None,
+    seeds: Seeds | None = None,
+    reference: Text | None = None,
+    measures: Names | None = None,
     prompts: Location | None = None,
-    num_prompts: int | None = None,
-    image_seeds: list[int] | None = None,
+    num_prompts: Count | None = None,
+    image_seeds: Seeds | None = None,
     weights: Location | None = None,
     heldout: Location | None = None,
-    max_parallel: int | None = None,
+    max_parallel: Workers | None = None,
     store: Location | None = None,
 ) -> Outcome:
     """Train every setting with every seed, judge all models alike, and compare the settings, with intervals.
@@ -111,19 +103,18 @@ def sweep(
         max_parallel: Models trained at a time; empty for one with GPUs, else one per core.
         store: Dataset store; empty for the machine's default.
     """
-    require(
-        max_parallel is None or max_parallel > 0, f"max_parallel is {max_parallel}.", "Give at least 1, or nothing."
-    )
     room = max_parallel or (1 if visible_gpus() else len(os.sched_getaffinity(0)))
+    check_given(prompts=prompts, weights=weights, heldout=heldout)
     chosen, tested = find_preset(preset), load(claim) if claim else None
     wanted = [*(measures or ()), *(tested.measures if tested else ())]
     implicit = any(name.partition("/")[0] == "implicit" for name in wanted)
-    if heldout is None and (implicit or prompts == HELD_OUT):
-        heldout = held_out(preset, store)
     pictured = tuple(image_seeds or (tested.image_seeds if tested else None) or chosen.evaluate.seeds)
     judging = override(chosen.evaluate, prompts=prompts, num_prompts=num_prompts, seeds=pictured)
     asked: dict[str, Any] = {"grid": grid, "settings": settings, "common": common}
     asked |= {"seeds": seeds, "reference": reference, "measures": measures}
+    if heldout is None and (implicit or prompts == HELD_OUT):
+        check_sweep(preset, judging, chosen.scorers, tested, asked)
+        heldout = held_out(preset, store)
     question, cells = plan_sweep(preset, judging, chosen.scorers, heldout, tested, asked)
     root, mirror = store_url(store), weights or chosen.weights
     with alone(f"sweep-{question.key}"):  # a second sweep of the same would fight over its MLflow run

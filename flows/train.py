@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from prefect import Flow, flow
 
@@ -15,11 +15,14 @@ from pipeline_lib.labels.recipe import check_recipe
 from pipeline_lib.labels.self_training import runnable
 from pipeline_lib.presets import MethodName, PresetName, alignment
 from tasks.base import base_model, pinned
+from tasks.fields import Beta, Count, Interval, Location, Rate, ScoreUris, Seed, Steps, Text, Workers
+from tasks.given import check_given
 from tasks.outcome import Outcome
 from tasks.run_names import flow_run_name
-from tasks.settings import Location, store_url
+from tasks.settings import store_url
 from tasks.train import train as train_task
 from tasks.training_settings import training_config
+from tasks.values import Recipe, TrainSettings
 
 
 @dataclass(frozen=True)
@@ -37,28 +40,28 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
     @flow(name=f"train-{method}", flow_run_name=flow_run_name)
     def train(
         preset: PresetName = "shapes",
-        recipe: str | list[str | dict[str, Any]] | None = None,
-        steps: int | None = None,
-        learning_rate: float | None = None,
-        beta: float | None = None,
+        recipe: Recipe | None = None,
+        steps: Steps | None = None,
+        learning_rate: Rate | None = None,
+        beta: Beta | None = None,
         adapter: Literal["lora", "full"] | None = None,
-        seed: int = 0,
+        seed: Seed = 0,
         source: Location | None = None,
-        split: str | None = None,
-        limit: int | None = None,
+        split: Text | None = None,
+        limit: Count | None = None,
         weights: Location | None = None,
         pairs: Location | None = None,
-        scores: dict[str, Location] | None = None,
+        scores: ScoreUris | None = None,
         labels: Location | None = None,
         encoded: Location | None = None,
         base: Location | None = None,
         store: Location | None = None,
-        processes: int | None = None,
+        processes: Workers | None = None,
         sharding: Literal["none", "fsdp"] = "none",
         optimizer: Literal["adamw", "adamw8bit", "adafactor"] | None = None,
         mixed_precision: Literal["no", "fp16", "bf16"] | None = None,
-        sample_every: int | None = None,
-        settings: dict[str, Any] | None = None,
+        sample_every: Interval | None = None,
+        settings: TrainSettings | None = None,
     ) -> Trained:
         """Train a model on preference pairs, running upstream stages that the store does not hold yet.
 
@@ -91,6 +94,7 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
         """
         chosen = recipe or alignment(preset, method).labels
         check_recipe(chosen, scores or {}, runnable())
+        check_given(weights=weights, pairs=pairs, scores=scores, labels=labels, encoded=encoded, base=base)
         config = training_config(
             preset,
             method,

@@ -2,6 +2,22 @@
 
 from __future__ import annotations
 
+import reprlib
+from typing import Any
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict, _SHORT.maxtuple, _SHORT.maxstring = 3, 6, 6, 6, 120
+EXCERPT = 300
+"""Characters of a value that an error repeats."""
+
+
+def excerpt(value: Any) -> str:
+    """A value as an error repeats it: cut, however large or nested it is, and whatever is written in it."""
+    if isinstance(value, int) and value.bit_length() > 512:
+        return f"a whole number of {value.bit_length()} bits"
+    text = _SHORT.repr(value)
+    return text if len(text) <= EXCERPT else f"{text[:EXCERPT]}..."
+
 
 class PipelineError(Exception):
     """Base of all errors raised on purpose.

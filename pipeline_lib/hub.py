@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline_lib.errors import HubError
+from pipeline_lib.errors import HubError, excerpt
 from pipeline_lib.store import absolute
 
 HUB = "hub"
@@ -49,6 +49,12 @@ def _from_mirror(repo: str, mirror: str) -> Path:
             'Copy the repository there, or use weights="hub".',
         )
     return folder
+
+
+def check_mirror(mirror: str) -> None:
+    """Raise HubError for a mirror that there is not; ConfigError for what can be none."""
+    if mirror not in (HUB, SHAPES_MIRROR) and not Path(absolute(mirror)).is_dir():
+        raise HubError(f"There is no mirror {excerpt(mirror)}.", 'Give a folder laid out like the hub, or "hub".')
 
 
 def _from_hub(repo: str, revision: str | None, files: Sequence[str] | None) -> Path:

@@ -11,16 +11,18 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Generic, TypeVar, cast
 
-from pipeline_lib.errors import UnknownNameError
+from pipeline_lib.errors import UnknownNameError, excerpt
 
 T = TypeVar("T")
+LONG = 100
+"""Characters of a name that is compared with those that there are: no known one has as many."""
 
 
 def unknown_name(kind: str, name: str, known: list[str]) -> UnknownNameError:
     """The error for a name that is not among `known`, with the nearest spellings."""
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name[:LONG], known, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
-    return UnknownNameError(f"Unknown {kind} {name!r}.{hint}", f"Use one of: {', '.join(known)}.")
+    return UnknownNameError(f"Unknown {kind} {excerpt(name)}.{hint}", f"Use one of: {', '.join(known)}.")
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from pipeline_lib.digest import digest, file_sha256
 from pipeline_lib.disk import space
 from pipeline_lib.errors import DatasetCorruptError, DatasetUnfinishedError, StoreError
 from pipeline_lib.transport import transport_errors
-from pipeline_lib.urls import refuse_login
+from pipeline_lib.urls import local_path, refuse_login
 
 logger = logging.getLogger(__name__)
 
@@ -167,7 +167,7 @@ def access(uri: str) -> Iterator[None]:
 
 def absolute(store: str) -> str:
     """A store URL that means the same from every working directory; raises ConfigError for one with a login in it."""
-    return refuse_login(store).rstrip("/") if "://" in store else str(Path(store).expanduser().resolve())
+    return refuse_login(store).rstrip("/") if "://" in store else str(local_path(store).resolve())
 
 
 @dataclass(frozen=True)

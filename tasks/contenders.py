@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from prefect import task
 from prefect.logging import get_run_logger
 
 from pipeline_lib.config import BaseModel, require
-from pipeline_lib.errors import CheckpointError, ConfigError, DatasetUnfinishedError, HubError
+from pipeline_lib.errors import CheckpointError, ConfigError, DatasetUnfinishedError, HubError, excerpt
+from pipeline_lib.models.names import REPOSITORY
 from pipeline_lib.store import MANIFEST, open_dataset
+from pipeline_lib.urls import local_path
 from tasks import champion, registry
 from tasks.base import MLFLOW_SCHEMES, resolve
 from tasks.settings import IO_TASK
@@ -21,7 +21,6 @@ from tasks.settings import IO_TASK
 BASE = "base"
 VERSION = "models:/"
 IN_STORE = "model/"
-REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
 @dataclass(frozen=True)
@@ -75,14 +74,17 @@ def find(store: str, base: BaseModel, name: str) -> Contender:
         return Contender(name.partition(":")[2].strip("/"), resolve.fn(base, name))
     if name.startswith(IN_STORE):
         return _trained(f"{store}/{name}")
-    if "://" in name or (Path(name).expanduser() / MANIFEST).is_file():
-        return _trained(name if "://" in name else str(Path(name).expanduser().resolve()))
-    if Path(name).expanduser().is_dir():
-        return Contender(Path(name).expanduser().resolve().name, resolve.fn(base, name))
+    if "://" in name:
+        return _trained(name)
+    folder = local_path(name).resolve()
+    if (folder / MANIFEST).is_file():
+        return _trained(str(folder))
+    if folder.is_dir():
+        return Contender(folder.name, resolve.fn(base, name))
     if REPOSITORY.fullmatch(name):
         return Contender(name, resolve.fn(base, name))
     raise ConfigError(
-        f"{name!r} names no model, and there is no such folder.",
+        f"{excerpt(name)} names no model, and there is no such folder.",
         "Write base, models:/<name>@<alias>, models:/<name>/<version>, model/<key> or the URI of a model dataset, a "
         "folder, or <org>/<name>@<revision>.",
     )

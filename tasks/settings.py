@@ -5,21 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task, exponential_backoff
-from pydantic import Field
 
 from pipeline_lib.errors import HubError, PipelineError, SourceError, StoreError, UnreadableFileError
 from pipeline_lib.store import absolute
 from pipeline_lib.transport import is_transport_error
-from pipeline_lib.urls import PATTERN
-
-Location = Annotated[str, Field(pattern=PATTERN)]
-"""A flow's parameter that is a path or a URL. One with a login in it is refused when a run is created, so that the
-server never stores it."""
 
 
 def state_dir() -> Path:

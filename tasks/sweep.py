@@ -78,6 +78,14 @@ def plan_sweep(
     return question, [ready(cell, preset) for cell in question.cells]
 
 
+def check_sweep(
+    preset: str, judging: EvaluateConfig, scorers: Sequence[str], claim: Claim | None, asked: Mapping[str, Any]
+) -> None:
+    """The checks of `plan_sweep` that need no held-out pairs either."""
+    for cell in ask(preset, judging, scorers, True, claim, **asked).cells:
+        ready(cell, preset)
+
+
 def ready(cell: Cell, preset: str) -> Ready:
     """A cell with its parameters checked; raises ConfigError, LabelError or UnknownNameError, naming the cell."""
     parameters, method = cell.parameters(preset), cell.setting.method

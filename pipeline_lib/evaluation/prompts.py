@@ -18,6 +18,7 @@ from pipeline_lib.errors import ConfigError
 from pipeline_lib.ingest import normalise_prompt, prompt_id
 from pipeline_lib.registry import Registry, unknown_name
 from pipeline_lib.store import Dataset
+from pipeline_lib.urls import local_path
 
 Truth = Callable[[Sequence[Image.Image], Sequence[str]], NDArray[np.float32]]
 """The true utility (n,) of n images for their prompts; higher is better."""
@@ -72,15 +73,14 @@ def load_prompts(name: str, num_prompts: int | None = None, held_out: Dataset | 
         ConfigError: no prompt in the file, fewer than `num_prompts`, or HELD_OUT without its dataset.
         HubError: the set is on the hub, which cannot be reached.
     """
-    path = Path(name).expanduser()
+    check_name(name)
+    path = local_path(name)
     if name in PROMPT_SETS.targets:
         found = PROMPT_SETS.get(name)()
     elif name == HELD_OUT:
         found = _of_pairs(held_out)
-    elif path.is_file():
-        found = from_file(path.name, path)
     else:
-        raise unknown_name("prompt set (or file)", name, sorted([*PROMPT_SETS.names(), HELD_OUT]))
+        found = from_file(path.name, path)
     texts = [normalise_prompt(prompt) for prompt in found.prompts]
     category = dict(zip(reversed(texts), reversed(found.categories), strict=False))  # of a repeated prompt, the first
     prompts = tuple(dict.fromkeys(text for text in texts if text))
@@ -95,6 +95,12 @@ def load_prompts(name: str, num_prompts: int | None = None, held_out: Dataset | 
         chosen = set(sorted(prompts, key=prompt_id)[:num_prompts])
         prompts = tuple(p for p in prompts if p in chosen)
     return PromptSet(found.name, prompts, found.truth, tuple(category[p] for p in prompts) if category else ())
+
+
+def check_name(name: str) -> None:
+    """Raise UnknownNameError, or ConfigError, for what names no prompt set and no file."""
+    if not (name in PROMPT_SETS.targets or name == HELD_OUT or local_path(name).is_file()):
+        raise unknown_name("prompt set (or file)", name, sorted([*PROMPT_SETS.names(), HELD_OUT]))
 
 
 def leaked(prompts: Iterable[str], training_pairs: Dataset) -> tuple[str, ...]:

@@ -10,11 +10,12 @@ A step is written as one of
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any
 
-from pipeline_lib.errors import LabelError
+from pipeline_lib.errors import LabelError, excerpt
 from pipeline_lib.labels.dedpo import Dedpo, Mix, PseudoLabel, Reveal, Soft
 from pipeline_lib.labels.filters import Filter
 from pipeline_lib.labels.flips import Flip
@@ -54,7 +55,9 @@ def parse(recipe: Sequence[Any]) -> list[Step]:
     Checks what can be known without data: names, option names and types, ranges, and that the order makes sense.
     """
     if isinstance(recipe, (str, Mapping)) or not isinstance(recipe, Sequence) or not recipe:
-        raise LabelError(f"A label recipe is a list of steps, not {recipe!r}.", "Write for example [{single: human}].")
+        raise LabelError(
+            f"A label recipe is a list of steps, not {excerpt(recipe)}.", "Write for example [{single: human}]."
+        )
     steps = [_parse_step(i, item) for i, item in enumerate(recipe, start=1)]
     for i, step in enumerate(steps, start=1):
         try:
@@ -130,7 +133,7 @@ def _parse_step(i: int, item: Any) -> Step:
     if isinstance(item, str):
         item = {item: {}}
     if not isinstance(item, Mapping) or not item:
-        raise LabelError(f"Step {i} is {item!r}.", "Write a step as {name: options}.")
+        raise LabelError(f"Step {i} is {excerpt(item)}.", "Write a step as {name: options}.")
     named = [str(key) for key in item if key in STEPS]
     if not named:
         error = unknown_name("label step", str(next(iter(item))), list(STEPS))
@@ -161,7 +164,7 @@ _KINDS = {
     "tuple[str, ...]": "a list of names",
     "Mapping[str, float]": "a mapping from names to numbers",
     "float": "a number",
-    "int": "a whole number",
+    "int": "a whole number of 64 bits",
     "bool": "true or false",
     "str": "a name",
 }
@@ -179,10 +182,14 @@ def _convert(i: int, name: str, written: str, kind: str, value: Any) -> Any:
     elif kind == "float":
         if _is_number(value):
             return float(value)
-    elif type(value) is {"int": int, "bool": bool, "str": str}[kind]:
+    elif kind == "int":
+        if type(value) is int and abs(value) < 2**63:
+            return value
+    elif type(value) is {"bool": bool, "str": str}[kind]:
         return value
-    raise LabelError(f"Step {i} ({name}): {written}={value!r} is not {_KINDS[kind]}.", "Change the option.")
+    raise LabelError(f"Step {i} ({name}): {written}={excerpt(value)} is not {_KINDS[kind]}.", "Change the option.")
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+    """A finite one, that a float can hold."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

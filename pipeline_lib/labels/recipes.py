@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from pipeline_lib.errors import LabelError
+from pipeline_lib.errors import EXCERPT, LabelError
 from pipeline_lib.labels.parse import parse
 from pipeline_lib.labels.steps import Step
 from pipeline_lib.registry import unknown_name
@@ -19,7 +19,27 @@ Recipe: TypeAlias = str | Sequence[Any]
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "presets" / "labels"
 """One YAML file per named recipe, where people edit them: in a checkout and, installed, beside this package."""
+MAX_CHARACTERS = 20_000
+"""Of a recipe as text."""
+MAX_LEVELS = 20
 _NAME = re.compile(r"[\w.-]+")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without aliases, with which a few lines, each of lists of the one before, become a huge recipe, and without
+    more levels than a recipe has."""
+
+    level = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.MarkedYAMLError(problem="an alias (*) is not taken", problem_mark=self.peek_event().start_mark)
+        self.level += 1
+        if self.level > MAX_LEVELS:
+            raise yaml.MarkedYAMLError(problem=f"there are more than {MAX_LEVELS} levels")
+        node = super().compose_node(parent, index)
+        self.level -= 1
+        return node
 
 
 def names() -> list[str]:
@@ -45,9 +65,13 @@ def steps_of(recipe: Recipe) -> list[Step]:
 
 
 def _read(text: str, what: str) -> Any:
+    what = f"{what[0].upper()}{what[1:]}"
+    if len(text) > MAX_CHARACTERS:
+        raise LabelError(f"{what} has {len(text)} characters.", f"Write it in at most {MAX_CHARACTERS}.")
     try:
-        return yaml.safe_load(text)
+        return _Loader(text).get_single_data()
     except yaml.YAMLError as error:
-        raise LabelError(
-            f"{what[0].upper()}{what[1:]} is not YAML: {error}.", "Write a list of steps, such as [{single: human}]."
-        ) from error
+        why = str(error)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        why = f"a value cannot be read ({error})"  # a date that there is not, a number that is none
+    raise LabelError(f"{what} is not YAML: {why[:EXCERPT]}.", "Write a list of steps, such as [{single: human}].")

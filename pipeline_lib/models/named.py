@@ -7,6 +7,8 @@ from pathlib import Path
 from pipeline_lib.config import BaseModel
 from pipeline_lib.errors import CheckpointError
 from pipeline_lib.models.aligned import BASE, LORA_WEIGHTS, UNET, export, read_base
+from pipeline_lib.models.names import check_base_name
+from pipeline_lib.urls import local_path
 
 INDEX = "model_index.json"
 
@@ -19,9 +21,11 @@ def base_named(base: BaseModel, name: str, scratch: Path) -> BaseModel:
         scratch: where a LoRA is fused into its base, when the folder holds only one.
 
     Raises:
+        ConfigError: it is neither.
         CheckpointError: the folder holds no pipeline.
     """
-    folder = Path(name).expanduser()
+    check_base_name(name)
+    folder = local_path(name)
     if folder.is_dir():
         return in_folder(base, complete(folder.resolve(), scratch))
     repo, _, revision = name.partition("@")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -28,6 +29,7 @@ PARAMETERS = (
     "settings",
 )
 """The parameters of `align` that a setting may have. What judges the models is the same for all of a sweep."""
+MAX_SETTINGS = 1000
 METHOD = "balanced"
 """`align`'s own default."""
 
@@ -125,6 +127,10 @@ def settings_of(
     """
     named: list[tuple[str, Mapping[str, Any]]] = []
     if grid:
+        size = math.prod(map(len, grid.values()))
+        require(
+            size <= MAX_SETTINGS, f"The grid has {size} settings.", f"Sweep over at most {MAX_SETTINGS} at a time."
+        )
         for values in product(*grid.values()):
             chosen = dict(zip(grid, values, strict=True))
             named.append((" ".join(f"{name}={short(item)}" for name, item in chosen.items()), chosen))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.exceptions import ParameterTypeError
 
 from flows.evaluate import evaluate
 from flows.paint import paint_and_judge
@@ -130,7 +131,7 @@ def test_what_would_stop_the_evaluation_is_refused_before_anything_is_painted(tm
         paint_and_judge(*given, replace(CONFIG, gate_average=50.0), ["clip"], SHAPES.weights)
     with pytest.raises(Exception, match="clipp"):
         paint_and_judge(*given, CONFIG, ["clipp"], SHAPES.weights)
-    with pytest.raises(ConfigError, match="max_workers"):
+    with pytest.raises(ParameterTypeError, match="max_workers"):
         evaluate(max_workers=0, model="m", pairs="p")
     with pytest.raises(ConfigError, match="runner=thread takes no address"):
         evaluate(address="auto", model="m", pairs="p")

@@ -22,6 +22,7 @@ from prefect.client.schemas.filters import (
     LogFilterFlowRunId,
 )
 from prefect.client.schemas.sorting import FlowRunSort
+from prefect.exceptions import ParameterTypeError
 
 from flows.score import score
 from pipeline_lib import resident, scoring
@@ -176,7 +177,7 @@ def test_ray_gives_the_same_bytes_although_a_worker_is_killed(
 
 def test_what_cannot_run_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = str(tmp_path)
-    with pytest.raises(ConfigError, match="max_workers"):
+    with pytest.raises(ParameterTypeError, match="max_workers"):
         score(max_workers=0, store=store)
     with pytest.raises(ConfigError, match="runner=thread takes no address"):
         score(address="auto", store=store)

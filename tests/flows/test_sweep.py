@@ -12,13 +12,14 @@ import jsonschema
 import pytest
 from mlflow import MlflowClient
 from prefect import flow
+from prefect.exceptions import ParameterTypeError
 from prefect.utilities.callables import parameter_schema
 
 from flows import sweep as module
 from flows.sweep import CELL_PARAMETERS, Inputs, sweep, train_all
 from flows.train import TRAINING_FLOWS, Trained
 from pipeline_lib.claims import claim as claims
-from pipeline_lib.errors import ConfigError, PipelineError, SweepError, TrainingError, UnknownNameError
+from pipeline_lib.errors import ConfigError, SweepError, TrainingError, UnknownNameError
 from pipeline_lib.presets import PRESETS, preset
 from pipeline_lib.sweeps.plan import cells_of
 from pipeline_lib.sweeps.question import Question, ask
@@ -177,7 +178,7 @@ def test_a_flow_that_is_told_to_stop_stops_its_cells_and_waits_for_them(
     ("given", "error", "words"),
     [
         ({}, ConfigError, "has no settings"),
-        ({"max_parallel": 0}, ConfigError, "max_parallel"),
+        ({"max_parallel": 0}, ParameterTypeError, "max_parallel"),
         ({"claim": "flipss"}, UnknownNameError, "'flips'"),
         ({"claim": "flips", "grid": {"beta": [1]}}, ConfigError, "grid cannot change"),
         ({"grid": {"bta": [1]}}, UnknownNameError, "'beta'"),
@@ -187,7 +188,7 @@ def test_a_flow_that_is_told_to_stop_stops_its_cells_and_waits_for_them(
     ],
 )
 def test_what_cannot_run_is_refused_before_anything_is_made(
-    given: dict[str, Any], error: type[PipelineError], words: str, tmp_path: Path
+    given: dict[str, Any], error: type[Exception], words: str, tmp_path: Path
 ) -> None:
     with pytest.raises(error, match=words):
         sweep(store=str(tmp_path), **given)

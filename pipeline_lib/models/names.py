@@ -1,0 +1,20 @@
+"""What can be the name of a base model; without torch, so that a flow can look before it does anything."""
+
+from __future__ import annotations
+
+import re
+
+from pipeline_lib.errors import ConfigError, excerpt
+from pipeline_lib.urls import local_path
+
+REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+"""`<org>/<name>[@<revision>]` on the hub."""
+
+
+def check_base_name(name: str) -> None:
+    """Raise ConfigError for what is neither a folder of this machine nor the name of a repository."""
+    if not (REPOSITORY.fullmatch(name) or local_path(name).is_dir()):
+        raise ConfigError(
+            f"{excerpt(name)} names no base model, and there is no such folder.",
+            "Write <org>/<name>[@<revision>], a folder, or an MLflow model URI such as models:/<name>@<alias>.",
+        )

@@ -1,0 +1,77 @@
+"""Types of flows' parameters, with bounds: what lies outside is refused when a run is created, by form, CLI and REST.
+
+Prefect's server checks a run's parameters against the JSON schema that these types become. NaN and infinities it would
+store as null, which means "the preset's"; and with a whole number beyond 64 bits, half a surrogate pair or deep
+nesting in one run's parameters it lists no runs any more and hands none to workers. So every parameter has a type of
+this module or of values.py, and none is `Any`. Types are repeated in parts of schemas because the server's message is
+about the part whose type fits.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+from pipeline_lib.claims import claim
+from pipeline_lib.scoring.scorers import SCORERS
+from pipeline_lib.urls import PATTERN
+
+LARGEST = 2**63 - 1
+"""Of the whole numbers that the server can store and list."""
+MAX_TEXT = 4096
+MAX_ITEMS = 1000
+CLEAN: dict[str, Any] = {"type": "string", "pattern": r"^[^\u0000\ud800-\udfff]*$"}
+"""No NUL, which no path and no text of PostgreSQL's can hold, and no half of a surrogate pair, which is no text."""
+NO_NAN: dict[str, Any] = {"not": {"type": "number", "minimum": 1, "maximum": 0}}
+"""NaN is neither below 1 nor above 0; of every other number one of the two is true."""
+_NO_WAY_UP: dict[str, Any] = {"type": "string", "not": {"pattern": r"(^|[/:])\.\.(/|$)"}}
+
+
+def clean(text: str) -> str:
+    """The text itself; raises ValueError where a NUL is in it."""
+    if "\0" in text:
+        raise ValueError("there is a NUL character in it: leave it out")
+    return text
+
+
+def _no_way_up(text: str) -> str:
+    if ".." in text.replace(":", "/").split("/"):
+        raise ValueError("'..' in a path is another folder for every process: write the whole path")
+    return clean(text)
+
+
+Text = Annotated[str, AfterValidator(clean), Field(max_length=MAX_TEXT, json_schema_extra=CLEAN)]
+Location = Annotated[
+    str,
+    AfterValidator(_no_way_up),
+    Field(pattern=PATTERN, max_length=MAX_TEXT, json_schema_extra={"allOf": [CLEAN, _NO_WAY_UP]}),
+]
+"""A path or a URL. One with a login in it is refused when a run is created, so that the server never stores it."""
+Names = Annotated[list[Text], Field(max_length=MAX_ITEMS)]
+Locations = Annotated[list[Location], Field(max_length=MAX_ITEMS)]
+ScoreUris = Annotated[dict[str, Location], Field(max_length=MAX_ITEMS, json_schema_extra={"propertyNames": CLEAN})]
+"""URIs of score datasets by scorer."""
+ScorerName = Annotated[str, Field(max_length=MAX_TEXT, json_schema_extra={"enum": SCORERS.names()})]
+ScorerNames = Annotated[list[ScorerName], Field(max_length=MAX_ITEMS)]
+"""Reward models that can be run; others have scores of their own."""
+ClaimName = Annotated[str, Field(max_length=MAX_TEXT, json_schema_extra={"enum": claim.names()})]
+
+Seed = Annotated[int, Field(ge=0, le=LARGEST)]
+Seeds = Annotated[list[Seed], Field(max_length=MAX_ITEMS)]
+Steps = Annotated[int, Field(ge=1, le=1_000_000)]
+"""Of the optimizer."""
+Interval = Annotated[int, Field(ge=0, le=1_000_000)]
+"""Optimizer steps between two of something; 0 for never."""
+Timesteps = Annotated[int, Field(ge=1, le=1000)]
+"""Of a noise schedule, which has 1000."""
+Count = Annotated[int, Field(ge=1, le=10**12)]
+"""Rows or prompts: at most so many."""
+Workers = Annotated[int, Field(ge=1, le=10_000)]
+"""Processes, models or shards at a time."""
+Pixels = Annotated[int, Field(ge=8, le=8192)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, json_schema_extra=NO_NAN)]
+Rate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, json_schema_extra=NO_NAN)]
+"""A learning rate."""
+Beta = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False, json_schema_extra=NO_NAN)]
+Guidance = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False, json_schema_extra=NO_NAN)]
