@@ -1,8 +1,9 @@
 """Presets: everything one base model needs, from the source of its pairs to the settings of its evaluation.
 
 A preset plus a method name is a complete run; flows override single fields. `sd15`, `sd21` and `sdxl` carry the
-official repositories, pinned, and the papers' hyper-parameters; `shapes` is the built-in world with settings found
-on its validation prompts.
+official repositories, pinned, and the papers' hyper-parameters, with the learning rates that act: papers of this line
+give them before `--scale_lr`, which multiplies by the pairs of a step. `shapes` is the built-in world with settings
+found on its validation prompts. docs/presets.md gives every number's source.
 """
 
 from __future__ import annotations
@@ -62,16 +63,18 @@ def alignment(preset_name: str, method: str) -> Alignment:
     return methods[method]
 
 
-def _methods(dpo: TrainConfig, balanced: TrainConfig, adaptive: TrainConfig) -> dict[str, Alignment]:
+def _methods(
+    dpo: TrainConfig, balanced: TrainConfig, dedpo: TrainConfig, adaptive: TrainConfig
+) -> dict[str, Alignment]:
     return {
         "dpo": Alignment(labels="human", train=dpo),
         "balanced": Alignment(labels="balanced", train=balanced),
-        "dedpo": Alignment(labels="dedpo25", train=replace(dpo, method="dedpo")),
+        "dedpo": Alignment(labels="dedpo25", train=dedpo),
         "adaptive": Alignment(labels="human", train=adaptive),
     }
 
 
-# Diffusion-DPO's launchers (reference: sd15.sh, sdxl.sh): 2048 pairs per step, effective learning rate 2.048e-5.
+# Diffusion-DPO's launchers (reference: sd15.sh, sdxl.sh): 2048 pairs per step, learning rate 1e-8 x 2048.
 _SD_DPO = TrainConfig(
     method="diffusion-dpo",
     adapter="full",
@@ -86,9 +89,18 @@ _SD_DPO = TrainConfig(
     prompt_dropout=0.2,
     sample_every=100,
 )
-# BalancedDPO, "Method Summary": 2000 steps, batch 128, learning rate 1e-8, reference refreshed every 100 steps.
+# BalancedDPO, "Method Summary": 2000 steps, batch 128, learning rate 1e-8 (x 128), a new reference every 100 steps.
 _SD_BALANCED = replace(
-    _SD_DPO, method="balanced-dpo", gradient_accumulation=8, learning_rate=1e-8, warmup_steps=0, reference_refresh=100
+    _SD_DPO,
+    method="balanced-dpo",
+    gradient_accumulation=8,
+    learning_rate=1.28e-6,
+    warmup_steps=0,
+    reference_refresh=100,
+)
+# DeDPO: 1,000 steps of 128 pairs, AdamW, learning rate 1e-7 (x 128).
+_SD_DEDPO = replace(
+    _SD_DPO, method="dedpo", gradient_accumulation=8, learning_rate=1.28e-5, warmup_steps=0, steps=1000
 )
 # Adaptive-DPO's launcher: LoRA rank 8, batch 128, beta 1000 without the half (2000 with it), k1 = 10. Metric and margin
 # are those of the authors' code, which presumably gave the published tables, where it and the paper differ.
@@ -108,6 +120,17 @@ _SD_ADAPTIVE = replace(
 )
 _SDXL_DPO = replace(_SD_DPO, batch_size=4, gradient_accumulation=512, warmup_steps=200, optimizer="adafactor")
 _SDXL_BALANCED = replace(_SD_BALANCED, batch_size=4, gradient_accumulation=32, optimizer="adafactor")
+# DeDPO on SDXL: 100 steps, Adafactor, learning rate 2e-8, times a batch of 128 that is assumed.
+_SDXL_DEDPO = replace(
+    _SD_DEDPO,
+    batch_size=4,
+    gradient_accumulation=32,
+    learning_rate=2.56e-6,
+    steps=100,
+    optimizer="adafactor",
+    checkpoint_every=20,
+    sample_every=20,
+)
 # Adaptive-DPO on SDXL: beta 2500 without the half, k1 = 1.
 _SDXL_ADAPTIVE = replace(_SD_ADAPTIVE, batch_size=4, gradient_accumulation=32, beta=5000.0, k1=1.0)
 
@@ -125,7 +148,7 @@ _SD15 = Preset(
     scorers=ALL_SCORERS,
     weights=HUB,
     encode=EncodeConfig(resolution=512, mixed_precision="fp16"),
-    methods=_methods(_SD_DPO, _SD_BALANCED, _SD_ADAPTIVE),
+    methods=_methods(_SD_DPO, _SD_BALANCED, _SD_DEDPO, _SD_ADAPTIVE),
     evaluate=EvaluateConfig(
         prompts="pickapic-validation-unique",
         steps=50,
@@ -148,6 +171,7 @@ _SHAPES_DPO = TrainConfig(
     checkpoint_every=50,
 )
 _SHAPES_BALANCED = replace(_SHAPES_DPO, method="balanced-dpo", reference_refresh=75)
+_SHAPES_DEDPO = replace(_SHAPES_DPO, method="dedpo")
 # Footprints of .9999 do not move in 300 steps.
 _SHAPES_ADAPTIVE = replace(_SHAPES_DPO, method="adaptive-dpo", ema_decays=(0.99, 0.9))
 
@@ -173,7 +197,7 @@ PRESETS: dict[str, Preset] = {
             vae_revision="207b116dae70ace3637169f1ddd2434b91b3a8cd",
         ),
         encode=replace(_SD15.encode, resolution=1024, batch_size=8),
-        methods=_methods(_SDXL_DPO, _SDXL_BALANCED, _SDXL_ADAPTIVE),
+        methods=_methods(_SDXL_DPO, _SDXL_BALANCED, _SDXL_DEDPO, _SDXL_ADAPTIVE),
         evaluate=replace(_SD15.evaluate, resolution=1024, guidance=5.0, scheduler="euler", batch_size=4),
     ),
     "shapes": Preset(
@@ -183,7 +207,7 @@ PRESETS: dict[str, Preset] = {
         scorers=ALL_SCORERS,
         weights=SHAPES_MIRROR,
         encode=EncodeConfig(resolution=32, batch_size=256),
-        methods=_methods(_SHAPES_DPO, _SHAPES_BALANCED, _SHAPES_ADAPTIVE),
+        methods=_methods(_SHAPES_DPO, _SHAPES_BALANCED, _SHAPES_DEDPO, _SHAPES_ADAPTIVE),
         evaluate=EvaluateConfig(
             prompts="shapes-test", scheduler="ddim", steps=20, guidance=3.0, resolution=32, batch_size=64
         ),

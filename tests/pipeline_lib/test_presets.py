@@ -10,19 +10,19 @@ from pipeline_lib.presets import METHODS, alignment, preset
 from pipeline_lib.training.methods import check_config
 
 SD = ("sd15", "sd21")
-# Diffusion-DPO's launchers; BalancedDPO, "Method Summary"; Adaptive-DPO's launcher (beta 1000 and 2500, no half).
+# Diffusion-DPO's launchers; BalancedDPO, "Method Summary"; DeDPO by a summary of its text; Adaptive-DPO's launcher
+# (beta 1000 and 2500, no half). Rates as they act: 1e-8 x 2048; 1e-8 x 128; 1e-7, 2e-8 x 128; Adaptive-DPO's as given.
 DPO = {"adapter": "full", "beta": 5000, "steps": 2000, "learning_rate": 2.048e-5, "prompt_dropout": 0.2}
-BALANCED = {"beta": 5000, "steps": 2000, "learning_rate": 1e-8, "reference_refresh": 100, "warmup_steps": 0}
+BALANCED = {"beta": 5000, "steps": 2000, "learning_rate": 1.28e-6, "reference_refresh": 100, "warmup_steps": 0}
+DEDPO = {"adapter": "full", "beta": 5000, "warmup_steps": 0, "prompt_dropout": 0.2, "reference_refresh": 0}
 AUTHORS = {"stability": "authors", "margin_offset": "authors"}
 ADAPTIVE = {"adapter": "lora", "lora_rank": 8, "steps": 12_000, "learning_rate": 1e-5, "rho": 15, **AUTHORS}
 PAPERS: list[tuple[str, str, int, dict[str, Any]]] = [
-    *(
-        (name, method, 2048, {**DPO, "warmup_steps": 500, "optimizer": "adamw"})
-        for name in SD
-        for method in ("dpo", "dedpo")
-    ),
-    *(("sdxl", method, 2048, {**DPO, "warmup_steps": 200, "optimizer": "adafactor"}) for method in ("dpo", "dedpo")),
+    *((name, "dpo", 2048, {**DPO, "warmup_steps": 500, "optimizer": "adamw"}) for name in SD),
+    ("sdxl", "dpo", 2048, {**DPO, "warmup_steps": 200, "optimizer": "adafactor"}),
     *((name, "balanced", 128, BALANCED) for name in (*SD, "sdxl")),
+    *((name, "dedpo", 128, {**DEDPO, "learning_rate": 1.28e-5, "steps": 1000, "optimizer": "adamw"}) for name in SD),
+    ("sdxl", "dedpo", 128, {**DEDPO, "learning_rate": 2.56e-6, "steps": 100, "optimizer": "adafactor"}),
     *((name, "adaptive", 128, {**ADAPTIVE, "beta": 2000, "k1": 10}) for name in SD),
     ("sdxl", "adaptive", 128, {**ADAPTIVE, "beta": 5000, "k1": 1}),
 ]
