@@ -11,7 +11,7 @@ from pipeline_lib.config import override
 from pipeline_lib.presets import MethodName, PresetName
 from pipeline_lib.presets import preset as find_preset
 from tasks.base import base_model, pinned
-from tasks.evaluate import contestants
+from tasks.evaluate import contestants, trained_name
 from tasks.evaluate import evaluate as evaluate_task
 from tasks.fields import Count, Guidance, Location, Seed, Share, Timesteps, Workers
 from tasks.given import check_given
@@ -47,7 +47,7 @@ def evaluate(
 
     Args:
         preset: Base model, prompt set, sampler and scorers; empty fields below take its values.
-        method: Method whose model is judged (and trained, when `model` is empty).
+        method: Method whose training flow is run, when `model` is empty.
         seed: Training seed, when `model` is empty.
         prompts: Prompt set (shapes-heldout, pickapic-validation-unique, pickapic-test-unique, partiprompts, hpdv2,
             drawbench), heldout for the prompts of the pairs in `heldout`, or a file of prompts.
@@ -98,7 +98,7 @@ def evaluate(
         gate_scorer=gate_scorer,
     )
     heldout = heldout or held_out(preset, store)
-    root, own, name = store_url(store), base_model(preset, base), f"{method}-{preset}"
+    root, own, name = store_url(store), base_model(preset, base), trained_name(preset, model)
     scorers, mirror = list(chosen.scorers), weights or chosen.weights
     models = contestants(root, own, model, name)
     device = paint_and_judge.with_options(task_runner=where)(

@@ -8,6 +8,7 @@ from flows.evaluate import evaluate
 from flows.train import TRAINING_FLOWS
 from pipeline_lib.presets import MethodName, PresetName
 from tasks.base import base_model, pinned
+from tasks.evaluate import trained_name
 from tasks.fields import Location
 from tasks.given import check_given
 from tasks.register import register as register_task
@@ -23,14 +24,15 @@ def register(
     base: Location | None = None,
     store: Location | None = None,
 ) -> str:
-    """Publish a model version `<method>-<preset>` with lineage tags, metrics and the alias `candidate`.
+    """Publish a model version with lineage tags, metrics and the alias `candidate`. Its name is that of the loss that
+    trained it and the preset, such as `dpo-sdxl` or `ipo-sdxl`.
 
     It also becomes the `champion` when its evaluation passes the gate against the present champion, or, while there is
-    none, against the base.
+    none, against the base; unless it has been the champion before and the alias was taken from it.
 
     Args:
         preset: Base model of the run.
-        method: Method of the run.
+        method: Method whose training flow is run, when `model` is empty.
         model: URI of a model dataset; empty runs the method's training flow.
         evaluation: URI of its evaluation dataset; empty runs evaluate.
         base: Base model of the same family instead of the preset's: <org>/<name>[@<revision>], a local folder,
@@ -42,4 +44,4 @@ def register(
     if model is None:
         model = TRAINING_FLOWS[method](preset, base=base, store=store).outcome.uri
     evaluation = evaluation or evaluate(preset, method, model=model, base=base, store=store).uri
-    return register_task(f"{method}-{preset}", base_model(preset, base), model, evaluation)
+    return register_task(trained_name(preset, model), base_model(preset, base), model, evaluation)

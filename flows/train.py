@@ -13,6 +13,7 @@ from flows.label import label
 from flows.self_training import annotated
 from pipeline_lib.labels.recipe import check_recipe
 from pipeline_lib.labels.self_training import runnable
+from pipeline_lib.names import model_name
 from pipeline_lib.presets import MethodName, PresetName, alignment
 from tasks.base import base_model, pinned
 from tasks.fields import Beta, Count, Interval, Location, Rate, ScoreUris, Seed, Steps, Text, Workers
@@ -134,7 +135,7 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
         lineage = {"pairs": pairs} | {f"scores-{name}": uri for name, uri in (scores or {}).items()}
         outcome, run_id = train_task(
             store_url(store),
-            f"{method}-{preset}",
+            model_name(preset, config.method),
             base_model(preset, base),
             config,
             encoded,

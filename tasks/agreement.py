@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from prefect import task
-from prefect.artifacts import create_link_artifact, create_table_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from pipeline_lib import agreement as library
 from pipeline_lib.reports import label, percent
@@ -25,7 +25,8 @@ def agreement(store: str, pairs: str, scores: dict[str, str]) -> Outcome:
     create_table_artifact(
         headline(dataset), key="scorer-agreement", description="accuracy against human labels, 95% intervals"
     )
-    create_link_artifact(page_link(dataset), "report.html", key="agreement-report")
+    # No link: from the servers' pages browsers open no files, and nobody serves the store.
+    create_markdown_artifact(f"Report: `{dataset.uri}/report.html`", key="agreement-report")
     return finish("agreement", dataset, started)
 
 
@@ -47,9 +48,3 @@ def headline(dataset: Dataset) -> list[dict[str, Any]]:
         counts = {"pairs": row["n"], "ties": row["ties"], "missing": row["missing"]}
         rows.append({"scorer": label(name), "accuracy": share, "interval": interval, **counts, **kappas})
     return rows
-
-
-def page_link(dataset: Dataset) -> str:
-    """URL of the page."""
-    page = f"{dataset.uri}/report.html"
-    return page if "://" in page else f"file://{page}"

@@ -24,6 +24,9 @@ GATE = "pipeline.gate"
 GATE_REASON = "pipeline.gate_reason"
 GATE_RIVAL = "pipeline.gate_rival"
 """The registered version that a model was compared with, empty for the base."""
+BEEN = "pipeline.champion."
+"""With the beginning of a model's digest, a tag of the registered model: the version as which that model became the
+champion. Who finds it there does not make the model the champion again: people, or a better model, took the alias."""
 
 
 @dataclass(frozen=True)
@@ -113,17 +116,47 @@ def evaluated(report: dict[str, Any], name: str, digest: str) -> dict[str, Any]:
 
 
 def settle(name: str, version: str, digest: str, report: dict[str, Any]) -> Decision:
-    """Move the alias `champion` of `name` to `version` if its evaluation says so; record the decision in its tags."""
+    """Move the alias `champion` of `name` to `version` if its evaluation says so; record the decision in its tags.
+
+    A model becomes the champion once. Where the alias was taken from it afterwards, by hand or by a better model, only
+    people give it back; the tags of the version that was the champion stay. A process that is killed on the way
+    leaves no record, and who asks again decides again.
+    """
     gate = evaluated(report, name, digest)
+    holder, own = registry.aliases(name).get(CHAMPION), registry.version_tags(name, version)
+    if holder:
+        _remember(name, holder)  # also one that people made the champion
+    if holder == version and GATE in own:
+        return Decision(False, own[GATE_REASON])  # nothing changes
     rival = find_rival(name, digest)
     compared = report["champion"] and report["models"][report["champion"]]["weights"][0]["digest"]
     decision = decide(gate, compared, rival.digest if rival else None, rival.label if rival else "the base")
-    tags = {
-        GATE: "passed" if decision.promote else "not passed",
-        GATE_REASON: decision.reason,
-        GATE_RIVAL: rival.version if rival else "",
-    }
-    registry.tag_version(name, version, tags)
+    tags = {GATE: "passed" if decision.promote else "not passed", GATE_RIVAL: rival.version if rival else ""}
+    before = registry.model_tags(name).get(_been(digest))
+    if before and decision.promote and holder != version:
+        decision = Decision(False, f"{_held_back(name, holder, digest, before)} {gate['sentence']}")
+    if before != version or GATE not in own:
+        registry.tag_version(name, version, {**tags, GATE_REASON: decision.reason})
     if decision.promote:
         registry.set_alias(name, CHAMPION, version)
+        _remember(name, version)
     return decision
+
+
+def _held_back(name: str, holder: str | None, digest: str, before: str) -> str:
+    if holder and registry.version_tags(name, holder).get(MODEL_DIGEST) == digest:
+        return f"Not promoted: this model is the champion already, as version {holder}."
+    return (
+        f"Not promoted: this model was the champion before, as version {before}, and the alias was taken from it; "
+        "to give it back, set the alias by hand."
+    )
+
+
+def _remember(name: str, version: str) -> None:
+    digest = registry.version_tags(name, version).get(MODEL_DIGEST)
+    if digest and _been(digest) not in registry.model_tags(name):
+        registry.tag_model(name, _been(digest), version)
+
+
+def _been(digest: str) -> str:
+    return f"{BEEN}{digest[:16]}"

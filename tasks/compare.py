@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prefect import task
-from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.logging import get_run_logger
 
 from pipeline_lib import evaluation
@@ -17,10 +17,10 @@ from pipeline_lib.evaluation.headline import headline
 from pipeline_lib.lineage import lineage
 from pipeline_lib.store import Dataset, open_dataset
 from pipeline_lib.training import job
-from tasks import registry, tracking
+from tasks import evaluation_runs, registry, tracking
 from tasks.contenders import BASE, VERSION, Contender
 from tasks.evaluate import evaluation_metrics, read_report, win_rates
-from tasks.links import version_url
+from tasks.links import link, markdown, version_url
 from tasks.outcome import Outcome, finish
 from tasks.progress import reporter
 from tasks.pull import pull_commands
@@ -80,9 +80,11 @@ def compare(
     versions = [c.version for c in contenders if c.version]
     note = f"```\n{headline(report)}\n```\n\n{links(versions)}".strip()
     create_markdown_artifact(f"## {report['title']}\n\n{note}", key="comparison-headline", description="win rates")
-    create_link_artifact(f"file://{dataset.local()}/report.html", "report.html", key="report")
     settings = {"reference": reference.label, **report["settings"]}
-    tracking.log_comparison(dataset, report["title"], note, settings, numbers(report), logged(versions))
+    run_id = evaluation_runs.log_comparison(
+        dataset, report["title"], note, settings, numbers(report), logged(versions)
+    )
+    link(evaluation_runs.report_url(run_id), "report.html", key="report")
     return finish("compare", dataset, started)
 
 
@@ -112,7 +114,7 @@ def numbers(report: dict[str, Any]) -> dict[str, float]:
 
 def links(versions: Sequence[str]) -> str:
     """Markdown that leads to registered versions (`models:/<name>/<version>`) in MLflow's UI."""
-    return "\n".join(f"- [{uri}]({version_url(uri)})" for uri in versions)
+    return "\n".join(f"- {markdown(uri, version_url(uri))}" for uri in versions)
 
 
 def logged(versions: Sequence[str]) -> list[str]:

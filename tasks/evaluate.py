@@ -7,15 +7,17 @@ import time
 from typing import Any
 
 from prefect import task
-from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.logging import get_run_logger
 
 from pipeline_lib import evaluation
 from pipeline_lib.config import BaseModel, EvaluateConfig
 from pipeline_lib.evaluation.headline import headline
+from pipeline_lib.names import model_name
 from pipeline_lib.store import Dataset, open_dataset
 from pipeline_lib.training import job
-from tasks import champion, tracking
+from tasks import champion, evaluation_runs, tracking
+from tasks.links import link
 from tasks.outcome import Outcome, finish
 from tasks.paint import Model
 from tasks.progress import reporter
@@ -23,10 +25,19 @@ from tasks.pull import pull_commands
 from tasks.settings import IO_TASK
 
 
+@task(name="model-name", **IO_TASK)
+def trained_name(preset: str, model: str) -> str:
+    """What the model dataset `model` is called in MLflow: by the loss that trained it."""
+    return model_name(preset, open_dataset(model).config["train"]["method"])
+
+
 @task(name="contestants", **IO_TASK)
 def contestants(store: str, base: BaseModel, model: str, name: str) -> list[Model]:
-    """The models that `evaluate` compares: the base, the champion where there is one, and `model`."""
-    models, bases = _models(store, open_dataset(model), name)
+    """The models that `evaluate` compares: the base, the champion where there is one, and `model`; raises ConfigError
+    where MLflow knows nothing of `model`."""
+    trained = open_dataset(model)
+    tracking.find_run(trained.key)  # the numbers belong there; without it nothing need be painted
+    models, bases = _models(store, trained, name)
     return [(found.uri if found else None, bases.get(label, base)) for label, found in models.items()]
 
 
@@ -45,8 +56,8 @@ def evaluate(
     device: str = "auto",
 ) -> Outcome:
     """Compare the model dataset `model` with its base, and with the registry's champion of that name where there is
-    one; attach win rates and the report to the model's MLflow run. Images and scores that are in the store, made on
-    the kind of device `device`, are taken from there."""
+    one; win rates and the report go to an MLflow run below the model's. Images and scores that are in the store, made
+    on the kind of device `device`, are taken from there."""
     started = time.time()
     trained = open_dataset(model)
     models, bases = _models(store, trained, name)
@@ -74,9 +85,19 @@ def evaluate(
     create_markdown_artifact(
         f"{name}: {report['gate'][name]['sentence']}", key="gate", description="gate to @champion"
     )
-    create_link_artifact(f"file://{dataset.local()}/report.html", "report.html", key="report")
-    tracking.log_evaluation(tracking.find_run(trained.key), evaluation_metrics(report, name), dataset)
+    link(evaluation_runs.report_url(record(trained, dataset, report, name)), "report.html", key="report")
     return finish("evaluate", dataset, started)
+
+
+def record(trained: Dataset, judged: Dataset, report: dict[str, Any], name: str) -> str:
+    """Log an evaluation to MLflow, once; returns the id of its run."""
+    settings = report["settings"]
+    rival = report["champion"] or "base"
+    title = f"{name}-{trained.key[:8]} on {settings['prompts']} against {rival}"
+    params = {"model": trained.path(), "rival": rival, **settings}
+    return evaluation_runs.log_evaluation(
+        tracking.find_run(trained.key), title, judged, params, evaluation_metrics(report, name)
+    )
 
 
 def _models(store: str, model: Dataset, name: str) -> tuple[dict[str, Dataset | None], dict[str, BaseModel]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 from prefect.runtime import deployment
@@ -33,7 +34,7 @@ def prefect_note(tags: dict[str, str]) -> str:
     if not tags:
         return ""
     by = f", deployment {tags['prefect.deployment']}" if "prefect.deployment" in tags else ""
-    return f"Prefect: [{tags['prefect.flow_run_name']}]({tags['prefect.flow_run_url']}){by}"
+    return f"Prefect: {markdown(tags['prefect.flow_run_name'], tags['prefect.flow_run_url'])}{by}"
 
 
 def mlflow_url(path: str) -> str:
@@ -46,3 +47,21 @@ def version_url(uri: str) -> str:
     """The page of a registered version, `models:/<name>/<version>`."""
     name, _, version = uri.removeprefix("models:/").rpartition("/")
     return mlflow_url(f"models/{name}/versions/{version}")
+
+
+def run_url(experiment_id: str, run_id: str, file: str = "") -> str:
+    """The page of an MLflow run, or of one of its files."""
+    return mlflow_url(f"experiments/{experiment_id}/runs/{run_id}" + (f"/artifacts/{file}" if file else ""))
+
+
+def markdown(text: str, page: str) -> str:
+    """A link in Markdown; the text alone where a browser cannot open `page` (a server without an address, a file)."""
+    return f"[{text}]({page})" if page.startswith(("http://", "https://")) else text
+
+
+def link(page: str, text: str, key: str, description: str | None = None) -> None:
+    """Publish `text` as the flow run's artifact `key`: a link where a browser can open `page`."""
+    if markdown(text, page) == text:
+        create_markdown_artifact(text, key=key, description=description)
+    else:
+        create_link_artifact(page, text, key=key, description=description)

@@ -12,28 +12,33 @@ from pathlib import Path
 from typing import Any
 
 from prefect import task
-from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.artifacts import create_markdown_artifact
 from prefect.logging import get_run_logger
 
 from pipeline_lib.config import BaseModel, EvaluateConfig
 from pipeline_lib.evaluation.painter import make_scheduler, model_folder
 from pipeline_lib.store import Dataset, open_dataset
-from tasks import champion, registry, tracking
-from tasks.evaluate import evaluation_metrics, read_report
+from tasks import champion, evaluation_runs, registry, tracking
+from tasks.evaluate import evaluation_metrics, read_report, record
 from tasks.flavour import write_flavour
-from tasks.links import prefect_note, prefect_tags, version_url
+from tasks.links import link, markdown, prefect_note, prefect_tags, version_url
 from tasks.pull import pull_commands, tried_versions
 from tasks.settings import IO_TASK
+
+EVALUATION_RUN = "pipeline.evaluation_run"
+"""Tag of a version: the MLflow run of the evaluation that judged it, with its numbers and report."""
 
 
 @task(name="register", **IO_TASK)
 def register(name: str, base: BaseModel, model: str, evaluation: str) -> str:
-    """Publish model dataset `model` with the numbers of `evaluation`; returns `models:/<name>/<version>`."""
+    """Publish model dataset `model` with the numbers of `evaluation`; returns `models:/<name>/<version>`.
+
+    A version of the same model and evaluation is found, and nothing is built for it.
+    """
     trained, judged = open_dataset(model), open_dataset(evaluation)
     run_id = tracking.find_run(trained.key)
     report = read_report(judged)
     champion.evaluated(report, name, trained.digest)
-    metrics = evaluation_metrics(report, name)
     tags = {
         champion.MODEL_DIGEST: trained.digest,
         "pipeline.evaluation_digest": judged.digest,
@@ -42,20 +47,27 @@ def register(name: str, base: BaseModel, model: str, evaluation: str) -> str:
         **{f"pipeline.input.{source['uri'].split('/')[0]}": source["digest"] for source in trained.inputs},
     }
     config = sampling(report)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "pipeline"
-        publish(trained, base, config, folder)
-        version = registry.register(name, run_id, folder, metrics, tags)
+    measured_by = evaluation_runs.find_evaluation(judged) or record(trained, judged, report, name)
+    if version := registry.find(name, tags):
+        registry.set_alias(name, champion.CANDIDATE, version)
+    else:
+        metrics = evaluation_metrics(report, name)
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / "pipeline"
+            publish(trained, base, config, folder)
+            version = registry.register(name, run_id, folder, metrics, tags, measured_by)
     uri = f"models:/{name}/{version}"
     decision = champion.settle(name, version, trained.digest, report)
-    held = f"{champion.CANDIDATE}, {champion.CHAMPION}" if decision.promote else champion.CANDIDATE
+    held = ", ".join(sorted(alias for alias, number in registry.aliases(name).items() if number == version))
     get_run_logger().info("register: %s (alias %s). %s", uri, held, decision.reason)
-    description = f"{decision.reason}\n\n```python\n{pull_commands(uri, config)}```\n\n{tried_versions()}\n"
-    run = prefect_tags()
-    registry.tag_version(name, version, run)
-    registry.describe_version(name, version, f"{description}\n{prefect_note(run)}\n")
-    create_markdown_artifact(f"## {uri}\n\nAlias: {held}. {description}", key="registered-model")
-    create_link_artifact(version_url(uri), uri, key="mlflow-version", description=f"{uri}, alias {held}")
+    run, page = prefect_tags(), evaluation_runs.report_url(measured_by)
+    registry.tag_version(name, version, {**run, EVALUATION_RUN: measured_by})
+    reason = registry.version_tags(name, version)[champion.GATE_REASON]  # what it became; now may be another matter
+    pull = f"```python\n{pull_commands(uri, config)}```\n\n{tried_versions()}"
+    notes = [reason, markdown("The evaluation's report", page), pull, prefect_note(run)]
+    registry.describe_version(name, version, "\n\n".join(filter(None, notes)))
+    create_markdown_artifact(f"## {uri}\n\nAlias: {held}. {decision.reason}\n\n{pull}\n", key="registered-model")
+    link(version_url(uri), uri, key="mlflow-version", description=f"{uri}, alias {held}")
     return uri
 
 

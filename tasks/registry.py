@@ -20,16 +20,31 @@ from tasks.tracking import client
 
 REGISTRAR = "pipeline.registrar"
 """Tag of logged models: the process that uploads and registers them."""
+LOGGED = "models:/m-"
+"""How the source of a version begins whose files are a logged model's."""
 
 
-def register(name: str, run_id: str, folder: Path, metrics: Mapping[str, float], tags: Mapping[str, str]) -> str:
+def register(
+    name: str,
+    run_id: str,
+    folder: Path,
+    metrics: Mapping[str, float],
+    tags: Mapping[str, str],
+    measured_by: str | None = None,
+) -> str:
     """Publish a diffusers folder as the next version of model `name`, alias `candidate`; returns the version.
 
     A version with the same tags is reused, so registering again changes nothing. Of two processes that register the
     same at the same time, the one whose version is not the first takes its own back.
+
+    Args:
+        run_id: the run that trained the model.
+        metrics: the version's numbers.
+        measured_by: the run that holds them, too; None for `run_id`. In MLflow a run has one value of a metric, so
+            versions with numbers of their own need runs of their own.
     """
     server = client()
-    if not _like(server, name, tags):
+    if find(name, tags) is None:
         experiment_id = server.get_run(run_id).info.experiment_id
         _clear(server, experiment_id, tags)
         model = mlflow.initialize_logged_model(
@@ -41,7 +56,8 @@ def register(name: str, run_id: str, folder: Path, metrics: Mapping[str, float],
         )
         server.log_model_artifacts(model.model_id, str(folder))
         now = int(time.time() * 1000)
-        server.log_batch(run_id, metrics=[Metric(k, v, now, 0, model_id=model.model_id) for k, v in metrics.items()])
+        rows = [Metric(k, v, now, 0, model_id=model.model_id) for k, v in metrics.items()]
+        server.log_batch(measured_by or run_id, metrics=rows)
         server.finalize_logged_model(model.model_id, "READY")
         ours = int(mlflow.register_model(f"models:/{model.model_id}", name, tags=dict(tags)).version)
         # The server numbers versions one after the other, each with its tags: whoever sees its own sees all before it.
@@ -54,6 +70,12 @@ def register(name: str, run_id: str, folder: Path, metrics: Mapping[str, float],
     version = str(_like(server, name, tags)[0])
     set_alias(name, "candidate", version)
     return version
+
+
+def find(name: str, tags: Mapping[str, str]) -> str | None:
+    """The version of model `name` with these tags whose files are there; None for none."""
+    found = _like(client(), name, tags)
+    return str(found[0]) if found else None
 
 
 def pinned(uri: str) -> str:
@@ -101,6 +123,17 @@ def aliases(name: str) -> dict[str, str]:
     return {str(alias): str(version) for model in found for alias, version in model.aliases.items()}
 
 
+def model_tags(name: str) -> dict[str, str]:
+    """The tags of a registered model, which outlive its versions; empty when there is no such model."""
+    found = client().search_registered_models(f"name = '{name}'")
+    return {str(key): str(value) for model in found for key, value in model.tags.items()}
+
+
+def tag_model(name: str, key: str, value: str) -> None:
+    """Set a tag of a registered model."""
+    client().set_registered_model_tag(name, key, value)
+
+
 def set_alias(name: str, alias: str, version: str) -> None:
     """Point an alias at a version."""
     client().set_registered_model_alias(name, alias, version)
@@ -116,7 +149,7 @@ def version_tags(name: str, version: str) -> dict[str, str]:
 def logged_model(name: str, version: str) -> str | None:
     """The id of the logged model behind a registered version; None where other files were registered."""
     sources = [str(v.source) for v in _versions(client(), name) if str(v.version) == version]
-    return next((source.removeprefix("models:/") for source in sources if source.startswith("models:/m-")), None)
+    return next((source.removeprefix("models:/") for source in sources if source.startswith(LOGGED)), None)
 
 
 def tag_version(name: str, version: str, tags: Mapping[str, str]) -> None:
@@ -150,8 +183,21 @@ def _process(pid: int) -> str:
 
 
 def _like(server: MlflowClient, name: str, tags: Mapping[str, str]) -> list[int]:
-    """The versions with these tags, the first one first."""
-    return sorted(int(v.version) for v in _versions(server, name) if tags.items() <= dict(v.tags).items())
+    """The versions with these tags, the first one first; not those whose logged model, their files, was deleted."""
+    alike = [v for v in _versions(server, name) if tags.items() <= dict(v.tags).items()]
+    return sorted(int(v.version) for v in alike if not _emptied(server, str(v.source)))
+
+
+def _emptied(server: MlflowClient, source: str) -> bool:
+    if not source.startswith(LOGGED):
+        return False
+    try:
+        server.get_logged_model(source.removeprefix("models:/"))
+    except mlflow.MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return True
+        raise
+    return False
 
 
 def _versions(server: MlflowClient, name: str) -> list[Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prefect import task
-from prefect.artifacts import create_link_artifact, create_table_artifact
+from prefect.artifacts import create_table_artifact
 from prefect.logging import get_run_logger
 
 from pipeline_lib.claims.claim import Claim
@@ -24,7 +24,8 @@ from pipeline_lib.sweeps import stage
 from pipeline_lib.sweeps.plan import Cell
 from pipeline_lib.sweeps.question import Question, ask
 from pipeline_lib.sweeps.stage import TrainedCell, read_report
-from tasks import sweep_tracking
+from tasks import evaluation_runs, sweep_tracking
+from tasks.links import link
 from tasks.outcome import Outcome, finish
 from tasks.progress import reporter
 from tasks.settings import IO_TASK
@@ -137,10 +138,10 @@ def conclude(
     create_table_artifact(
         rows(report, question.headline), key="sweep", description=f"{report['title']}, 95% intervals"
     )
-    create_link_artifact(f"file://{dataset.local()}/report.html", "report.html", key="report")
     sweep_tracking.log_sweep(
         run_id, question, report, dataset, {(one.cell.setting.name, one.cell.seed): one.run_id for one in cells}
     )
+    link(evaluation_runs.report_url(run_id), "report.html", key="report")
     return finish("sweep", dataset, started)
 
 

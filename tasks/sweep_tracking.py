@@ -10,14 +10,12 @@ from pipeline_lib.digest import digest
 from pipeline_lib.store import Dataset
 from pipeline_lib.sweeps.plan import Cell
 from pipeline_lib.sweeps.question import Question
-from tasks import tracking
-from tasks.links import mlflow_url
+from tasks import evaluation_runs, tracking
+from tasks.links import run_url
 
 EXPERIMENT = "sweep"
 SWEEP_TAG = "pipeline.sweep_key"
 CELL_TAG = "pipeline.sweep_cell"
-PARENT = "mlflow.parentRunId"
-"""By this tag MLflow nests runs."""
 TRAINING_RUN, TRAINING_PAGE = "pipeline.training_run", "pipeline.training_page"
 """On a cell's run: the run of its training, which other sweeps may share."""
 
@@ -44,7 +42,7 @@ def cell_run(parent: str, question: Question, cell: Cell) -> Iterator[str]:
     """The id of the cell's run below the sweep's, running; it ends with the context, as `tracking.closing` has it."""
     key = digest([question.key, cell.setting.name, cell.seed], 16)
     run_id = tracking.open_run(
-        EXPERIMENT, cell.name, {CELL_TAG: key}, "", parameters(question, cell), {PARENT: parent}
+        EXPERIMENT, cell.name, {CELL_TAG: key}, "", parameters(question, cell), {tracking.PARENT: parent}
     )
     with tracking.closing(run_id):
         yield run_id
@@ -63,7 +61,7 @@ def link_training(run_id: str, training_run_id: str) -> None:
     server = tracking.client()
     experiment = server.get_run(training_run_id).info.experiment_id
     server.set_tag(run_id, TRAINING_RUN, training_run_id)
-    server.set_tag(run_id, TRAINING_PAGE, mlflow_url(f"experiments/{experiment}/runs/{training_run_id}"))
+    server.set_tag(run_id, TRAINING_PAGE, run_url(experiment, training_run_id))
 
 
 def log_sweep(
@@ -82,7 +80,7 @@ def log_sweep(
                 point, low, high = estimate["interval"]
                 name = f"{under}/{tracking.allowed(measure)}"
                 numbers |= {name: point, f"{name}_low": low, f"{name}_high": high}
-    tracking.log_evaluation(run_id, numbers, dataset)
+    evaluation_runs.log_report(run_id, numbers, dataset)
     estimates = {setting["name"]: setting["estimates"] for setting in report["settings"]}
     for (setting, seed), child in cells.items():
         means = {
@@ -90,4 +88,4 @@ def log_sweep(
             for measure, estimate in estimates[setting].items()
             if str(seed) in estimate["by_seed"]
         }
-        tracking.log_numbers(child, means, dataset)
+        evaluation_runs.log_numbers(child, means, dataset)

@@ -1,8 +1,7 @@
-"""MLflow: one run per trained model, found again by the model dataset's key, so that a resumed job continues its run;
-and one per comparison.
+"""MLflow: one run per trained model, found again by the model dataset's key, so that a resumed job continues its run.
 
-A model's run holds parameters, input datasets with digests, training curves, evaluation metrics and the report; the
-registered model version points back at it (tasks/registry.py).
+A model's run holds parameters, input datasets with digests and training curves; below it is one for each evaluation
+(tasks/evaluation_runs.py). The registered model version points back at both (tasks/registry.py).
 """
 
 from __future__ import annotations
@@ -11,8 +10,8 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,20 +19,19 @@ from typing import Any
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Dataset as LoggedDataset
-from mlflow.entities import DatasetInput, InputTag, LoggedModelInput, Metric, Param, RunStatus, RunTag
-from prefect.artifacts import create_link_artifact
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunStatus, RunTag
 from prefect.logging import get_run_logger
 
 from pipeline_lib.config import BaseModel, TrainConfig
 from pipeline_lib.errors import ConfigError
 from pipeline_lib.store import Dataset
 from pipeline_lib.urls import refuse_login
-from tasks.links import mlflow_url, prefect_note, prefect_tags
-from tasks.locks import alone
+from tasks import experiments
+from tasks.links import link, prefect_note, prefect_tags, run_url
 
 KEY_TAG = "pipeline.model_key"
-COMPARISON_TAG = "pipeline.comparison_key"
-COMPARISONS = "compare"
+PARENT = "mlflow.parentRunId"
+"""By this tag MLflow nests runs."""
 BATCH = 1000
 FLUSH_SECONDS = 5.0
 
@@ -59,30 +57,6 @@ def training_run(name: str, key: str, model: BaseModel, config: TrainConfig) -> 
     return open_run(name, f"{name}-{key[:8]}", {KEY_TAG: key}, "", params)
 
 
-def log_comparison(
-    dataset: Dataset,
-    title: str,
-    note: str,
-    settings: Mapping[str, Any],
-    metrics: Mapping[str, float],
-    models: Sequence[str],
-) -> str:
-    """A finished run of experiment "compare" with the numbers and the report of a comparison; returns the run's id.
-
-    Args:
-        dataset: the comparison; asked for again, it has one run.
-        note: what MLflow shows as the run's description (markdown).
-        settings: become parameters.
-        models: ids of the logged models that were compared: the run's inputs.
-    """
-    with alone(f"comparison-{dataset.key}"):
-        run_id = open_run(COMPARISONS, title, {COMPARISON_TAG: dataset.key}, note, settings)
-    client().log_inputs(run_id, models=[LoggedModelInput(model) for model in models])
-    log_evaluation(run_id, metrics, dataset)
-    client().set_terminated(run_id)
-    return run_id
-
-
 def open_run(
     name: str,
     title: str,
@@ -96,7 +70,7 @@ def open_run(
     Its tags and the end of its description lead to the present flow run, among whose artifacts is a link back.
     """
     server = client()
-    experiment_id = _experiment(server, name)
+    experiment_id = experiments.experiment(server, name)
     ((tag, value),) = key.items()
     found = server.search_runs([experiment_id], f"tags.`{tag}` = '{value}'", max_results=1)
     run = prefect_tags()
@@ -114,21 +88,8 @@ def open_run(
     if not described:
         server.log_batch(run_id, params=[Param(k, str(v)) for k, v in params.items()])
     if run:
-        page = mlflow_url(f"experiments/{experiment_id}/runs/{run_id}")
-        create_link_artifact(page, title, key="mlflow-run", description=f"MLflow run {title}")
+        link(run_url(experiment_id, run_id), title, key="mlflow-run", description=f"MLflow run {title}")
     return run_id
-
-
-def _experiment(server: MlflowClient, name: str) -> str:
-    """The id of an experiment; several runs may want to make it at the same time."""
-    if found := server.get_experiment_by_name(name):
-        return str(found.experiment_id)
-    try:
-        return str(server.create_experiment(name))
-    except mlflow.MlflowException:
-        if found := server.get_experiment_by_name(name):
-            return str(found.experiment_id)
-        raise
 
 
 def log_datasets(run_id: str, datasets: Mapping[str, Dataset]) -> None:
@@ -205,47 +166,51 @@ def log_sample(run_id: str, image: Path) -> None:
 
 @contextmanager
 def closing(run_id: str) -> Iterator[None]:
-    """End the run truthfully: FINISHED, FAILED on an error, KILLED when the flow is cancelled or terminated."""
+    """End the run truthfully: FINISHED, FAILED on an error, KILLED when the flow is cancelled or terminated.
+
+    Raises:
+        ConfigError: people deleted the run meanwhile.
+    """
     try:
         yield
     except Exception:
-        client().set_terminated(run_id, RunStatus.to_string(RunStatus.FAILED))
+        _end(run_id, RunStatus.FAILED)
         raise
     except BaseException:
-        client().set_terminated(run_id, RunStatus.to_string(RunStatus.KILLED))
+        with suppress(ConfigError):
+            _end(run_id, RunStatus.KILLED)
         raise
-    client().set_terminated(run_id, RunStatus.to_string(RunStatus.FINISHED))
+    _end(run_id, RunStatus.FINISHED)
+
+
+def _end(run_id: str, status: int) -> None:
+    server = client()
+    try:
+        server.set_terminated(run_id, RunStatus.to_string(status))
+    except mlflow.MlflowException as error:
+        if not experiments.was_deleted(server.get_run(run_id)):
+            raise
+        raise ConfigError(
+            f"The MLflow run {run_id} was deleted, or its experiment, while it was written.",
+            "Run the same again: it finds what is finished, and restores the experiment or opens another run.",
+        ) from error
 
 
 def find_run(key: str) -> str:
-    """The run of model `key`; raises ConfigError when the tracking server has none."""
-    server = client()
-    experiments = [e.experiment_id for e in server.search_experiments()]
-    found = server.search_runs(experiments, f"tags.`{KEY_TAG}` = '{key}'", max_results=1)
-    if not found:
+    """The run of model `key`; raises ConfigError when the tracking server has none, or it was deleted."""
+    found = experiments.find_run(client(), KEY_TAG, key)
+    if found is None:
         raise ConfigError(
             f"MLflow has no run of model {key}.", "Run the training flow against this MLflow server first."
         )
-    return str(found[0].info.run_id)
-
-
-def log_evaluation(run_id: str, metrics: Mapping[str, float], dataset: Dataset) -> None:
-    """Attach evaluation metrics (`eval/...`) and the report files to the model's run."""
-    server = client()
-    log_numbers(run_id, metrics, dataset)
-    folder = dataset.local()
-    for name in ("report.html", "report.json"):
-        if any(shard.path == name for shard in dataset.shards):
-            server.log_artifact(run_id, str(folder / name), "evaluation")
-    log_datasets(run_id, {"evaluation": dataset})
-
-
-def log_numbers(run_id: str, metrics: Mapping[str, float], dataset: Dataset) -> None:
-    """Metrics that a dataset says; logged again they are the same values, not second ones."""
-    made = int(dataset.created * 1000)
-    rows = [Metric(k, v, made, 0) for k, v in metrics.items()]
-    for start in range(0, len(rows), BATCH):
-        client().log_batch(run_id, metrics=rows[start : start + BATCH])
+    run_id = str(found.info.run_id)
+    if experiments.was_deleted(found):
+        raise ConfigError(
+            f"The MLflow run {run_id} of model {key} was deleted.",
+            f"Restore it (`mlflow runs restore --run-id {run_id}`), or run the training flow again: it opens a new "
+            "one, and finds the model in the store.",
+        )
+    return run_id
 
 
 def allowed(label: str) -> str:

@@ -37,7 +37,7 @@ def train(
     """Train `model` by `config`; returns the model dataset and the id of its MLflow run.
 
     Args:
-        name: MLflow experiment, `<method>-<preset>`.
+        name: MLflow experiment, as of `pipeline_lib.names`.
         inputs: further datasets to record as this model's lineage (pairs, scores), by name.
         processes: trainer processes; None takes one per GPU.
         sharding: "fsdp" spreads a full fine-tuning over them.

@@ -77,6 +77,18 @@ def test_mlflow_shows_the_registered_model_and_its_run(
     opened.page.screenshot(path=screenshots / "mlflow-curves.png")
 
 
+def test_a_reports_link_in_prefect_shows_it_in_mlflow(
+    opened: Visit, deployments: Deployments, aligned: dict[str, Any], screenshots: Path
+) -> None:
+    (evaluating,) = [run for run in deployments.children(aligned) if run["name"].startswith("evaluate ")]
+    query = {"artifacts": {"flow_run_id": {"any_": [evaluating["id"]]}, "key": {"any_": ["report"]}}}
+    (artifact,) = deployments.post("artifacts/filter", query)
+    opened.page.goto(artifact["data"].partition("(")[2].rstrip(")"))
+    report = opened.page.frame_locator("iframe").get_by_role("heading", name="balanced-shapes against base")
+    report.first.wait_for()
+    opened.page.screenshot(path=screenshots / "mlflow-report.png")
+
+
 def prefect(deployments: Deployments) -> str:
     """Where Prefect's pages are."""
     return deployments.env["PREFECT_API_URL"].removesuffix("/api")

@@ -16,6 +16,7 @@ from mlflow.entities import ViewType
 from pipeline_lib.digest import digest, file_sha256
 from pipeline_lib.store import KEY_LENGTH, MANIFEST, open_dataset, verify
 from pipeline_lib.training.job import TIMING_FIELDS
+from tasks.register import EVALUATION_RUN
 from tests.chaos.site import Site
 
 NAME = "balanced-shapes"
@@ -136,8 +137,10 @@ def _lines(path: Path) -> list[str]:
 def _registered(server: MlflowClient) -> dict[str, Any]:
     aliases = server.get_registered_model(NAME).aliases
     versions = {
-        # Those of `prefect.` lead to the flow run that registered it.
-        v.version: {tag: value for tag, value in v.tags.items() if not tag.startswith("prefect.")}
+        # Those of `prefect.` lead to the flow run that registered it, EVALUATION_RUN to a run of this round.
+        v.version: {
+            tag: value for tag, value in v.tags.items() if not tag.startswith("prefect.") and tag != EVALUATION_RUN
+        }
         for v in server.search_model_versions(f"name = '{NAME}'")
     }
     return {

@@ -44,7 +44,7 @@ def test_imported_scores_are_compared(tmp_path: Path) -> None:
     best, other = sorted(json.loads(artifact("scorer-agreement").data), key=lambda line: line["accuracy"])[::-1]
     assert (best["scorer"], best["accuracy"], best["kappa, Human"]) == ("their.best", "100.0%", "none")
     assert (other["accuracy"], other["pairs"], other["missing"]) == ("0.0%", 4, 0)
-    assert f"file://{done.uri}/report.html" in artifact("agreement-report").data
+    assert f"`{done.uri}/report.html`" in artifact("agreement-report").data
     assert agreement(source=source, scores=scores, store=store).status == "skipped"
 
 
@@ -53,7 +53,7 @@ def test_the_score_flow_ends_with_a_comparison(tmp_path: Path) -> None:
     outcomes = score(scorers=["clip", "aesthetic"], limit=30, store=store)
     page = artifact("agreement-report").data
     (done,) = (tmp_path / "agreement").iterdir()
-    assert f"file://{done}/report.html" in page
+    assert f"`{done}/report.html`" in page
     dataset = open_dataset(str(done))
     assert {source["digest"] for source in dataset.inputs} >= {outcome.digest for outcome in outcomes.values()}
     assert {"clip_l14_openai", "aesthetic"} <= set(dataset.scan().collect().columns)

@@ -11,13 +11,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 from mlflow import MlflowClient
 from prefect import flow
 
 from flows.compare import compare
-from pipeline_lib import store
-from pipeline_lib.config import BaseModel, TrainConfig
+from pipeline_lib import schemas, store
+from pipeline_lib.config import BaseModel, EvaluateConfig, TrainConfig
 from pipeline_lib.models.aligned import load_pipeline
 from pipeline_lib.presets import preset
 from pipeline_lib.store import Dataset, open_dataset
@@ -42,6 +43,16 @@ def noisy_pipeline(noise: float) -> Any:
     return pipeline
 
 
+def new_registry(root: Path, address: str) -> Registry:
+    """A store and a base in `root`, and the registry of the MLflow server at `address`."""
+    noisy_pipeline(NOISE["base"]).save_pretrained(root / "base")
+    base = BaseModel(family="sd", repo="base", mirror=str(root))
+    row = {"pair_id": "0", "prompt_id": "0", "prompt": "a cat", "image_0": "a", "image_1": "b", "split": "train"}
+    writer = store.writer(str(root / "store"), "ingest", 1, {})
+    pairs = writer.commit([writer.write_table("pairs/part-00000.parquet", pa.Table.from_pylist([row], schemas.PAIRS))])
+    return Registry(str(root / "store"), base, pairs.uri, MlflowClient(address))
+
+
 @dataclass(frozen=True)
 class Registry:
     """A store, a base, and what evaluating and registering a model does to the registry."""
@@ -50,6 +61,7 @@ class Registry:
     base: BaseModel
     pairs: str
     mlflow: MlflowClient
+    scorers: tuple[str, ...] = SHAPES.scorers
 
     def model(self, quality: str) -> Dataset:
         """The model dataset of that name, with the MLflow run that training would have left."""
@@ -65,14 +77,14 @@ class Registry:
         tracking.training_run(NAME, done.key, self.base, TrainConfig(method="balanced-dpo"))
         return done
 
-    def evaluate(self, quality: str) -> dict[str, Any]:
+    def evaluate(self, quality: str, config: EvaluateConfig = CONFIG) -> dict[str, Any]:
         """Evaluate; the outcome's dataset and report."""
         model = self.model(quality)
 
         @flow(name="evaluate-only")
         def run() -> str:
             return evaluate(
-                self.store, self.base, model.uri, NAME, CONFIG, list(SHAPES.scorers), SHAPES.weights, self.pairs
+                self.store, self.base, model.uri, NAME, config, list(self.scorers), SHAPES.weights, self.pairs
             ).uri
 
         dataset = open_dataset(run())

@@ -11,10 +11,17 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deploy.stack.settings import ROOT
+from flows.evaluate import evaluate
+from flows.register import register
+from pipeline_lib.lineage import lineage
 from pipeline_lib.presets import ALL_SCORERS
 from pipeline_lib.store import open_dataset, verify
+from tasks.evaluation_runs import EVALUATION_TAG
+from tasks.settings import store_url
+from tasks.tracking import KEY_TAG, PARENT
 from tests import planted
 from tests.integration.deployments import SMALL, Deployments
 
@@ -108,17 +115,30 @@ def link(deployments: Deployments, run: dict[str, Any], key: str) -> str:
 
 
 @pytest.mark.usefixtures("aligned")
-def test_a_registered_model_is_the_base_of_another_run(deployments: Deployments) -> None:
-    small = {"limit": SMALL["limit"], "steps": 2}
-    run = deployments.run("train-dpo/shapes", base="models:/balanced-shapes@candidate", **small)
+def test_a_registered_model_is_the_base_of_another_run_named_by_its_loss(
+    deployments: Deployments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, limit = "models:/balanced-shapes@candidate", SMALL["limit"]
+    run = deployments.run("train-dpo/shapes", base=base, limit=limit, steps=2, settings={"method": "ipo"})
     assert run["state_type"] == "COMPLETED", deployments.logs(run)
     client = MlflowClient(deployments.env["MLFLOW_TRACKING_URI"])
     version = client.get_model_version_by_alias("balanced-shapes", "candidate").version
-    experiment = client.get_experiment_by_name("dpo-shapes")
-    assert experiment is not None
+    experiment = client.get_experiment_by_name("ipo-shapes")
+    assert experiment is not None and client.get_experiment_by_name("dpo-shapes") is None
     (logged,) = client.search_runs([experiment.experiment_id])
     assert logged.data.params["model.repo"] == f"balanced-shapes/{version}"
+    assert logged.data.params["train.method"] == "ipo"
     assert [m.step for m in client.get_metric_history(logged.info.run_id, "train/loss")] == [1, 2]
+
+    for name in ("PIPELINE_STATE", "MLFLOW_TRACKING_URI"):
+        monkeypatch.setenv(name, deployments.env[name])
+    model = f"{store_url(None)}/model/{logged.data.tags[KEY_TAG]}"
+    (pairs,) = [found.uri for found in lineage([open_dataset(model)]) if found.stage == "ingest"]
+    with temporary_settings({PREFECT_API_URL: deployments.env["PREFECT_API_URL"]}):
+        judged = evaluate("shapes", "dpo", num_prompts=4, steps=2, model=model, pairs=pairs, base=base)
+        assert register("shapes", "dpo", model, judged.uri, base) == "models:/ipo-shapes/1"
+    (nested,) = client.search_runs([experiment.experiment_id], f"tags.`{EVALUATION_TAG}` != ''")
+    assert nested.data.tags[PARENT] == logged.info.run_id
 
 
 def child_flow(deployments: Deployments, child: dict[str, object]) -> str:

@@ -16,19 +16,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from mlflow import MlflowClient
 from PIL import Image
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deploy.stack import running_stack
-from pipeline_lib import schemas, store
-from pipeline_lib.config import BaseModel
 from pipeline_lib.errors import ConfigError, UnknownNameError
 from pipeline_lib.evaluation.headline import headline
 from pipeline_lib.evaluation.painter import images_at_once
 from pipeline_lib.store import open_dataset
 from tasks.pull import pull_commands
-from tests.integration.registry import CONFIG, NAME, NOISE, Registry, noisy_pipeline
+from tests.integration.registry import CONFIG, NAME, Registry, new_registry
 from tests.s3_server import S3Server
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
@@ -67,11 +64,6 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 @pytest.fixture(scope="module")
 def registry(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     root = tmp_path_factory.mktemp("gate")
-    noisy_pipeline(NOISE["base"]).save_pretrained(root / "base")
-    base = BaseModel(family="sd", repo="base", mirror=str(root))
-    row = {"pair_id": "0", "prompt_id": "0", "prompt": "a cat", "image_0": "a", "image_1": "b", "split": "train"}
-    writer = store.writer(str(root / "store"), "ingest", 1, {})
-    pairs = writer.commit([writer.write_table("pairs/part-00000.parquet", pa.Table.from_pylist([row], schemas.PAIRS))])
     keys = {**s3.env(), "PIPELINE_ARTIFACTS": f"s3://{BUCKET}/mlflow"}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in keys.items():
@@ -83,7 +75,7 @@ def registry(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             for name in keys:  # only the servers know them
                 patch.delenv(name)
             patch.setenv("MLFLOW_TRACKING_URI", env["MLFLOW_TRACKING_URI"])
-            yield Registry(str(root / "store"), base, pairs.uri, MlflowClient(env["MLFLOW_TRACKING_URI"]))
+            yield new_registry(root, env["MLFLOW_TRACKING_URI"])
 
 
 def test_only_models_that_pass_the_gate_become_the_champion(registry: Registry) -> None:

@@ -106,3 +106,63 @@ def test_an_evaluation_of_something_else_is_refused(server: MlflowClient, tmp_pa
     for name, digest in (("c", other.digest), ("d", trained.digest)):
         with pytest.raises(ConfigError, match="no answer of the gate"):
             settle(name, "1", digest, report("c", trained, None))
+
+
+def test_a_model_becomes_the_champion_once(server: MlflowClient, tmp_path: Path) -> None:
+    first, second = model(tmp_path, "once"), model(tmp_path, "later")
+    one, two = version(server, "e", first), version(server, "e", second)
+    assert settle("e", one, first.digest, report("e", first, None)).promote
+    asked_again = settle("e", one, first.digest, report("e", first, None))
+    assert not asked_again.promote and asked_again.reason == "Promoted. So it is."
+    server.delete_registered_model_alias("e", champion.CHAMPION)
+    decision = settle("e", one, first.digest, report("e", first, None))
+    assert not decision.promote and f"as version {one}, and the alias was taken from it" in decision.reason
+    assert registry.aliases("e") == {}
+    kept = registry.version_tags("e", one)
+    assert (kept[champion.GATE], kept[champion.GATE_REASON]) == ("passed", "Promoted. So it is.")
+
+    assert settle("e", two, second.digest, report("e", second, None)).promote, "another model"
+    server.set_registered_model_alias("e", champion.CHAMPION, one)
+    assert not settle("e", two, second.digest, report("e", second, first)).promote
+    assert registry.aliases("e") == {"champion": one}, "people went back to it"
+
+
+def test_a_withdrawal_outlives_the_version(server: MlflowClient, tmp_path: Path) -> None:
+    held = model(tmp_path, "deleted")
+    one = version(server, "f", held)
+    settle("f", one, held.digest, report("f", held, None))
+    server.delete_model_version("f", one)
+    again = version(server, "f", held)
+    assert not settle("f", again, held.digest, report("f", held, None)).promote
+    assert registry.aliases("f") == {} and registry.version_tags("f", again)[champion.GATE] == "passed"
+
+
+def test_a_champion_that_people_made_is_not_made_again(server: MlflowClient, tmp_path: Path) -> None:
+    chosen, other = model(tmp_path, "chosen"), model(tmp_path, "other one")
+    one, two = version(server, "g", chosen), version(server, "g", other)
+    server.set_registered_model_alias("g", champion.CHAMPION, one)
+    settle("g", two, other.digest, report("g", other, chosen, passed=False))
+    server.delete_registered_model_alias("g", champion.CHAMPION)
+    assert not settle("g", one, chosen.digest, report("g", chosen, None)).promote
+
+
+@pytest.mark.parametrize("killed_before", ["tag_version", "set_alias", "tag_model"])
+def test_who_was_killed_in_a_promotion_promotes_when_asked_again(
+    server: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_before: str
+) -> None:
+    name, new = f"killed-{killed_before}", model(tmp_path, killed_before)
+    one = version(server, name, new)
+
+    def kill(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(registry, killed_before, kill)
+        with pytest.raises(KeyboardInterrupt):
+            settle(name, one, new.digest, report(name, new, None))
+    settle(name, one, new.digest, report(name, new, None))
+    assert registry.aliases(name) == {"champion": one}
+    assert registry.version_tags(name, one)[champion.GATE_REASON] == "Promoted. So it is."
+    server.delete_registered_model_alias(name, champion.CHAMPION)
+    settle(name, one, new.digest, report(name, new, None))
+    assert registry.aliases(name) == {}

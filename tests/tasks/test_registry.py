@@ -95,3 +95,24 @@ def test_registered_twice_at_once_it_is_one_version(
     assert registry.aliases("raced") == {"candidate": "1"}
     experiment = server.get_run(run).info.experiment_id
     assert len(server.search_logged_models([experiment])) == 1
+
+
+def test_a_version_whose_files_were_deleted_is_registered_again(server: MlflowClient, folder: Path) -> None:
+    run = tracking.training_run("emptied", "emptied-key", BASE, CONFIG)
+    first = registry.register("emptied", run, folder, {}, TAGS)
+    assert registry.find("emptied", TAGS) == first and registry.find("emptied", {**TAGS, "other": "x"}) is None
+    server.delete_logged_model(str(registry.logged_model("emptied", first)))
+    assert registry.find("emptied", TAGS) is None
+    assert registry.register("emptied", run, folder, {}, TAGS) == registry.find("emptied", TAGS) == str(int(first) + 1)
+
+
+def test_two_versions_of_one_model_have_numbers_of_their_own(server: MlflowClient, folder: Path) -> None:
+    run = tracking.training_run("measured", "measured-key", BASE, CONFIG)
+    for value in (0.6, 0.4):
+        by = tracking.open_run("measured", f"{value}", {"test.evaluation": f"{value}"}, "", {})
+        tags = {**TAGS, "pipeline.evaluation_digest": f"{value}"}
+        version = registry.register("measured", run, folder, {"eval/win_rate/clip": value}, tags, by)
+        model = server.get_logged_model(str(registry.logged_model("measured", version)))
+        assert [m.value for m in model.metrics] == [value] and model.source_run_id == run
+        assert server.get_run(by).data.metrics == {"eval/win_rate/clip": value}
+    assert server.get_run(run).data.metrics == {}

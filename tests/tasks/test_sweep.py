@@ -72,7 +72,7 @@ def test_every_claim_can_be_tested_with_its_presets(claim: str, name: str) -> No
 def flow_run(monkeypatch: pytest.MonkeyPatch) -> None:
     tags = {"prefect.flow_run_id": "f", "prefect.flow_run_name": "a run", "prefect.flow_run_url": "http://p/r"}
     monkeypatch.setattr(tracking, "prefect_tags", lambda: tags)
-    monkeypatch.setattr(tracking, "create_link_artifact", lambda *_, **__: None)
+    monkeypatch.setattr(tracking, "link", lambda *_, **__: None)
 
 
 @pytest.mark.usefixtures("flow_run")

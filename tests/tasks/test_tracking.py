@@ -35,7 +35,7 @@ def test_an_address_with_a_login_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_model_has_one_run_however_often_it_is_trained(
     server: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking, "create_link_artifact", lambda *_, **__: None)
+    monkeypatch.setattr(tracking, "link", lambda *_, **__: None)
     runs = []
     for flow_run in ("f", "g"):
         tags = {
