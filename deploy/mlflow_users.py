@@ -1,7 +1,7 @@
 """The MLflow users of a team: `python -m deploy.mlflow_users`, logged in as an administrator, creates those missing.
 
 `worker` owns the experiments and models that runs make, and can change no others and no user. `reader`, made where
-MLFLOW_READER_PASSWORD is given, reads and pulls everything.
+MLFLOW_READER_PASSWORD is given, reads and pulls everything. Who may write at all is said in docker/mlflow-auth.ini.
 """
 
 import os

@@ -8,15 +8,13 @@ import shutil
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
-from base64 import b64encode
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.integration.compose import FOLDER, Native, read_environment
+from tests.integration.team_mlflow import status, writes
 from tests.planted import holders
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -60,20 +58,6 @@ def native() -> Iterator[Native]:
         shutil.rmtree(compose.folder, ignore_errors=True)
 
 
-def status(url: str, login: str | None = None, payload: dict[str, str] | None = None, **headers: str) -> int:
-    """HTTP status of a GET, or of a POST of `payload`."""
-    if login:
-        headers["Authorization"] = "Basic " + b64encode(login.encode()).decode()
-    body = json.dumps(payload).encode() if payload else None
-    headers |= {"Content-Type": "application/json"} if payload else {}
-    request = urllib.request.Request(url, data=body, headers=headers)
-    try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        return error.code
-
-
 def test_every_service_runs_and_asks_who_is_there(native: Native) -> None:
     assert set(native.processes) == set(native.services)
     ended = {name for name, process in native.processes.items() if process.poll() is not None}
@@ -109,6 +93,9 @@ def test_a_login_made_for_readers_changes_nothing(native: Native) -> None:
     ]:
         assert status(f"{mlflow}/registered-models/get?name={model}", login) == 200
         assert status(f"{mlflow}/registered-models/set-tag", login, {"name": model, **tag}) == expected
+    server = mlflow.removesuffix("/api/2.0/mlflow")
+    for method, path, body in writes("theirs", "1", "0" * 32, "0", f"m-{'0' * 32}"):
+        assert status(f"{server}{path}", reader, body, method) == 403, (method, path)
     for login in (reader, worker):
         assert status(f"{mlflow}/users/create", login, {"username": "me", "password": "a-long-password"}) == 403
     elsewhere = {"Origin": "http://elsewhere.example"}
