@@ -9,7 +9,7 @@ from flows.score import score
 from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
 from tasks.agreement import agreement as agreement_task
-from tasks.fields import Count, Location, Names, ScoreUris, Text
+from tasks.fields import Count, Location, Names, ScoreUris, SourceLocation, Text
 from tasks.given import check_given
 from tasks.outcome import Outcome
 from tasks.run_names import flow_run_name
@@ -19,7 +19,7 @@ from tasks.settings import store_url
 @flow(name="agreement", flow_run_name=flow_run_name)
 def agreement(
     preset: PresetName = "shapes",
-    source: Location | None = None,
+    source: SourceLocation | None = None,
     split: Text | None = None,
     limit: Count | None = None,
     scorers: Names | None = None,

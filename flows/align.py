@@ -22,7 +22,7 @@ from pipeline_lib.presets import MethodName, PresetName, alignment
 from pipeline_lib.presets import preset as find_preset
 from tasks.agreement import agreement
 from tasks.base import pinned
-from tasks.fields import Beta, Count, Location, Rate, Seed, Share, Steps, Text, Workers
+from tasks.fields import Beta, Count, Location, Rate, Seed, Share, SourceLocation, Steps, Text, Workers
 from tasks.given import check_given
 from tasks.run_names import flow_run_name
 from tasks.settings import store_url
@@ -42,7 +42,7 @@ def align(
     beta: Beta | None = None,
     adapter: Literal["lora", "full"] | None = None,
     seed: Seed = 0,
-    source: Location | None = None,
+    source: SourceLocation | None = None,
     split: Text | None = None,
     limit: Count | None = None,
     weights: Location | None = None,

@@ -15,7 +15,7 @@ from pipeline_lib.presets import preset as find_preset
 from pipeline_lib.store import Dataset
 from tasks.base import base_model
 from tasks.encode import encode_shard, finish_encoding, plan_encoding
-from tasks.fields import Count, Location, Pixels, Text, Workers
+from tasks.fields import Count, Location, Pixels, SourceLocation, Text, Workers
 from tasks.given import check_given
 from tasks.outcome import Outcome
 from tasks.progress import reporter
@@ -27,7 +27,7 @@ from tasks.settings import store_url
 @flow(name="encode", flow_run_name=flow_run_name)
 def encode(
     preset: PresetName = "shapes",
-    source: Location | None = None,
+    source: SourceLocation | None = None,
     split: Text | None = None,
     limit: Count | None = None,
     resolution: Pixels | None = None,

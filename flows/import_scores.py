@@ -6,7 +6,7 @@ from prefect import flow
 
 from flows.ingest import ingest
 from pipeline_lib.presets import PresetName
-from tasks.fields import Count, Location, Names, Text
+from tasks.fields import Count, Location, Names, SourceLocation, Text
 from tasks.given import check_given
 from tasks.import_scores import import_scores as import_scores_task
 from tasks.outcome import Outcome
@@ -20,7 +20,7 @@ def import_scores(
     scorers: Names | None = None,
     lower_is_better: Names | None = None,
     preset: PresetName = "shapes",
-    source: Location | None = None,
+    source: SourceLocation | None = None,
     split: Text | None = None,
     limit: Count | None = None,
     pairs: Location | None = None,

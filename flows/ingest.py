@@ -9,7 +9,7 @@ from prefect import flow
 from pipeline_lib.config import IngestConfig, override
 from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
-from tasks.fields import Count, Location, Names, Text, Workers
+from tasks.fields import Count, Location, Names, SourceLocation, Text, Workers
 from tasks.ingest import finish_ingest, ingest_unit, plan_ingest, without_sources
 from tasks.outcome import Outcome
 from tasks.progress import reporter
@@ -21,7 +21,7 @@ from tasks.settings import store_url
 @flow(name="ingest", flow_run_name=flow_run_name)
 def ingest(
     preset: PresetName = "shapes",
-    source: Location | None = None,
+    source: SourceLocation | None = None,
     split: Text | None = None,
     limit: Count | None = None,
     models: Names | None = None,

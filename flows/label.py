@@ -10,7 +10,7 @@ from flows.self_training import annotated
 from pipeline_lib.labels.recipe import check_recipe
 from pipeline_lib.labels.self_training import runnable
 from pipeline_lib.presets import MethodName, PresetName, alignment
-from tasks.fields import Count, Location, ScoreUris, Text
+from tasks.fields import Count, Location, ScoreUris, SourceLocation, Text
 from tasks.given import check_given
 from tasks.label import label as label_task
 from tasks.outcome import Outcome
@@ -24,7 +24,7 @@ def label(
     preset: PresetName = "shapes",
     method: MethodName = "balanced",
     recipe: Recipe | None = None,
-    source: Location | None = None,
+    source: SourceLocation | None = None,
     split: Text | None = None,
     limit: Count | None = None,
     weights: Location | None = None,

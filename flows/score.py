@@ -12,7 +12,7 @@ from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
 from pipeline_lib.store import Shard
 from tasks.agreement import agreement
-from tasks.fields import Count, Location, ScorerNames, Text, Workers
+from tasks.fields import Count, Location, ScorerNames, SourceLocation, Text, Workers
 from tasks.given import check_given
 from tasks.outcome import Outcome
 from tasks.progress import reporter
@@ -25,7 +25,7 @@ from tasks.settings import store_url
 @flow(name="score", flow_run_name=flow_run_name)
 def score(
     preset: PresetName = "shapes",
-    source: Location | None = None,
+    source: SourceLocation | None = None,
     split: Text | None = None,
     limit: Count | None = None,
     scorers: ScorerNames | None = None,

@@ -18,7 +18,7 @@ from pipeline_lib.labels.self_training import fold_recipes, reads_self_training
 from pipeline_lib.labels.steps import SELF_TRAINING
 from pipeline_lib.presets import PresetName
 from tasks.base import base_model
-from tasks.fields import Count, Location, Locations, Seed, Text, Timesteps
+from tasks.fields import Count, Location, Locations, Seed, SourceLocation, Text, Timesteps
 from tasks.given import check_given
 from tasks.label import label as label_task
 from tasks.outcome import Outcome
@@ -38,7 +38,7 @@ def self_training(
     preset: PresetName = "shapes",
     timesteps: Timesteps = 8,
     seed: Seed = 0,
-    source: Location | None = None,
+    source: SourceLocation | None = None,
     split: Text | None = None,
     limit: Count | None = None,
     pairs: Location | None = None,

@@ -16,7 +16,7 @@ from pipeline_lib.labels.self_training import runnable
 from pipeline_lib.names import model_name
 from pipeline_lib.presets import MethodName, PresetName, alignment
 from tasks.base import base_model, pinned
-from tasks.fields import Beta, Count, Interval, Location, Rate, ScoreUris, Seed, Steps, Text, Workers
+from tasks.fields import Beta, Count, Interval, Location, Rate, ScoreUris, Seed, SourceLocation, Steps, Text, Workers
 from tasks.given import check_given
 from tasks.outcome import Outcome
 from tasks.run_names import flow_run_name
@@ -47,7 +47,7 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
         beta: Beta | None = None,
         adapter: Literal["lora", "full"] | None = None,
         seed: Seed = 0,
-        source: Location | None = None,
+        source: SourceLocation | None = None,
         split: Text | None = None,
         limit: Count | None = None,
         weights: Location | None = None,

@@ -1,6 +1,6 @@
 """Datasets: the one mechanism every stage reads from and writes to.
 
-A dataset is a folder `<store>/<stage>/<key>/` on any fsspec URL, holding shards and, written last, `manifest.json`.
+A dataset is a folder `<store>/<stage>/<key>/` on a disk or on S3, holding shards and, written last, `manifest.json`.
 The key is a digest of the question (stage, schema version, config, input digests), so the same question has one
 folder: a finished one is reused, an unfinished one continued shard by shard, and no config touches another one's data.
 """
@@ -32,7 +32,7 @@ from pipeline_lib.digest import digest, file_sha256
 from pipeline_lib.disk import space
 from pipeline_lib.errors import DatasetCorruptError, DatasetUnfinishedError, StoreError
 from pipeline_lib.transport import transport_errors
-from pipeline_lib.urls import local_path, refuse_login
+from pipeline_lib.urls import local_path, refuse_elsewhere
 
 logger = logging.getLogger(__name__)
 
@@ -125,8 +125,13 @@ class Dataset:
 
 
 def open_dataset(uri: str) -> Dataset:
-    """Read a finished dataset's manifest; raises DatasetUnfinishedError when there is none."""
-    refuse_login(uri)
+    """Read a finished dataset's manifest.
+
+    Raises:
+        DatasetUnfinishedError: there is none.
+        ConfigError: a URL that no store is on.
+    """
+    uri = absolute(uri)
     try:
         with access(uri), fsspec.open(f"{uri}/{MANIFEST}", "rb").open() as file:
             manifest = json.load(file)
@@ -166,8 +171,9 @@ def access(uri: str) -> Iterator[None]:
 
 
 def absolute(store: str) -> str:
-    """A store URL that means the same from every working directory; raises ConfigError for one with a login in it."""
-    return refuse_login(store).rstrip("/") if "://" in store else str(local_path(store).resolve())
+    """A store URL that means the same from every working directory; raises ConfigError for one that no store is on."""
+    refuse_elsewhere(store)
+    return store.rstrip("/") if "://" in store else str(local_path(store).resolve())
 
 
 @dataclass(frozen=True)
@@ -309,7 +315,7 @@ def writer(store: str, stage: str, version: int, config: Any, inputs: Sequence[D
     """The writer of the one dataset that answers (stage, schema version, config, inputs) in `store`.
 
     Args:
-        store: folder or fsspec URL (`s3://bucket/prefix`).
+        store: folder or URL of S3 (`s3://bucket/prefix`).
         stage: name of the stage; becomes a folder.
         version: raise it when the stage's output changes for the same config.
         config: JSON-like values or a dataclass; everything that decides the output and nothing else.

@@ -1,4 +1,8 @@
-"""Addresses without credentials: a URL ends up in parameters, manifests, logs and reports."""
+"""Addresses: which ones a parameter may hold, and none with credentials.
+
+A URL ends up in parameters, manifests, logs and reports. And fsspec opens far more than a store: `http://`, `github://`,
+chains such as `simplecache::http://`. Who may ask for a run must not make a worker call any address by that.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,19 @@ from pathlib import Path
 
 from pipeline_lib.errors import ConfigError, excerpt
 
+# No look-around: pydantic's patterns have none. A path has neither "://" nor "::", by which fsspec chains URLs.
+_PATH = r"(?:[^:]|:[^/:]|:/[^/:])*:?/?"
+_REST = r"(?:[^:]|:[^:])*:?"
+_HOST = rf"[^/@:]+(?:/{_REST})?"
+
 PATTERN = r"^(?:(?:[^:]|:[^/]|:/[^/])*:?/?|(?:[^:]|::)*://[^/@:]*(?::[0-9]+)?(?:/.*)?)$"
-"""A path, or a URL with nothing but a host and a port before its first slash. No look-around: pydantic's has none."""
+"""A path, or a URL with nothing but a host and a port before its first slash."""
+STORE = rf"^(?:{_PATH}|file:///{_REST}|s3://{_HOST})$"
+"""Where datasets are: a folder, or a bucket of S3. What the store can be on is listed here and nowhere else."""
+LOCATION = rf"^(?:{_PATH}|file:///{_REST}|(?:s3|shapes)://{_HOST})$"
+"""What a run may be told to read besides its source: a store's, a path, a name, or what the built-in world brings."""
+SOURCE = rf"^(?:{_PATH}|file:///{_REST}|(?:s3|shapes|hf)://{_HOST})$"
+"""Where pairs may come from: the model hub, too."""
 
 MAX_NAME, MAX_PATH = 255, 4095
 """Bytes of a file's name and of a path, on Linux."""
@@ -25,6 +40,16 @@ def refuse_login(url: str) -> str:
         f"An address of the scheme {url.partition('://')[0]!r} holds a login before its host.",
         "Leave it out, change that key, and give keys by the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
         "HF_TOKEN, MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD.",
+    )
+
+
+def refuse_elsewhere(url: str) -> str:
+    """The URL itself; raises ConfigError when it holds a login, or is nothing that a store can be on."""
+    if re.fullmatch(STORE, refuse_login(url), re.DOTALL):
+        return url
+    raise ConfigError(
+        f"{excerpt(url)} is no place for datasets: only folders and S3 are read and written.",
+        "Give a folder's path, file:///<path> or s3://<bucket>/<prefix>; copy what is elsewhere there first.",
     )
 
 

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field
 
 from pipeline_lib.claims import claim
 from pipeline_lib.scoring.scorers import SCORERS
-from pipeline_lib.urls import PATTERN
+from pipeline_lib.urls import LOCATION, SOURCE
 
 LARGEST = 2**63 - 1
 """Of the whole numbers that the server can store and list."""
@@ -42,12 +42,13 @@ def _no_way_up(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(clean), Field(max_length=MAX_TEXT, json_schema_extra=CLEAN)]
-Location = Annotated[
-    str,
-    AfterValidator(_no_way_up),
-    Field(pattern=PATTERN, max_length=MAX_TEXT, json_schema_extra={"allOf": [CLEAN, _NO_WAY_UP]}),
-]
-"""A path or a URL. One with a login in it is refused when a run is created, so that the server never stores it."""
+# A pattern after a validator is not written into the schema.
+_PATH: dict[str, Any] = {"max_length": MAX_TEXT, "json_schema_extra": {"allOf": [CLEAN, _NO_WAY_UP]}}
+Location = Annotated[str, Field(pattern=LOCATION, **_PATH), AfterValidator(_no_way_up)]
+"""A path or a URL. One with a login in it, or one that leads elsewhere than to a store, is refused when a run is
+created, so that the server never stores it and no worker calls it."""
+SourceLocation = Annotated[str, Field(pattern=SOURCE, **_PATH), AfterValidator(_no_way_up)]
+"""As `Location`, for pairs, which may come from the model hub, too."""
 Names = Annotated[list[Text], Field(max_length=MAX_ITEMS)]
 Locations = Annotated[list[Location], Field(max_length=MAX_ITEMS)]
 ScoreUris = Annotated[dict[str, Location], Field(max_length=MAX_ITEMS, json_schema_extra={"propertyNames": CLEAN})]

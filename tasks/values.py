@@ -20,7 +20,7 @@ from pipeline_lib.labels import recipes
 from pipeline_lib.presets import METHODS
 from pipeline_lib.sweeps.plan import PARAMETERS
 from pipeline_lib.training.methods import METHODS as OBJECTIVES
-from tasks.fields import CLEAN, LARGEST, MAX_ITEMS, NO_NAN, Location, clean
+from tasks.fields import CLEAN, LARGEST, MAX_ITEMS, NO_NAN, Location, SourceLocation, clean
 
 DEPTH = 5
 """Levels of lists and mappings in a recipe, or in the value of a setting."""
@@ -84,7 +84,10 @@ _RECIPE: JsonSchema = {
     "then": {"type": "string", "enum": recipes.names()},
 }
 """A text of one word is a name; any other is YAML."""
-_LOCATION = {key: word for key, word in TypeAdapter(Location).json_schema().items() if key != "type"}
+_BASE, _SOURCE = (
+    {key: word for key, word in TypeAdapter(place).json_schema().items() if key != "type"}
+    for place in (Location, SourceLocation)
+)
 
 
 def _mapping(known: Iterable[str], value: JsonSchema, **own: JsonSchema) -> JsonSchema:
@@ -108,8 +111,8 @@ def _own(value: JsonSchema) -> dict[str, JsonSchema]:
         "method": {"enum": list(METHODS)},
         "recipe": _RECIPE,
         "settings": _train_settings(value),
-        "source": _LOCATION,
-        "base": _LOCATION,
+        "source": _SOURCE,
+        "base": _BASE,
     }
 
 

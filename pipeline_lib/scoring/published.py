@@ -90,7 +90,7 @@ def import_scores(
     Args:
         store: root of the dataset store.
         ingested: dataset of the stage "ingest" whose pairs the scores are for.
-        file: path or fsspec URL.
+        file: path or URL of S3.
         scorers: names in the file's column `scorer`, all when empty; for a file without that column the one name to
             give its scores.
         lower_is_better: those of them whose lower scores are better; they are stored negated, so that higher is

@@ -1,17 +1,54 @@
-"""Where state lies, and which failures are tried again."""
+"""Where state lies, which places a run may be told of, and which failures are tried again."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
 from botocore.exceptions import EndpointConnectionError
 from prefect.client.schemas.objects import State
 from prefect.states import exception_to_failed_state
 from prefect.utilities.asyncutils import run_coro_as_sync
 
+from flows import (
+    agreement,
+    align,
+    compare,
+    encode,
+    evaluate,
+    import_scores,
+    ingest,
+    label,
+    register,
+    score,
+    self_training,
+    sweep,
+    train,
+)
 from pipeline_lib.errors import ConfigError, HubError, StoreError, UnreadableFileError
 from tasks import settings
+
+FLOWS: list[Any] = [
+    agreement.agreement,
+    align.align,
+    compare.compare,
+    encode.encode,
+    evaluate.evaluate,
+    import_scores.import_scores,
+    ingest.ingest,
+    label.label,
+    register.register,
+    score.score,
+    self_training.self_training,
+    sweep.sweep,
+    *train.TRAINING_FLOWS.values(),
+]
+PLACES = {"agreement", "base", "encoded", "evaluation", "file", "heldout", "labels", "model", "models", "pairs"}
+PLACES |= {"prompts", "reference", "scores", "source", "store", "weights"}
+# Names of the same parameters elsewhere: of generators, and of a setting.
+NAMES = {("ingest", "models"), ("sweep", "reference")}
 
 
 def test_store_is_the_parameter_then_the_variable_then_the_state_folder(
@@ -48,3 +85,19 @@ def test_only_io_is_retried(error: Exception, retried: bool) -> None:
     assert failed is not None
     condition = settings.IO_TASK["retry_condition_fn"]
     assert condition(None, None, failed) is retried
+
+
+def test_no_flow_is_told_to_read_an_address_that_no_store_is_on() -> None:
+    """Prefect's server compares what a run is created with with these schemas."""
+    asked = set()
+    for flow in FLOWS:
+        schema = flow.parameters.model_dump()
+        for name in PLACES & {name for name in schema["properties"] if (flow.name, name) not in NAMES}:
+            only = {"properties": {name: schema["properties"][name]}, "definitions": schema["definitions"]}
+            value = "http://127.0.0.1:9/x"
+            shapes: list[Any] = [value, [value], {"clip": value}]
+            for shape in shapes:
+                with pytest.raises(jsonschema.ValidationError):
+                    jsonschema.validate({name: shape}, only)
+            asked.add(name)
+    assert asked == PLACES
