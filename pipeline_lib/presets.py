@@ -102,8 +102,8 @@ _SD_BALANCED = replace(
 _SD_DEDPO = replace(
     _SD_DPO, method="dedpo", gradient_accumulation=8, learning_rate=1.28e-5, warmup_steps=0, steps=1000
 )
-# Adaptive-DPO's launcher: LoRA rank 8, batch 128, beta 1000 without the half (2000 with it), k1 = 10. Metric and margin
-# are those of the authors' code, which presumably gave the published tables, where it and the paper differ.
+# Adaptive-DPO's launcher: LoRA rank 8, batch 128, beta 1000 without the half (2000 with it), k1 = 10. Metric and
+# margin are those of the authors' code, which presumably gave the published tables, where it and the paper differ.
 _SD_ADAPTIVE = replace(
     _SD_DPO,
     method="adaptive-dpo",

@@ -16,7 +16,7 @@ from pipeline_lib.evaluation.headline import headline
 from pipeline_lib.names import model_name
 from pipeline_lib.store import Dataset, open_dataset
 from pipeline_lib.training import job
-from tasks import champion, evaluation_runs, tracking
+from tasks import champion, evaluation_runs, tracking, unmoved
 from tasks.links import link
 from tasks.outcome import Outcome, finish
 from tasks.paint import Model
@@ -86,6 +86,8 @@ def evaluate(
         f"{name}: {report['gate'][name]['sentence']}", key="gate", description="gate to @champion"
     )
     link(evaluation_runs.report_url(record(trained, dataset, report, name)), "report.html", key="report")
+    if words := report.get("unmoved", {}).get(name):
+        unmoved.warn(tracking.find_run(trained.key), words)
     return finish("evaluate", dataset, started)
 
 

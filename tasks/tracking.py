@@ -32,6 +32,8 @@ from tasks.links import link, prefect_note, prefect_tags, run_url
 KEY_TAG = "pipeline.model_key"
 PARENT = "mlflow.parentRunId"
 """By this tag MLflow nests runs."""
+UNMOVED_TAG = "pipeline.weights_unmoved"
+"""Of a run whose weights do not move: the words that its description begins with (tasks/unmoved.py)."""
 BATCH = 1000
 FLUSH_SECONDS = 5.0
 
@@ -74,7 +76,8 @@ def open_run(
     ((tag, value),) = key.items()
     found = server.search_runs([experiment_id], f"tags.`{tag}` = '{value}'", max_results=1)
     run = prefect_tags()
-    description = "\n\n".join(filter(None, [note, prefect_note(run)]))
+    unmoved = found[0].data.tags.get(UNMOVED_TAG) if found else None
+    description = "\n\n".join(filter(None, [unmoved, note, prefect_note(run)]))
     tags = {**(more_tags or {}), **run, **({"mlflow.note.content": description} if description else {})}
     if found:
         run_id = str(found[0].info.run_id)

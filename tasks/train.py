@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, Literal
 
 from prefect import task
@@ -11,8 +12,8 @@ from prefect.logging import get_run_logger
 
 from pipeline_lib.config import BaseModel, TrainConfig
 from pipeline_lib.store import open_dataset
-from pipeline_lib.training import job
-from tasks import tracking
+from pipeline_lib.training import job, movement
+from tasks import tracking, unmoved
 from tasks.locks import alone
 from tasks.outcome import Outcome, finish
 from tasks.progress import reporter
@@ -59,6 +60,8 @@ def train(
             if record["step"] == config.steps:  # before the model is committed: who comes later asks no trainer
                 metrics.flush()
             progress(int(record["step"]), config.steps)
+            if words := movement.warning(asdict(config), record):
+                unmoved.warn(run_id, words)
             if time.monotonic() - logged > LOG_SECONDS:
                 logged = time.monotonic()
                 logger.info("train: %s", ", ".join(f"{k} {v:.4g}" for k, v in record.items()))

@@ -28,6 +28,7 @@ from pipeline_lib.evaluation.generate import Progress, generate, shard_path
 from pipeline_lib.evaluation.implicit import implicit_accuracy, rewards_by_model, trained_prompts
 from pipeline_lib.evaluation.prompts import PromptSet, leaked, load_prompts
 from pipeline_lib.evaluation.scores import KEYS, diversity_tower, open_judging, score_generated
+from pipeline_lib.evaluation.unmoved import unmoved
 from pipeline_lib.ingest import prompt_id
 from pipeline_lib.models.identity import base_identity
 from pipeline_lib.registry import unknown_name
@@ -94,7 +95,8 @@ def evaluate(
         `Located.column`), `true` among them where the prompt set knows the truth; `report.json` (its
         `win_rate[model][scorer]` is [point, low, high]; `average` is the scorers' average; `gate[model]` says whether
         the model could become the champion, and why; `implicit[model]` is what `implicit_accuracy` gives, of the
-        models that this pipeline trained, where there are held-out pairs); `report.html`.
+        models that this pipeline trained, where there are held-out pairs; `unmoved[model]` is what to say of one whose
+        training did not move its weights); `report.html`.
 
     Raises:
         ConfigError, UnknownNameError: fewer than two models, two bases, no scorer, an unknown name, or a gate that
@@ -169,6 +171,8 @@ def evaluate(
     }
     seen = trained_prompts(held_out, training_pairs) if held_out else set()
     about["implicit"] = {name: implicit_accuracy(found, seen) for name, found in rewards.items()}
+    if still := unmoved(models):  # left out elsewhere: a report keeps its digest
+        about["unmoved"] = still
     about |= background(root, inputs)
     shards = [
         shard

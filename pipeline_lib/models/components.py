@@ -73,6 +73,11 @@ def unet_from(path: Path, dtype: torch.dtype) -> Any:
     return _strict(diffusers.UNet2DConditionModel, path, dtype)
 
 
+def weight_files(path: Path) -> list[Path]:
+    """The files with the weights of a diffusers model's local folder: one, or its shards."""
+    return sorted(file for file in path.glob(_DIFFUSERS_WEIGHTS) if file.suffix == ".safetensors")
+
+
 def load_vae(base: BaseModel, dtype: torch.dtype) -> Any:
     """The base model's AutoencoderKL; in fp32 instead of fp16 where its configuration says that fp16 overflows."""
     path = vae_folder(base)

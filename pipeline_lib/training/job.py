@@ -30,6 +30,7 @@ from pipeline_lib.disk import space
 from pipeline_lib.errors import DiskFullError, TrainingError
 from pipeline_lib.models.identity import base_identity
 from pipeline_lib.store import Dataset, DatasetWriter, writer
+from pipeline_lib.training import movement
 from pipeline_lib.training.launch import environment, launcher, process_count, visible_gpus
 from pipeline_lib.training.machines import machines
 from pipeline_lib.training.spec import (
@@ -136,7 +137,7 @@ def train(
 def _published(target: DatasetWriter, run_dir: Path) -> Dataset:
     """The trainer's result as a dataset."""
     shards = target.write_folder("model", run_dir / "model")
-    shards.append(target.write_bytes(METRICS, _reproducible_metrics(run_dir / METRICS)))
+    shards.append(target.write_bytes(METRICS, _reproducible_metrics(run_dir / METRICS, target.config["train"])))
     if (run_dir / SAMPLES).is_dir():
         shards += target.write_folder(SAMPLES, run_dir / SAMPLES)
     return target.commit(shards)
@@ -336,7 +337,12 @@ def _failure(code: int, run_dir: Path) -> TrainingError | DiskFullError:
     )
 
 
-def _reproducible_metrics(path: Path) -> bytes:
-    records = (json.loads(line) for line in path.read_text().splitlines())
-    kept = ({k: v for k, v in record.items() if k not in TIMING_FIELDS} for record in records)
+def _reproducible_metrics(path: Path, train: Mapping[str, Any]) -> bytes:
+    """What does not depend on the machine. How far weights moved is kept only where they did not: of others the files
+    tell it, and a model keeps the digest that it had before this was measured."""
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    left_out = (
+        TIMING_FIELDS if movement.unmoved(train, records) else (*TIMING_FIELDS, movement.CHANGE, movement.PROJECTED)
+    )
+    kept = ({k: v for k, v in record.items() if k not in left_out} for record in records)
     return "".join(json.dumps(record) + "\n" for record in kept).encode()

@@ -2,6 +2,9 @@
 
 Within a step a metric is a scalar, averaged over forward passes and processes, or a pair (numerator, denominator),
 whose ratio is taken at the end: a share among pairs that some passes may have none of.
+
+Some steps also have `relative_change`, how far the weights are from the base's (change.py), and step 20 has
+`projected_change`, how far the whole run gets at most (movement.py).
 """
 
 from __future__ import annotations

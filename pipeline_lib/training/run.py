@@ -19,6 +19,7 @@ from pipeline_lib.models.family import Family, NoiseSchedule
 from pipeline_lib.store import Dataset
 from pipeline_lib.training import checkpoints, reference, sharding
 from pipeline_lib.training.batches import Sampler
+from pipeline_lib.training.change import Original, original_weights
 from pipeline_lib.training.losses import Loss
 from pipeline_lib.training.methods import LOSSES, Method, check_labels
 from pipeline_lib.training.optimizers import build_optimizer
@@ -51,6 +52,8 @@ class Run:
     reference: Weights | None
     annotators: list[Weights]
     cache: ReferenceCache | None = None
+    original: Original | None = None
+    """The base's weights, where this process compares all weights with them."""
     step: int = 0
     refreshes: int = 0
     skipped: int = 0
@@ -121,6 +124,7 @@ def build(spec: TrainSpec, method: Method, encoded: Dataset, labels: Dataset, id
         reference=None if cache or method.reference == "none" else reference.initial_reference(policy),
         annotators=[reference.copy_weights(policy) for _ in config.ema_decays] if method.annotators else [],
         cache=cache,
+        original=None if policy.lora or not accelerator.is_main_process else original_weights(spec.model),
     )
 
 

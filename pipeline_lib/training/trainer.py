@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +16,8 @@ from accelerate import Accelerator
 
 from pipeline_lib.errors import ConfigError
 from pipeline_lib.store import Dataset, open_dataset
-from pipeline_lib.training import checkpoints, metrics, sharding
+from pipeline_lib.training import checkpoints, metrics, movement, sharding
+from pipeline_lib.training.change import projected, relative_change
 from pipeline_lib.training.divergence import diverged, finite, last_finite
 from pipeline_lib.training.methods import check_config, check_sharding
 from pipeline_lib.training.policy import save_policy
@@ -25,6 +28,8 @@ from pipeline_lib.training.step import fill_cache, optimizer_step
 
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
+
+logger = logging.getLogger(__name__)
 
 Outcome = Literal["done", "interrupted"]
 
@@ -100,7 +105,8 @@ def _loop(run: Run, spec: TrainSpec, identity: str, stopping: Callable[[], bool]
                 return "interrupted"
             now = time.monotonic()
             timing = {"pairs_per_second": run.pairs_per_step / (now - begun), "seconds": now - started}
-            write({"step": run.step, **result, **timing, "memory_mb": metrics.memory_mb(accelerator.device)})
+            memory = metrics.memory_mb(accelerator.device)
+            write({"step": run.step, **result, **timing, "memory_mb": memory, **_movement(run)})
             last = last_finite(result, run.step, last)
             if run.skipped_in_a_row > config.max_skipped_steps:
                 what = f"{run.skipped_in_a_row} steps in a row have no finite loss and gradient"
@@ -131,6 +137,20 @@ def _log(path: Path, accelerator: Accelerator) -> Iterator[Callable[[Mapping[str
                 file.write(metrics.line(record))
 
         yield write
+
+
+def _movement(run: Run) -> dict[str, float]:
+    """How far the weights are from the base, when that is due; warns of a run that will not move them."""
+    config = run.config
+    if not movement.due(config, run.step):
+        return {}
+    change = relative_change(run.policy, run.original)
+    found = {movement.CHANGE: change}
+    if run.step == movement.FIRST_LOOK:
+        found[movement.PROJECTED] = projected(config, change, run.step)
+    if run.accelerator.is_main_process and (words := movement.warning(asdict(config), found)):
+        logger.warning(words)
+    return found
 
 
 def _check_weights(run: Run, folder: Path, last: Mapping[str, float]) -> None:

@@ -1,0 +1,16 @@
+"""Models of a comparison whose training did not move their weights: what is compared is then the base with itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pipeline_lib.store import Dataset
+from pipeline_lib.training import movement
+from pipeline_lib.training.job import read_metrics
+
+
+def unmoved(models: Mapping[str, Dataset | None]) -> dict[str, str]:
+    """What to say about each such model that this pipeline trained, by its name."""
+    trained = {name: model for name, model in models.items() if model is not None and "train" in model.config}
+    found = {name: movement.unmoved(model.config["train"], read_metrics(model)) for name, model in trained.items()}
+    return {name: words for name, words in found.items() if words}
