@@ -125,7 +125,7 @@ def test_a_run_that_does_not_move_is_told_early(
 
 @pytest.mark.parametrize(
     ("steps", "change", "warned"),
-    [(2000, 9e-4, True), (2000, 1.1e-3, False), (40, 3e-4, True), (40, 5e-4, False), (100, 0.0, True)],
+    [(2000, 4e-4, True), (2000, 6e-4, False), (40, 1e-4, True), (40, 3e-4, False), (100, 0.0, True)],
 )
 def test_the_threshold_and_short_runs(steps: int, change: float, warned: bool) -> None:
     """A run of 40 steps is judged as if it had 100."""
