@@ -64,7 +64,7 @@ def align(
         method: dpo, balanced, dedpo or adaptive.
         recipe: Label recipe: a name, YAML text, or a list of steps; empty for the method's own.
         steps: Optimizer steps.
-        learning_rate: Peak learning rate.
+        learning_rate: Peak learning rate as it acts; these papers give it before scaling by the pairs per step.
         beta: DPO strength in the official convention (logit = 0.5 * beta * ell).
         adapter: lora, or full fine-tuning of the UNet.
         seed: Training seed.

@@ -70,7 +70,7 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
             preset: Base model, data and hyper-parameters; empty fields below take its values.
             recipe: Label recipe: a name, YAML text, or a list of steps.
             steps: Optimizer steps.
-            learning_rate: Peak learning rate.
+            learning_rate: Peak learning rate as it acts; these papers give it before scaling by the pairs per step.
             beta: DPO strength in the official convention (logit = 0.5 * beta * ell).
             adapter: lora, or full fine-tuning of the UNet.
             seed: Seed of data order, noise, timesteps and dropout.

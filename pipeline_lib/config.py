@@ -82,6 +82,7 @@ class TrainConfig:
     gradient_accumulation: int = 1
     """Forward passes per optimizer step, shared out among the processes: their number changes no result."""
     learning_rate: float = 1e-5
+    """As it acts. Papers of this line give it before scaling by the pairs per step (docs/presets.md)."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup_steps: int = 0
     optimizer: Literal["adamw", "adamw8bit", "adafactor"] = "adamw"
