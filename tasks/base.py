@@ -13,7 +13,7 @@ from pipeline_lib.config import BaseModel
 from pipeline_lib.digest import digest, file_sha256
 from pipeline_lib.presets import preset as find_preset
 from tasks import registry
-from tasks.settings import IO_TASK, state_dir
+from tasks.settings import IO_TASK, state_place
 
 MLFLOW_SCHEMES = ("models:/", "runs:/", "mlflow-artifacts:/")
 
@@ -43,7 +43,7 @@ def resolve(base: BaseModel, name: str) -> BaseModel:
     """
     from pipeline_lib.models import named  # loads torch
 
-    store = state_dir() / "bases"
+    store = state_place("bases")
     if name.startswith(MLFLOW_SCHEMES):
         found = _from_mlflow(base, registry.pinned(name), store)
     else:
@@ -61,7 +61,6 @@ def _from_mlflow(base: BaseModel, uri: str, store: Path) -> BaseModel:
     final = store / digest([os.environ.get("MLFLOW_TRACKING_URI", ""), uri], 16) / path
     if uri.startswith("models:/") and final.is_dir():
         return named.in_folder(base, final, depth)
-    store.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=store, prefix=".", suffix=".tmp") as scratch:
         files = registry.download(uri, Path(scratch) / "files")
         whole = named.complete(files, Path(scratch) / "fused")

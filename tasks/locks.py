@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from prefect.logging import get_run_logger
 
 from pipeline_lib.training.job import acquired
-from tasks.settings import state_dir
+from tasks.settings import state_place
 from tasks.stopping import asked_to_stop
 
 
@@ -20,9 +20,7 @@ def alone(question: str) -> Iterator[None]:
     (flock), which the kernel lets go of when the holder dies, however that happens. The file stays: a lock on a file
     that is removed does not keep out whoever makes it anew.
     """
-    folder = state_dir() / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / question).open("w") as lock:
+    with (state_place("locks") / question).open("w") as lock:
         if not acquired(lock, 0.0):
             get_run_logger().info("another run of this machine is at %s; waiting for it", question)
             acquired(lock, None, asked_to_stop)

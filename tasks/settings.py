@@ -11,7 +11,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task, exponential_backoff
 
-from pipeline_lib.errors import HubError, PipelineError, SourceError, StoreError, UnreadableFileError
+from pipeline_lib.disk import space
+from pipeline_lib.errors import ConfigError, HubError, PipelineError, SourceError, StoreError, UnreadableFileError
 from pipeline_lib.store import absolute
 from pipeline_lib.transport import is_transport_error
 
@@ -19,6 +20,27 @@ from pipeline_lib.transport import is_transport_error
 def state_dir() -> Path:
     """The ignored folder with everything this machine writes (`PIPELINE_STATE`, default `.state`)."""
     return Path(os.environ.get("PIPELINE_STATE", ".state")).resolve()
+
+
+def state_place(name: str) -> Path:
+    """The folder `name` of the state folder, made when missing.
+
+    Raises:
+        ConfigError: it is no folder, or cannot be written to.
+        DiskFullError: there is no space for it.
+    """
+    folder = state_dir() / name
+    try:
+        with space(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(f"{folder} cannot be written to")
+    except OSError as error:
+        raise ConfigError(
+            f"The state folder {state_dir()} cannot be used: {error}.",
+            "Have PIPELINE_STATE name a folder that this user may write to, where the worker is started.",
+        ) from error
+    return folder
 
 
 def store_url(store: str | None) -> str:

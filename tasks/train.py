@@ -17,7 +17,7 @@ from tasks import tracking, unmoved
 from tasks.locks import alone
 from tasks.outcome import Outcome, finish
 from tasks.progress import reporter
-from tasks.settings import IO_TASK, state_dir
+from tasks.settings import IO_TASK, state_place
 from tasks.stopping import asked_to_stop
 
 LOG_SECONDS = 10.0
@@ -73,7 +73,7 @@ def train(
                 config,
                 datasets["encoded"],
                 datasets["labels"],
-                state_dir() / "scratch",
+                state_place("scratch"),
                 on_metrics=follow,
                 on_sample=lambda image: tracking.log_sample(run_id, image),
                 processes=processes,

@@ -112,7 +112,7 @@ def main() -> int:
     except FileNotFoundError as error:
         print(f"error: no such command: {error.filename or arguments.argv[0]}", file=sys.stderr)
         return 127
-    except StackError as error:
+    except (StackError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 

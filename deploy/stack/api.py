@@ -6,6 +6,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from datetime import datetime
+from http.client import HTTPException
 from typing import Any
 
 from deploy.stack.settings import WORK_POOL, StackSettings
@@ -44,6 +45,8 @@ def call(
             raise
         time.sleep(RETRY_S)
         return call(url, payload, timeout_s, attempts - 1, headers)
+    except HTTPException as error:  # of a server that was killed while it answered
+        raise ConnectionError(f"{url}: the answer was cut short: {error!r}") from error
     try:
         return json.loads(body)
     except ValueError:

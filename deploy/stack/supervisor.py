@@ -11,10 +11,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import IO, Any
 
 from deploy import recovery
 from deploy.stack.components import Component, components, servers
+from deploy.stack.logs import ROTATE_EVERY_S, rotate
 from deploy.stack.processes import die_with_parent, end_processes, owned_processes, signal_group
 from deploy.stack.settings import ROOT, StackError, StackSettings
 
@@ -25,8 +26,9 @@ PROBE_EVERY_S = 0.5
 MAX_DELAY_S = 30.0
 # A component that has run this long starts again at the shortest delay.
 STEADY_S = 60.0
-LOG_BYTES = 20_000_000
 TIDY_EVERY_S = 15.0
+PASSING = (OSError, StackError, subprocess.SubprocessError, KeyError, TypeError, ValueError)
+"""What may be well again the next time: no space or memory for a process, a server that does not answer, or oddly."""
 
 
 def restart_delay(failures: int) -> float:
@@ -35,9 +37,12 @@ def restart_delay(failures: int) -> float:
 
 
 def has_supervisor(settings: StackSettings) -> bool:
-    """Whether a supervisor, or an `up` that prepares for one, holds the stack's lock. It is freed however they end."""
-    settings.lock_file.parent.mkdir(parents=True, exist_ok=True)
-    with settings.lock_file.open("a") as file:
+    """Whether a supervisor, or an `up` that prepares for one, holds the stack's lock. It is freed however they end.
+
+    Raises:
+        StackError: the state folder cannot be used.
+    """
+    with _open_lock(settings) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -50,11 +55,10 @@ def supervisor_lock(settings: StackSettings, timeout_s: float = 5.0) -> Iterator
     """Hold the stack's lock; waits out those who look for a moment whether it is free.
 
     Raises:
-        StackError: a supervisor holds it.
+        StackError: a supervisor holds it, or the state folder cannot be used.
     """
-    settings.lock_file.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + timeout_s
-    with settings.lock_file.open("a") as file:
+    with _open_lock(settings) as file:
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -64,6 +68,18 @@ def supervisor_lock(settings: StackSettings, timeout_s: float = 5.0) -> Iterator
                     raise StackError(f"the stack in {settings.state} already has a supervisor") from None
                 time.sleep(TICK_S)
         yield
+
+
+def _open_lock(settings: StackSettings) -> IO[str]:
+    try:
+        settings.lock_file.parent.mkdir(parents=True, exist_ok=True)
+        settings.logs.mkdir(exist_ok=True)
+        return settings.lock_file.open("a")
+    except OSError as error:
+        raise StackError(
+            f"the state folder {settings.state} cannot be used ({error.strerror}: {error.filename}): "
+            "PIPELINE_STATE must name a folder that this user may write to"
+        ) from error
 
 
 class Supervised:
@@ -110,7 +126,7 @@ class Supervised:
         try:
             self._end_leftovers()
             self.component.after_stop()
-        except (OSError, StackError) as error:
+        except PASSING as error:
             logger.error("after stopping %s: %s", name, error)
         self.process, self.status = None, "stopped"
 
@@ -131,16 +147,18 @@ class Supervised:
             if count := self._end_leftovers():
                 logger.warning("ended %d processes that the previous %s had left behind", count, name)
             self.component.before_start()
-        except (OSError, StackError) as error:
+            self.started = time.time()
+            self.process = self._process()
+        except PASSING as error:
             logger.error("cannot start %s yet: %s", name, error)
             self._postpone()
             return
-        path = self.settings.logs / f"{name}.log"
-        if path.exists() and path.stat().st_size > LOG_BYTES:
-            path.replace(path.with_suffix(".log.1"))
-        self.started = time.time()
-        with path.open("ab") as log:
-            self.process = subprocess.Popen(
+        self.status = "starting"
+        logger.info("started %s (process %d)", name, self.process.pid)
+
+    def _process(self) -> subprocess.Popen[bytes]:
+        with (self.settings.logs / f"{self.component.name}.log").open("ab") as log:
+            return subprocess.Popen(
                 self.component.command,
                 cwd=ROOT,
                 env=self.component.environment,
@@ -150,8 +168,6 @@ class Supervised:
                 start_new_session=True,  # its own process group, to be signalled as a whole
                 preexec_fn=die_with_parent(),
             )
-        self.status = "starting"
-        logger.info("started %s (process %d)", name, self.process.pid)
 
     def _end_leftovers(self) -> int:
         return end_processes(lambda: owned_processes(self.settings, self.component.name), self.component.grace_s)
@@ -182,10 +198,16 @@ def write_state(settings: StackSettings, supervised: list[Supervised], previous:
         "components": {one.component.name: one.record() for one in supervised},
     }
     text = json.dumps(state, indent=1)
-    if text != previous:
+    if text == previous:
+        return text
+    try:
         temporary = settings.state_file.with_suffix(".tmp")
         temporary.write_text(text)
         temporary.replace(settings.state_file)
+    except OSError as error:  # a full disk is no reason to end what runs
+        logger.error("cannot write the state file: %s", error)
+        time.sleep(1.0)  # not this line five times a second
+        return previous
     return text
 
 
@@ -211,8 +233,11 @@ def supervise(settings: StackSettings) -> None:
         # A flow process can die, or its last words be lost, while the worker lives.
         watching = threading.Thread(target=recovery.watch, args=(servers(settings), TIDY_EVERY_S), daemon=True)
         watching.start()
-        text = ""
+        text, rotated = "", 0.0
         while not stopping:
+            if time.monotonic() > rotated + ROTATE_EVERY_S:
+                rotated = time.monotonic()
+                rotate(settings.logs)
             for one in supervised:
                 one.step({other.component.name for other in supervised if other.status == "healthy"})
             text = write_state(settings, supervised, text)

@@ -13,9 +13,10 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 from pipeline_lib.disk import space
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.errors import ConfigError, PipelineError
 from pipeline_lib.training.sigterm import asked_to_stop
 from pipeline_lib.training.spec import INTERRUPTED, TRAINERS, USER_ERROR, read_spec
 from pipeline_lib.training.tether import follow_parent
@@ -35,9 +36,8 @@ def main(arguments: list[str]) -> int:
     try:
         spec = read_spec(Path(arguments[0]))
         run_dir = Path(spec.run_dir)
-        run_dir.mkdir(parents=True, exist_ok=True)
         logging.basicConfig(format=f"%(asctime)s %(levelname)s train model/{run_dir.name}: %(message)s")
-        lock = (run_dir / TRAINERS).open("a")  # until this process ends
+        lock = _lock_file(run_dir)  # until this process ends
         fcntl.flock(lock, fcntl.LOCK_SH)
         status = run_dir / "status.json"
         reserve = run_dir / f"reserve-{os.environ.get('RANK', '0')}"
@@ -63,6 +63,17 @@ def main(arguments: list[str]) -> int:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return USER_ERROR
     return 0 if outcome == "done" else INTERRUPTED
+
+
+def _lock_file(run_dir: Path) -> IO[str]:
+    try:
+        with space(run_dir):
+            run_dir.mkdir(parents=True, exist_ok=True)
+            return (run_dir / TRAINERS).open("a")
+    except OSError as error:
+        raise ConfigError(
+            f"The run folder {run_dir} cannot be used: {error}.", "Name a folder that this user may write to."
+        ) from error
 
 
 def _set_threads() -> None:

@@ -260,6 +260,23 @@ def test_component_waits_for_what_it_needs_and_for_its_preparation(settings: Sta
     one.stop()
 
 
+def test_a_component_that_cannot_be_started_now_is_started_later(settings: StackSettings) -> None:
+    answers: list[dict[str, str]] = [{}, {"id": "known"}]
+    log = settings.logs / "part.log"
+    log.mkdir()  # as where the disk is full: it cannot be opened
+    one = Supervised(component(settings, SLEEP, before_start=lambda: answers.pop(0)["id"]), settings)
+    try:
+        step_until(one, lambda: one.status == "restarting")
+        assert len(answers) == 1, "an odd answer ended nothing"
+        step_until(one, lambda: not answers)
+        assert (one.status, one.process) == ("restarting", None)
+        log.rmdir()
+        answers.append({"id": "known"})
+        step_until(one, lambda: one.status == "healthy")
+    finally:
+        one.stop()
+
+
 def test_stopping_kills_a_component_that_does_not_end(
     settings: StackSettings, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -101,3 +101,13 @@ def test_no_flow_is_told_to_read_an_address_that_no_store_is_on() -> None:
                     jsonschema.validate({name: shape}, only)
             asked.add(name)
     assert asked == PLACES
+
+
+@pytest.mark.parametrize("folder", ["file", "file/below", "/proc"])
+def test_a_state_folder_that_cannot_be_used_is_told_in_words(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PIPELINE_STATE", str(tmp_path / folder))
+    with pytest.raises(ConfigError, match=r"The state folder .* cannot be used[\s\S]*PIPELINE_STATE"):
+        settings.state_place("locks")

@@ -71,3 +71,19 @@ def test_user_error_is_two_lines_and_exit_code_2(spec: TrainSpec, capsys: pytest
     assert remedy.startswith("-> Build the labels with recipe 'dedpo25'")
     assert (status(spec)["status"], status(spec)["error"]) == ("failed", "LabelError")
     assert status(spec)["remedy"] == remedy.removeprefix("-> ")
+
+
+def test_a_run_folder_that_cannot_be_used_is_two_lines(
+    spec: TrainSpec, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    path = tmp_path / "spec.json"
+    write_spec(path, replace(spec, run_dir=str(tmp_path / "file" / "run")))
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        assert main([str(path)]) == USER_ERROR
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    problem, remedy = capsys.readouterr().err.strip().splitlines()
+    assert problem.startswith(f"ConfigError: The run folder {tmp_path / 'file' / 'run'} cannot be used")
+    assert remedy == "-> Name a folder that this user may write to."
