@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import sqlite3
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from deploy import recovery
 from deploy.stack import api
-from deploy.stack.settings import HOST, WORK_POOL, StackSettings, component_environment
+from deploy.stack.processes import FLOW_GRACE_S
+from deploy.stack.settings import HOST, WORK_POOL, StackError, StackSettings, component_environment
 
 logger = logging.getLogger(__name__)
 
 # Where the MLflow server keeps models and reports, such as s3://bucket/prefix; the keys are in its environment.
 ARTIFACTS_VARIABLE = "PIPELINE_ARTIFACTS"
-# What a trainer gets to write a checkpoint (60 s), and a flow to report that it was stopped.
-FLOW_GRACE_S = 90.0
 PREFECT_SERVER_SETTINGS = {
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     # SQLite has one writer, and training takes the processor: 10 s and 5 s are too short for a write in the queue.
@@ -54,7 +56,7 @@ def prefect_server(settings: StackSettings) -> Component:
     port = str(settings.prefect_port)
     return Component(
         name="prefect",
-        command=[sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", port],
+        command=[sys.executable, "-m", "deploy.stack.prefect_server", "start", "--host", HOST, "--port", port],
         environment=component_environment(settings, "prefect") | PREFECT_SERVER_SETTINGS,
         healthy=lambda _: api.answers(f"{settings.prefect_url}/api/health"),
         grace_s=15.0,
@@ -64,8 +66,9 @@ def prefect_server(settings: StackSettings) -> Component:
 def mlflow_server(settings: StackSettings) -> Component:
     folder = settings.state / "mlflow"
     folder.mkdir(parents=True, exist_ok=True)
+    database = folder / "mlflow.db"
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(settings.mlflow_port)]
-    command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
+    command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{database}"]
     # Clients upload and download through the server: a consumer needs the server's address and no key.
     destination = os.environ.get(ARTIFACTS_VARIABLE, "").strip() or (folder / "artifacts").as_uri()
     command += ["--serve-artifacts", "--artifacts-destination", destination]
@@ -76,7 +79,18 @@ def mlflow_server(settings: StackSettings) -> Component:
         environment=component_environment(settings, "mlflow") | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
         healthy=lambda _: api.answers(f"{settings.mlflow_url}/health"),
         grace_s=15.0,
+        before_start=lambda: write_ahead(database),
     )
+
+
+def write_ahead(database: Path) -> None:
+    """Have a SQLite file, which is made when missing, keep a log of what is written: readers and the one writer then
+    do not wait for each other. The file remembers it. Prefect does so by itself, MLflow does not."""
+    try:
+        with contextlib.closing(sqlite3.connect(database, timeout=30.0)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+    except sqlite3.Error as error:
+        raise StackError(f"the database {database} cannot be opened: {error}") from error
 
 
 def servers(settings: StackSettings) -> recovery.Servers:

@@ -14,6 +14,8 @@ import psutil
 from deploy.stack.settings import COMPONENT_VARIABLE, HOST, OWNER_VARIABLE, PORT_VARIABLES, StackError, StackSettings
 
 PR_SET_PDEATHSIG = 1
+# What a trainer gets to write a checkpoint (60 s), and a flow to report that it was stopped.
+FLOW_GRACE_S = 90.0
 
 
 def die_with_parent() -> Callable[[], None] | None:
