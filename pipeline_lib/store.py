@@ -28,6 +28,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline_lib import __version__
+from pipeline_lib.cache import copy_folder
 from pipeline_lib.digest import digest, file_sha256
 from pipeline_lib.disk import space
 from pipeline_lib.errors import DatasetCorruptError, DatasetUnfinishedError, StoreError
@@ -98,11 +99,15 @@ class Dataset:
         return fsspec.open(f"{self.uri}/{path}", "rb").open()
 
     def local(self, folder: str = "") -> Path:
-        """A local folder with the dataset's files under `folder`; remote ones are downloaded once, then verified."""
+        """A local folder with the dataset's files under `folder`; remote ones are downloaded once, then verified.
+
+        A copy stays for as long as the process that asked for it lives.
+        """
         fs, root = url_to_fs(self.uri)
         if isinstance(fs, LocalFileSystem):
             return Path(root) / folder
-        cache = Path(tempfile.gettempdir()) / "preference-pipeline" / self.digest
+        with space(Path(tempfile.gettempdir())):
+            cache = copy_folder(self.digest)
         for shard in self.shards:
             target = cache / shard.path
             wanted = shard.path.startswith(f"{folder}/") if folder else True
