@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from fsspec.core import url_to_fs
 
+from pipeline_lib import pins
 from pipeline_lib.disk import size_text
 from pipeline_lib.errors import PipelineError, StoreError
 from pipeline_lib.store import KEY_LENGTH, MANIFEST, Dataset, absolute, open_dataset, verify
@@ -46,36 +47,49 @@ class Garbage:
 def garbage(store: str, keep: Iterable[str] = ()) -> list[Garbage]:
     """Unfinished and unreferenced datasets of a store, largest first.
 
-    The last stage's datasets (models, evaluations) are unreferenced by nature: `keep` names those to hold on to, by
-    digest or as `stage/key`; what they were made from is referenced through them.
+    The last stage's datasets (models, evaluations) are unreferenced by nature. Those of registered models are pinned
+    (pins.py); `keep` names others to hold on to, by digest or as `stage/key`. What they were made from is referenced
+    through them.
 
     Raises:
         StoreError: the store cannot be listed, or a manifest not be read.
     """
-    root_url = absolute(store)
-    found: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
-    try:
-        fs, root = url_to_fs(root_url)
-        fs.invalidate_cache()
-        for name, info in fs.find(root, detail=True).items():
-            if match := _DATASET.match(name.removeprefix(f"{root}/")):
-                found[match["path"]][match["file"]] = info
-    except transport_errors(root_url) as error:
-        raise StoreError(
-            f"Cannot list {root_url}: {error}.", "Check permissions, credentials and endpoint."
-        ) from error
+    root_url, found = absolute(store), _files(store)
     finished = {path: open_dataset(f"{root_url}/{path}") for path, files in found.items() if MANIFEST in files}
     referenced = {source["uri"] for dataset in finished.values() for source in dataset.inputs}
     kept = set(keep)
     listed = []
     for path, files in found.items():
         dataset = finished.get(path)
-        if dataset and (path in referenced or kept & {path, dataset.digest}):
+        if dataset and (dataset.stage == pins.STAGE or path in referenced or kept & {path, dataset.digest}):
             continue
         size = sum(info["size"] or 0 for info in files.values())
         newest = max(_written(info) for info in files.values())
         listed.append(Garbage(path, "unreferenced" if dataset else "unfinished", len(files), size, newest))
     return sorted(listed, key=lambda item: (-item.bytes, item.path))
+
+
+def datasets(store: str, stage: str) -> list[Dataset]:
+    """The finished datasets of one stage; raises StoreError when the store cannot be read."""
+    root_url = absolute(store)
+    return [open_dataset(f"{root_url}/{path}") for path, files in _files(store, stage).items() if MANIFEST in files]
+
+
+def _files(store: str, stage: str = "") -> dict[str, dict[str, dict[str, Any]]]:
+    """Files with what the file system says of them, by dataset (`stage/key`) and path within it."""
+    root_url = absolute(store)
+    found: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
+    try:
+        fs, root = url_to_fs(root_url)
+        fs.invalidate_cache()
+        for name, info in fs.find(f"{root}/{stage}".rstrip("/"), detail=True).items():
+            if match := _DATASET.match(name.removeprefix(f"{root}/")):
+                found[match["path"]][match["file"]] = info
+    except transport_errors(root_url) as error:
+        raise StoreError(
+            f"Cannot list {root_url}: {error}.", "Check permissions, credentials and endpoint."
+        ) from error
+    return found
 
 
 def delete(store: str, paths: Sequence[str], keep: Iterable[str] = ()) -> list[Garbage]:

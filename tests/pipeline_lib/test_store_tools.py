@@ -9,6 +9,7 @@ import pytest
 
 from pipeline_lib.disk import size_text
 from pipeline_lib.errors import StoreError
+from pipeline_lib.pins import pin, unpin
 from pipeline_lib.store import Dataset, open_dataset, writer
 from pipeline_lib.store_tools import delete, describe, garbage, main
 
@@ -79,3 +80,26 @@ def test_command_line(chain: tuple[str, Dataset, Dataset, str], capsys: pytest.C
 @pytest.mark.parametrize(("size", "text"), [(0, "0 B"), (999, "999 B"), (1234, "1.2 kB"), (3.35e11, "335.0 GB")])
 def test_sizes_are_readable(size: float, text: str) -> None:
     assert size_text(size) == text
+
+
+def test_what_a_registered_model_rests_on_is_never_garbage(tmp_path: Path) -> None:
+    store, elsewhere = str(tmp_path / "store"), str(tmp_path / "elsewhere")
+    pairs = dataset(store, "ingest")
+    model = dataset(store, "model", (dataset(store, "labels", (pairs,)),))
+    judged = dataset(store, "evaluate", (model, dataset(store, "images", size=20)))
+    rejudged = dataset(elsewhere, "evaluate", (model,), size=30)
+    lost = dataset(store, "model", size=40)
+    assert {item.path for item in garbage(store)} == {judged.path(), lost.path()}
+    (own,) = pin("balanced-shapes", [model, judged])
+    assert pin("balanced-shapes", [model, judged]) == [own], "again changes nothing"
+    further = pin("dpo-shapes", [model, rejudged])
+    assert [item.path for item in garbage(store)] == [lost.path()]
+    assert garbage(elsewhere) == []
+    for path in (judged.path(), model.path(), own.path()):
+        with pytest.raises(StoreError, match="needed by another dataset"):
+            delete(store, [path])
+    unpin(own)
+    assert {item.path for item in garbage(store)} == {judged.path(), lost.path()}
+    for one in further:
+        unpin(one)
+    assert [item.path for item in garbage(elsewhere)] == [rejudged.path()]
