@@ -9,7 +9,7 @@ from prefect import flow
 from prefect.artifacts import create_table_artifact
 
 from flows.encode import encode
-from flows.evaluate import evaluate
+from flows.evaluate import evaluate, held_out
 from flows.ingest import ingest
 from flows.label import label
 from flows.register import register
@@ -24,6 +24,7 @@ from tasks.agreement import agreement
 from tasks.base import pinned
 from tasks.fields import Beta, Count, Location, Rate, Seed, Share, SourceLocation, Steps, Text, Workers
 from tasks.given import check_given
+from tasks.mirrors import check_prompts
 from tasks.run_names import flow_run_name
 from tasks.settings import store_url
 from tasks.training_settings import training_config
@@ -72,7 +73,8 @@ def align(
         split: Split to read where the source has several.
         limit: At most this many source rows.
         weights: Where reward-model checkpoints come from: "hub", or a directory laid out like it.
-        prompts: Evaluation prompt set, or a text file.
+        prompts: Evaluation prompt set, or a text file. The preset's may be on the hub: name one where `weights` is a
+            mirror.
         num_prompts: At most this many evaluation prompts.
         base: Base model of the same family instead of the preset's: <org>/<name>[@<revision>], a local folder,
             or an MLflow model URI such as models:/balanced-sdxl@champion.
@@ -82,7 +84,7 @@ def align(
         gate_average: For @champion the average win rate must lie above this share (0.5) with its whole interval.
         gate_scorer: For @champion no single scorer's win rate may lie below this share (0.45) with its whole interval.
         heldout: URI of an ingest dataset of pairs that were not trained on, to measure the implicit reward's accuracy
-            on; empty for the preset's, if it has any.
+            on; empty for the preset's, if it has any and `source` and `weights` are its.
         store: Dataset store, a folder or fsspec URL; empty for the machine's default.
 
     Returns:
@@ -91,6 +93,7 @@ def align(
     chosen = recipe or alignment(preset, method).labels
     check_recipe(chosen, (), runnable())
     judged_on = prompts or find_preset(preset).evaluate.prompts
+    check_prompts(preset, prompts, num_prompts, weights)
     check_given(weights=weights, prompts=judged_on, num_prompts=num_prompts, heldout=heldout, base=base)
     config = training_config(
         preset,
@@ -113,6 +116,7 @@ def align(
 
     base = pinned(base)  # one version for all stages, even if the alias moves meanwhile
     pairs = ingest(preset, source, split, limit, store=store)
+    heldout = heldout or held_out(preset, source, weights, store)
     note("ingest", pairs.uri, pairs.digest, pairs.status)
     scores = score(preset, weights=weights, pairs=pairs.uri, store=store)
     status = "ran" if any(outcome.status == "ran" for outcome in scores.values()) else "skipped"
@@ -170,7 +174,7 @@ def align(
         store=store,
     )
     note("evaluate", judged.uri, judged.digest, judged.status)
-    version = register(preset, method, model.uri, judged.uri, base, store)
+    version = register(preset, method, model.uri, judged.uri, base=base, store=store)
     note("register", version, model.digest, "ran")
     create_table_artifact(stages, key=STAGES_ARTIFACT, description=f"{version}: seconds and datasets by stage")
     return version

@@ -10,11 +10,13 @@ from flows.train import TRAINING_FLOWS
 from pipeline_lib.config import override
 from pipeline_lib.presets import MethodName, PresetName
 from pipeline_lib.presets import preset as find_preset
+from pipeline_lib.store import open_dataset
 from tasks.base import base_model, pinned
 from tasks.evaluate import contestants, trained_name
 from tasks.evaluate import evaluate as evaluate_task
 from tasks.fields import Count, Guidance, Location, Seed, Share, Timesteps, Workers
 from tasks.given import check_given
+from tasks.mirrors import check_prompts, held_out_pairs
 from tasks.outcome import Outcome
 from tasks.run_names import flow_run_name
 from tasks.runners import RunnerName, task_runner
@@ -32,6 +34,7 @@ def evaluate(
     guidance: Guidance | None = None,
     gate_average: Share | None = None,
     gate_scorer: Share | None = None,
+    source: Location | None = None,
     weights: Location | None = None,
     model: Location | None = None,
     pairs: Location | None = None,
@@ -56,11 +59,13 @@ def evaluate(
         guidance: Classifier-free guidance scale.
         gate_average: For @champion the average win rate must lie above this share (0.5) with its whole interval.
         gate_scorer: For @champion no single scorer's win rate may lie below this share (0.45) with its whole interval.
-        weights: Where reward-model checkpoints come from.
+        source: Source of pairs, when `pairs` is empty: folder of Parquet, s3://..., hf://datasets/..., shapes://pairs.
+        weights: Where reward-model checkpoints come from. A mirror also means that no prompts and no held-out pairs
+            are fetched from the hub unless `prompts` and `heldout` name them.
         model: URI of a model dataset; empty runs the method's training flow.
         pairs: URI of the ingest dataset the model was trained on, for the check that no prompt was seen in training.
         heldout: URI of an ingest dataset of pairs that were not trained on, such as another split of the source, for
-            the accuracy of the implicit reward; empty for the preset's, if it has any.
+            the accuracy of the implicit reward; empty for the preset's, if it has any and pairs and `weights` are its.
         agreement: URI of an agreement dataset, the comparison of scorers with people, to be summed up in the report.
         base: Base model of the same family instead of the preset's: <org>/<name>[@<revision>], a local folder,
             or an MLflow model URI such as models:/balanced-sdxl@champion.
@@ -74,6 +79,7 @@ def evaluate(
     """
     where = task_runner(runner, address)
     chosen = find_preset(preset)
+    check_prompts(preset, prompts, num_prompts, weights)
     check_given(
         prompts=prompts or chosen.evaluate.prompts,
         num_prompts=num_prompts,
@@ -85,9 +91,11 @@ def evaluate(
         base=base,
     )
     base = pinned(base)
-    if model is None or pairs is None:
+    pairs = pairs or ingest(preset, source, store=store).uri
+    heldout = heldout or held_out(preset, open_dataset(pairs).config["source"], weights, store)
+    if model is None:
         trained = TRAINING_FLOWS[method](preset, seed=seed, weights=weights, pairs=pairs, base=base, store=store)
-        model, pairs = model or trained.outcome.uri, trained.pairs
+        model = trained.outcome.uri
     config = override(
         chosen.evaluate,
         prompts=prompts,
@@ -97,7 +105,6 @@ def evaluate(
         gate_average=gate_average,
         gate_scorer=gate_scorer,
     )
-    heldout = heldout or held_out(preset, store)
     root, own, name = store_url(store), base_model(preset, base), trained_name(preset, model)
     scorers, mirror = list(chosen.scorers), weights or chosen.weights
     models = contestants(root, own, model, name)
@@ -107,7 +114,7 @@ def evaluate(
     return evaluate_task(root, own, model, name, config, scorers, mirror, pairs, heldout, agreement, device)
 
 
-def held_out(preset: PresetName, store: str | None) -> str | None:
-    """URI of the preset's held-out pairs, ingested; None where it has none."""
-    config = find_preset(preset).held_out
+def held_out(preset: PresetName, source: str | None, weights: str | None, store: str | None) -> str | None:
+    """URI of the preset's held-out pairs, ingested; None where it has none, or none that such a run uses."""
+    config = held_out_pairs(preset, source, weights)
     return ingest(preset, config.source, config.split, store=store).uri if config else None

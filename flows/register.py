@@ -11,6 +11,7 @@ from tasks.base import base_model, pinned
 from tasks.evaluate import trained_name
 from tasks.fields import Location
 from tasks.given import check_given
+from tasks.mirrors import check_prompts
 from tasks.register import register as register_task
 from tasks.run_names import flow_run_name
 
@@ -21,6 +22,9 @@ def register(
     method: MethodName = "balanced",
     model: Location | None = None,
     evaluation: Location | None = None,
+    source: Location | None = None,
+    weights: Location | None = None,
+    prompts: Location | None = None,
     base: Location | None = None,
     store: Location | None = None,
 ) -> str:
@@ -35,13 +39,30 @@ def register(
         method: Method whose training flow is run, when `model` is empty.
         model: URI of a model dataset; empty runs the method's training flow.
         evaluation: URI of its evaluation dataset; empty runs evaluate.
+        source: Source of pairs, when `model` is empty.
+        weights: Where reward-model checkpoints come from, when `model` or `evaluation` is empty.
+        prompts: Prompt set or file of prompts, when `evaluation` is empty.
         base: Base model of the same family instead of the preset's: <org>/<name>[@<revision>], a local folder,
             or an MLflow model URI such as models:/balanced-sdxl@champion.
         store: Dataset store; empty for the machine's default.
     """
-    check_given(model=model, evaluation=evaluation, base=base)
-    base = pinned(base)
+    if evaluation is None:
+        check_prompts(preset, prompts, None, weights)
+    check_given(model=model, evaluation=evaluation, prompts=prompts, weights=weights, base=base)
+    base, pairs = pinned(base), None
     if model is None:
-        model = TRAINING_FLOWS[method](preset, base=base, store=store).outcome.uri
-    evaluation = evaluation or evaluate(preset, method, model=model, base=base, store=store).uri
+        trained = TRAINING_FLOWS[method](preset, source=source, weights=weights, base=base, store=store)
+        model, pairs = trained.outcome.uri, trained.pairs
+    if evaluation is None:
+        evaluation = evaluate(
+            preset,
+            method,
+            prompts=prompts,
+            source=source,
+            weights=weights,
+            model=model,
+            pairs=pairs,
+            base=base,
+            store=store,
+        ).uri
     return register_task(trained_name(preset, model), base_model(preset, base), model, evaluation)

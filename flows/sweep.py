@@ -114,7 +114,7 @@ def sweep(
     asked |= {"seeds": seeds, "reference": reference, "measures": measures}
     if heldout is None and (implicit or prompts == HELD_OUT):
         check_sweep(preset, judging, chosen.scorers, tested, asked)
-        heldout = held_out(preset, store)
+        heldout = held_out(preset, (common or {}).get("source"), weights, store)
     question, cells = plan_sweep(preset, judging, chosen.scorers, heldout, tested, asked)
     root, mirror = store_url(store), weights or chosen.weights
     with alone(f"sweep-{question.key}"):  # a second sweep of the same would fight over its MLflow run

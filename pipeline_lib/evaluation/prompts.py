@@ -54,6 +54,8 @@ PROMPT_SETS: Registry[Callable[[], PromptSet]] = Registry(
         "drawbench": f"{_SETS}:drawbench",
     },
 )
+HUB_SETS = ("pickapic-validation-unique", "pickapic-test-unique", "partiprompts", "hpdv2", "drawbench")
+"""Those that are fetched from the model hub."""
 HELD_OUT = "heldout"
 """The name that means the prompts of held-out pairs: an ingest dataset beside the one trained on."""
 
