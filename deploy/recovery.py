@@ -1,8 +1,10 @@
-"""Close what dead flow processes left open: `python -m deploy.recovery`, or with `--every 30` for ever.
+"""Close what dead flow processes left open, and end those that nobody wants: `python -m deploy.recovery`, or with
+`--every 30` for ever.
 
 A flow process that was killed can report nothing. Its worker, the local stack's supervisor or the automation
 `crash-zombie-runs` marks its flow run as crashed; its subflow and task runs and its MLflow run would be RUNNING for
-ever. Here they follow the flow run that they belong to.
+ever. Here they follow the flow run that they belong to. The other way round, a process of this machine may live though
+its run was cancelled or has ended: unwanted.py.
 """
 
 import argparse
@@ -17,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 from http.client import HTTPException
 from typing import Any
 
+from deploy import unwanted
 from deploy.stack.api import HELD_STATES, call
 from deploy.stack.logins import mlflow_headers, prefect_headers
 
@@ -147,7 +150,9 @@ def open_tracking_runs(servers: Servers, settled_s: float = SETTLED_S) -> list[L
 
 
 def watch(servers: Servers, every_s: float) -> None:
-    """`tidy` every so many seconds, for ever; a server that does not answer is asked again the next time."""
+    """`tidy` every so many seconds, for ever, and end the processes of unwanted runs; a server that does not answer is
+    asked again the next time."""
+    unwanted.watch_beside(servers.ask_prefect, servers.prefect)
     while True:
         try:
             for run in tidy(servers):
@@ -201,7 +206,7 @@ def _tracked(servers: Servers, kind: str, query: Mapping[str, Any]) -> list[dict
 
 
 def main() -> int:
-    """Close what is open now, or keep doing it; 1 when the environment names no servers or one does not answer."""
+    """Do it now, or keep doing it; 1 when the environment names no servers or one does not answer."""
     parser = argparse.ArgumentParser(prog="python -m deploy.recovery", description="Close what dead runs left open.")
     parser.add_argument("--every", type=float, metavar="SECONDS", help="go on for ever, looking this often")
     every = parser.parse_args().every
@@ -210,6 +215,8 @@ def main() -> int:
         servers = servers_of()
         if every:
             watch(servers, every)
+        for ended in unwanted.end_now(servers.ask_prefect, servers.prefect):
+            print(f"ended {ended}")
         for run in tidy(servers):
             print(f"closed {run}: its flow run ended as {run.ended}")
     except KeyError as error:

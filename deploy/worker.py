@@ -3,6 +3,7 @@
 Told to stop (SIGTERM, what `docker stop` and systemd send), Prefect's process worker kills its flows at once: they
 stay RUNNING, and so do their MLflow runs. Here the flows are told first. A flow has its trainer write a checkpoint,
 closes its MLflow run and reports that it crashed; the same deployment, run again, continues from there.
+Runs whose cancellation the worker has not heard of are ended, too (unwanted.py).
 """
 
 import contextlib
@@ -15,6 +16,9 @@ from types import FrameType
 
 import psutil
 
+from deploy import unwanted
+from deploy.stack.api import call
+from deploy.stack.logins import prefect_headers
 from deploy.stack.processes import die_with_parent
 from deploy.stack.settings import PATIENCE
 
@@ -47,7 +51,10 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, stop)
     command = [sys.executable, "-m", "prefect", "worker", "start", *arguments]
     # Its own session: a signal to this one's group must not reach it before its flows have ended.
-    variables = PATIENCE | os.environ
+    variables = PATIENCE | os.environ | {unwanted.WORKER_VARIABLE: str(os.getpid())}
+    if api := os.environ.get("PREFECT_API_URL", "").rstrip("/"):
+        login = prefect_headers()
+        unwanted.watch_beside(lambda path, payload: call(f"{api}/{path}", payload, headers=login), api)
     process = subprocess.Popen(command, env=variables, start_new_session=True, preexec_fn=die_with_parent())
     worker = psutil.Process(process.pid)
     told: set[int] = set()

@@ -106,3 +106,7 @@ class EvaluationError(PipelineError):
 
 class SweepError(PipelineError):
     """Some models of a sweep could not be trained."""
+
+
+class PublishError(PipelineError):
+    """A result is not published, because nobody can say whether it is still wanted."""

@@ -15,11 +15,13 @@ from pipeline_lib.evaluation.painter import model_folder
 from pipeline_lib.models.identity import base_identity
 from pipeline_lib.store import Dataset, open_dataset
 from tasks import registry
+from tasks.wanted import require_wanted
 
 CHAMPION = "champion"
 CANDIDATE = "candidate"
 MODEL_DIGEST = "pipeline.model_digest"
 MODEL_DATASET = "pipeline.model_dataset"
+EVALUATION_DIGEST = "pipeline.evaluation_digest"
 GATE = "pipeline.gate"
 GATE_REASON = "pipeline.gate_reason"
 GATE_RIVAL = "pipeline.gate_rival"
@@ -135,6 +137,7 @@ def settle(name: str, version: str, digest: str, report: dict[str, Any]) -> Deci
     before = registry.model_tags(name).get(_been(digest))
     if before and decision.promote and holder != version:
         decision = Decision(False, f"{_held_back(name, holder, digest, before)} {gate['sentence']}")
+    require_wanted(f"decide about the {CHAMPION} of {name}")
     if before != version or GATE not in own:
         registry.tag_version(name, version, {**tags, GATE_REASON: decision.reason})
     if decision.promote:

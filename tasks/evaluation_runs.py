@@ -17,6 +17,7 @@ from tasks.experiments import find_run, was_deleted
 from tasks.links import run_url
 from tasks.locks import alone
 from tasks.tracking import BATCH, PARENT, client, closing, log_datasets, open_run
+from tasks.wanted import require_wanted
 
 EVALUATION_TAG = "pipeline.evaluation_key"
 COMPARISON_TAG = "pipeline.comparison_key"
@@ -80,6 +81,7 @@ def log_comparison(
 
 def log_report(run_id: str, metrics: Mapping[str, float], dataset: Dataset) -> None:
     """Attach the numbers and the report files of an evaluation, a comparison or a sweep to a run."""
+    require_wanted("log an evaluation")
     server = client()
     log_datasets(run_id, {REPORTS: dataset})
     log_numbers(run_id, metrics, dataset)

@@ -17,6 +17,7 @@ from prefect.logging import get_run_logger
 
 from pipeline_lib.config import BaseModel, EvaluateConfig
 from pipeline_lib.evaluation.painter import make_scheduler, model_folder
+from pipeline_lib.pins import pin
 from pipeline_lib.store import Dataset, open_dataset
 from tasks import champion, evaluation_runs, registry, tracking
 from tasks.evaluate import evaluation_metrics, read_report, record
@@ -24,6 +25,7 @@ from tasks.flavour import write_flavour
 from tasks.links import link, markdown, prefect_note, prefect_tags, version_url
 from tasks.pull import pull_commands, tried_versions
 from tasks.settings import IO_TASK
+from tasks.wanted import require_wanted
 
 EVALUATION_RUN = "pipeline.evaluation_run"
 """Tag of a version: the MLflow run of the evaluation that judged it, with its numbers and report."""
@@ -35,13 +37,15 @@ def register(name: str, base: BaseModel, model: str, evaluation: str) -> str:
 
     A version of the same model and evaluation is found, and nothing is built for it.
     """
+    require_wanted(f"register {name}")
     trained, judged = open_dataset(model), open_dataset(evaluation)
     run_id = tracking.find_run(trained.key)
     report = read_report(judged)
     champion.evaluated(report, name, trained.digest)
+    pin(name, [trained, judged])  # first: there is no moment in which it may be taken for garbage
     tags = {
         champion.MODEL_DIGEST: trained.digest,
-        "pipeline.evaluation_digest": judged.digest,
+        champion.EVALUATION_DIGEST: judged.digest,
         champion.MODEL_DATASET: trained.path(),
         "pipeline.base": f"{base.repo}@{base.revision or 'mirror'}",
         **{f"pipeline.input.{source['uri'].split('/')[0]}": source["digest"] for source in trained.inputs},

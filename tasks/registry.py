@@ -17,6 +17,7 @@ from mlflow.entities import Metric
 
 from pipeline_lib.errors import HubError
 from tasks.tracking import client
+from tasks.wanted import require_wanted
 
 REGISTRAR = "pipeline.registrar"
 """Tag of logged models: the process that uploads and registers them."""
@@ -58,6 +59,7 @@ def register(
         now = int(time.time() * 1000)
         rows = [Metric(k, v, now, 0, model_id=model.model_id) for k, v in metrics.items()]
         server.log_batch(measured_by or run_id, metrics=rows)
+        require_wanted(f"register {name}")  # uploading took its time
         server.finalize_logged_model(model.model_id, "READY")
         ours = int(mlflow.register_model(f"models:/{model.model_id}", name, tags=dict(tags)).version)
         # The server numbers versions one after the other, each with its tags: whoever sees its own sees all before it.

@@ -28,6 +28,7 @@ from pipeline_lib.store import Dataset
 from pipeline_lib.urls import refuse_login
 from tasks import experiments
 from tasks.links import link, prefect_note, prefect_tags, run_url
+from tasks.wanted import require_wanted
 
 KEY_TAG = "pipeline.model_key"
 PARENT = "mlflow.parentRunId"
@@ -176,6 +177,7 @@ def closing(run_id: str) -> Iterator[None]:
     """
     try:
         yield
+        require_wanted(f"finish the MLflow run {run_id}")
     except Exception:
         _end(run_id, RunStatus.FAILED)
         raise

@@ -1,4 +1,5 @@
-"""Flow runs that claim to run and do not (zombies), and runs that have waited for long.
+"""Flow runs that claim to run and do not (zombies), those that were cancelled or have ended and run on, and runs that
+have waited for long.
 
 Prefect leaves a run RUNNING, with its slots, when its process or worker is killed (PrefectHQ/prefect#16746).
 """
@@ -16,6 +17,7 @@ from deploy.doctor.findings import Finding, error, ok, warning
 from deploy.doctor.servers import Server
 from deploy.doctor.surroundings import Surroundings
 from deploy.stack.api import HELD_STATES
+from deploy.unwanted import Unwanted, unwanted
 
 CHECK = "flow runs"
 HEARTBEAT = "prefect.flow-run.heartbeat"
@@ -28,7 +30,7 @@ WAITING_STATES = ["AwaitingConcurrencySlot", "Late"]
 
 
 def flow_runs(surroundings: Surroundings, now: datetime | None = None) -> Iterator[Finding]:
-    """Zombies, runs between two states, runs that wait; else how many run."""
+    """Zombies, runs between two states, runs that go on, runs that wait; else how many run."""
     if not (server := surroundings.prefect):
         return
     moment = now or datetime.now(UTC)
@@ -36,6 +38,7 @@ def flow_runs(surroundings: Surroundings, now: datetime | None = None) -> Iterat
     waiting = server.every("flow_runs/filter", {"flow_runs": {"state": {"name": {"any_": WAITING_STATES}}}})
     quiet = _quiet_period(server) if held else timedelta()
     findings = [_judge(server, run, moment, quiet) for run in held]
+    findings += [_runs_on(run) for run in unwanted(server.ask, moment)]
     findings += [_waits(run) for run in waiting if moment - _since(run["expected_start_time"]) > PATIENCE]
     wrong = [finding for finding in findings if finding]
     yield from wrong
@@ -55,6 +58,11 @@ def _judge(server: Server, run: Mapping[str, Any], now: datetime, quiet: timedel
     elif age > PATIENCE:
         return error(CHECK, f"{about} for {_minutes(age)} and holds its slots", _crash(run))
     return None
+
+
+def _runs_on(run: Unwanted) -> Finding:
+    remedy = "`python -m deploy.recovery` ends it (each worker does so within a minute, unless it is gone or hangs)"
+    return error(CHECK, f"{run} should have ended, but is at work on this machine", remedy)
 
 
 def _waits(run: Mapping[str, Any]) -> Finding:

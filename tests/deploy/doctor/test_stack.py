@@ -28,6 +28,7 @@ from deploy.doctor.servers import Server
 from deploy.doctor.slots import slots
 from deploy.stack.api import RETRY_S, call
 from deploy.stack.settings import ROOT
+from deploy.unwanted import RUN_VARIABLE, WORKER_VARIABLE
 
 pytestmark = pytest.mark.integration
 
@@ -137,6 +138,21 @@ def test_a_run_elsewhere_is_a_zombie_when_its_heart_has_stopped(surroundings: Su
         }
         call(f"{prefect.url}/events", [beat])
         wait_until(lambda: not about(flow_runs(surroundings, hour), run["name"]))
+
+
+def test_a_run_that_was_cancelled_and_goes_on(surroundings: Surroundings, prefect: Server) -> None:
+    with planted_run(prefect, "CANCELLED") as run:
+        marks = {RUN_VARIABLE: run["id"], WORKER_VARIABLE: "1"}
+        process = subprocess.Popen(["sleep", "60"], env=os.environ | marks)
+        try:
+            assert not about(flow_runs(surroundings), run["name"]), "it may be about to end"
+            (finding,) = about(flow_runs(surroundings, datetime.now(UTC) + timedelta(hours=1)), run["name"])
+        finally:
+            process.kill()
+            process.wait()
+        assert finding.level == "error" and f"processes {process.pid}) should have ended" in finding.what
+        assert "python -m deploy.recovery" in finding.remedy
+        assert not about(flow_runs(surroundings, datetime.now(UTC) + timedelta(hours=1)), run["name"])
 
 
 def test_a_run_that_waits_for_its_slot(surroundings: Surroundings, prefect: Server) -> None:
