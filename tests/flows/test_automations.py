@@ -17,6 +17,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from deploy import automations
 from deploy.stack.api import call
 from deploy.stack.settings import PATIENCE, ROOT
+from tests.integration.deployments import Deployments
 
 NAME = "crash-zombie-runs"
 
@@ -78,7 +79,7 @@ def webhook() -> Iterator[tuple[str, list[dict[str, str]]]]:
 def notified(client: SyncPrefectClient, url: str, declare: Callable[[], int]) -> Iterator[None]:
     """The server with a block `notify` and what is declared then; without both afterwards."""
     said = {"subject": "{{subject}}", "body": "{{body}}"}
-    block = CustomWebhookNotificationBlock(name="to loopback", url=url, json_data=said)
+    block = CustomWebhookNotificationBlock(name="to loopback", url=url, json_data=said, headers=None, cookies=None)
     block.save(automations.BLOCK)
     try:
         declare()
@@ -135,3 +136,22 @@ def test_a_failed_run_gives_one_message_whatever_became_of_its_subflows(
     assert sorted(told) == sorted(f"{n}: {n.partition(' ')[0].capitalize()}" for n in names if "completed" not in n)
     assert received[0]["body"].startswith("to-be-notified/test: because of a test\n")
     assert "/runs/flow-run/" in received[0]["body"]
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+@pytest.mark.usefixtures("api")
+def test_align_that_fails_in_a_stage_gives_one_message(deployments: Deployments) -> None:
+    with (
+        get_client(sync_client=True) as client,
+        webhook() as (url, received),
+        notified(client, url, automations.main),
+    ):
+        run = deployments.run("align/shapes", split="nowhere")
+        assert run["state_type"] == "FAILED", deployments.logs(run)
+        failed = [child for child in deployments.children(run) if child["state_type"] == "FAILED"]
+        assert failed, "a stage has failed with it"
+        wait_for(received, run["name"])
+        time.sleep(15)  # for what must not come
+    assert [message["subject"] for message in received] == [f"{run['name']}: Failed"]
+    assert received[0]["body"].startswith("align/shapes: ") and "nowhere" in received[0]["body"]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import psutil
 import pytest
@@ -58,7 +59,7 @@ def test_cancelled_while_it_evaluates_it_registers_nothing(deployments: Deployme
     name = deployments.start("align/shapes", **SMALL)
     run = deployments.flow_run(name)
     # Late, so that it is the run itself that has to ask; earlier on it would be ended before it comes to that.
-    judged = {"flows": {"name": {"any_": ["paint-and-judge"]}}}
+    judged: dict[str, Any] = {"flows": {"name": {"any_": ["paint-and-judge"]}}}
     judged |= {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
     wait_for("images are judged", lambda: deployments.post("flow_runs/filter", judged), 600)
     # As by the page of the UI that sets a state: no worker is told.

@@ -47,7 +47,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 
 def allow(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: SimpleNamespace(total=cache.SHARE * size))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=cache.SHARE * size))
 
 
 def copied(digest: str, size: int = 1000, days: float = 0.0) -> Path:
