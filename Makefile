@@ -57,10 +57,10 @@ status: setup  ## say what runs, where, and since when
 logs: setup  ## print the end of every log
 	@$(PY) -m deploy.stack logs
 
-deploy: setup  ## register every deployment of deploy/prefect.yaml
+deploy: setup  ## register every deployment of deploy/prefect.yaml; schedules stay as people set them
 	@$(PY) -m deploy.stack exec python -m deploy.work_pools
 	@$(PY) -m deploy.stack exec python -m deploy.automations
-	@$(PY) -m deploy.stack exec prefect --no-prompt deploy --prefect-file deploy/prefect.yaml --all
+	@$(PY) -m deploy.stack exec python -m deploy.deployments
 
 doctor: setup  ## say what is wrong with servers, workers, GPU, disks, downloads, stuck runs, and what to do (PRESET=sdxl)
 	@$(PY) -m deploy.doctor --preset $(PRESET)

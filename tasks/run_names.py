@@ -9,8 +9,17 @@ from prefect.context import FlowRunContext
 
 from pipeline_lib.digest import digest
 
-AUTOMATIC = re.compile(r"[a-z]+-[a-z]+")
-"""The two words that Prefect names a run with whom nobody named."""
+_GREEK = (
+    "alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|omicron|pi|rho|sigma|tau|upsilon|phi|chi|"
+    "psi|omega"
+)
+_PRAISE = (
+    "Awesome|Ergonomic|Fantastic|Generic|Gorgeous|Handcrafted|Handmade|Incredible|Intelligent|Licensed|Practical|"
+    "Refined|Rustic|Sleek|Small|Tasty|Unbranded"
+)
+AUTOMATIC = re.compile(rf"[a-z]+-[a-z]+|(?:{_PRAISE})-[^\W\d_]{{2,6}}|(?:{_GREEK})\d{{0,3}}-(?:[a-z]*-){{0,2}}[a-z]+")
+"""Names that Prefect makes up: its server's `golden-otter`, and what its two forms for a run have filled in already,
+`Licensed-Magpie` (an animal of up to six letters) and `tau185-iraatan-terminus` (/deployments/... without /v2)."""
 KEY_LENGTH = 6
 
 

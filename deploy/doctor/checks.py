@@ -14,6 +14,7 @@ CHECKS: Registry[Check] = Registry(
         "versions": "deploy.doctor.versions:versions",
         "database": "deploy.doctor.database:databases",
         "work pools": "deploy.doctor.pools:pools",
+        "schedules": "deploy.doctor.schedules:schedules",
         "flow runs": "deploy.doctor.runs:flow_runs",
         "slots": "deploy.doctor.slots:slots",
         "left open": "deploy.doctor.leftovers:leftovers",

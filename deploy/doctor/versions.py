@@ -1,5 +1,6 @@
 """Python and the packages whose versions decide results, or whether a server starts at all."""
 
+import re
 import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
@@ -14,6 +15,7 @@ OLDEST, TOO_NEW = (3, 11), (3, 14)
 MATTER = (
     "prefect",
     "fastapi",
+    "SQLAlchemy",
     "mlflow",
     "torch",
     "torchvision",
@@ -49,6 +51,22 @@ def versions(surroundings: Surroundings) -> Iterator[Finding]:
         remedy = "remove .venv and run `make setup PYTHON=/path/to/python3.11`"
         yield error(CHECK, f"Python {running}; 3.11, 3.12 and 3.13 are supported", remedy)
     yield from differences(pinned())
+    yield from scheduling()
+
+
+def scheduling() -> Iterator[Finding]:
+    """An error where a Prefect server of this installation would schedule nothing."""
+    try:
+        found = version("SQLAlchemy")
+    except PackageNotFoundError:
+        return
+    if tuple(map(int, re.findall(r"\d+", found)[:2])) >= (2, 1):
+        what = f"SQLAlchemy {found}: the scheduler of a Prefect server started here fails on every schedule"
+        yield error(
+            CHECK,
+            what,
+            "`make setup`, or .venv/bin/pip install 'SQLAlchemy<2.1' -c constraints.txt; then start it again",
+        )
 
 
 def differences(pins: dict[str, str]) -> Iterator[Finding]:

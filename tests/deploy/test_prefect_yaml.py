@@ -6,12 +6,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 from prefect import Flow
 from prefect.deployments.steps.core import run_steps
 from prefect.flows import load_flow_from_entrypoint
+from prefect.utilities.callables import parameter_schema
 
+from deploy.forms import with_fixed
+from deploy.schedules import SCHEDULES
 from deploy.stack import ROOT
 from deploy.stack.settings import POOL_VARIABLES
 from pipeline_lib.claims import claim as claims
@@ -68,12 +72,27 @@ def test_every_claim_has_its_sweep(preset: str) -> None:
 
 
 def test_schedules_ship_switched_off() -> None:
-    scheduled = {f"{load(d['entrypoint']).name}/{d['name']}": d["schedules"] for d in DEPLOYMENTS if "schedules" in d}
-    assert set(scheduled) == {
+    assert not [deployment for deployment in DEPLOYMENTS if "schedules" in deployment], "they would be set back"
+    (nightly,) = SCHEDULES.values()
+    assert set(nightly["deployments"]) == {
         f"{flow}/{preset}" for flow in (*TRAINING, "align") for preset in ("sd15", "sd21", "sdxl")
     }
-    for (schedule,) in scheduled.values():
-        assert schedule == {"cron": "0 2 * * *", "timezone": "UTC", "slug": "nightly", "active": False}
+    assert nightly["schedule"] == {"cron": "0 2 * * *", "timezone": "UTC"}
+    assert nightly["active"] is False
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda d: f"{d['entrypoint']}/{d['name']}")
+def test_what_a_deployment_gives_cannot_be_emptied_in_its_form(deployment: dict[str, Any]) -> None:
+    """Prefect's form for schedules sends null for whatever may be null."""
+    schema = parameter_schema(load(deployment["entrypoint"])).model_dump()
+    given = deployment["parameters"]
+    fixed = with_fixed(schema, given)
+    for name, about in fixed["properties"].items():
+        may_be_null = {"type": "null"} in about.get("anyOf", [])
+        assert may_be_null <= (name not in given and about["default"] is None), name
+        if name in given:
+            assert about["default"] == given[name]
+            jsonschema.validate({name: given[name]}, fixed | {"required": []})
 
 
 def test_pull_step_finds_the_flows_wherever_the_worker_has_them(

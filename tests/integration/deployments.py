@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
+import urllib.request
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,10 +26,11 @@ class Deployments:
 
     env: Mapping[str, str]
 
-    def register(self, *names: str) -> None:
-        """What `make deploy` runs; of these deployments only, if any are named: each takes a second."""
-        which = [part for name in names for part in ("--name", name)] or ["--all"]
-        self._prefect("--no-prompt", "deploy", "--prefect-file", "deploy/prefect.yaml", *which).check_returncode()
+    def register(self, *names: str) -> str:
+        """What `make deploy` runs, for these deployments or all (each takes a second); returns what it says."""
+        done = self._module("deploy.deployments", *names)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
 
     def start(self, deployment: str, **parameters: Any) -> str:
         """Create a flow run; returns its name."""
@@ -68,9 +72,57 @@ class Deployments:
         """A call of the Prefect API."""
         return call(f"{self.env['PREFECT_API_URL']}/{path}", payload)
 
+    def get(self, path: str) -> Any:
+        """What the Prefect API has there."""
+        return call(f"{self.env['PREFECT_API_URL']}/{path}")
+
+    @contextmanager
+    def unscheduled(self, deployment: str) -> Iterator[str]:
+        """The deployment's id; the schedules that it has at the end are removed, and the runs to come with them."""
+        found = str(self.get(f"deployments/name/{deployment}")["id"])
+        try:
+            yield found
+        finally:
+            for schedule in self.get(f"deployments/{found}/schedules"):
+                url = f"{self.env['PREFECT_API_URL']}/deployments/{found}/schedules/{schedule['id']}"
+                urllib.request.urlopen(urllib.request.Request(url, method="DELETE")).close()
+
+    def schedule(self, deployment: str, *when: str) -> dict[str, Any]:
+        """Make a schedule by command; returns it as the API shows it."""
+        result = self._prefect("deployment", "schedule", "create", deployment, *when)
+        assert result.returncode == 0, result.stdout
+        (schedule,) = self.get(f"deployments/{self.get(f'deployments/name/{deployment}')['id']}/schedules")
+        return dict(schedule)
+
+    def ended(self, run: str, timeout_s: float = 400.0) -> dict[str, Any]:
+        """A flow run by id, when it has ended."""
+        deadline = time.monotonic() + timeout_s
+        while (found := self.get(f"flow_runs/{run}"))["end_time"] is None:
+            assert time.monotonic() < deadline, found["state"]
+            time.sleep(0.5)
+        return dict(found)
+
+    def completed(self, schedule: Mapping[str, Any], count: int, timeout_s: float = 400.0) -> list[dict[str, Any]]:
+        """The first runs of a schedule, when they have ended well."""
+        query = {"deployments": {"id": {"any_": [schedule["deployment_id"]]}}, "sort": "EXPECTED_START_TIME_ASC"}
+        deadline = time.monotonic() + timeout_s
+        while True:
+            runs = [run for run in self.post("flow_runs/filter", query) if run["created_by"]]
+            runs = [run for run in runs if run["created_by"]["id"] == schedule["id"]]
+            done = [run for run in runs if run["state_type"] == "COMPLETED"]
+            if len(done) >= count:
+                return done[:count]
+            states = {run["state_type"] for run in runs}
+            assert states <= {"SCHEDULED", "PENDING", "RUNNING", "COMPLETED"}, states
+            assert time.monotonic() < deadline, f"{len(runs)} runs of the schedule, {len(done)} completed"
+            time.sleep(1)
+
     def _prefect(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self._module("prefect", *arguments)
+
+    def _module(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "prefect", *arguments],
+            [sys.executable, "-m", *arguments],
             cwd=ROOT,
             env=dict(self.env),
             text=True,

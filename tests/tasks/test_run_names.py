@@ -30,3 +30,25 @@ def test_the_name_holds_flow_preset_and_a_key_of_the_question(named: Any) -> Non
     assert named(preset="sdxl", seed=1) != name
     assert named(name) == name, "a run that starts again"
     assert named("my first run") == "my first run"
+
+
+@pytest.mark.parametrize(
+    "proposed",
+    [
+        "wisteria-caterpillar",
+        "Licensed-Magpie",
+        "Small-Ox",
+        "Generic-Vicuña",
+        "tau185-iraatan-terminus",
+        "alpha-canis-majoris-nebula",
+        "xi66-tavela",
+        "eta--shift",
+    ],
+)
+def test_names_that_prefect_makes_up_are_replaced(named: Any, proposed: str) -> None:
+    assert named(proposed, preset="sdxl") == named(preset="sdxl")
+
+
+@pytest.mark.parametrize("given", ["Friday", "tau 185", "Licensed-Magpie 2", "sdxl-run-3", "balanced_beta"])
+def test_names_that_people_give_stay(named: Any, given: str) -> None:
+    assert named(given, preset="sdxl") == given
