@@ -33,7 +33,7 @@ def schedules(surroundings: Surroundings, now: datetime | None = None) -> Iterat
     for schedule in active:
         deployment = deployments[schedule["deployment_id"]]
         changed = max(datetime.fromisoformat(one["updated"]) for one in (schedule, deployment))
-        if schedule["id"] not in to_come and moment - changed > PATIENCE and _is_due(schedule["schedule"]):
+        if schedule["id"] not in to_come and moment - changed > PATIENCE and is_due(schedule["schedule"]):
             missing[deployment["id"]] = schedule
     for deployment_id, schedule in missing.items():
         flow = server.ask(f"flows/{deployments[deployment_id]['flow_id']}")["name"]
@@ -44,7 +44,7 @@ def schedules(surroundings: Surroundings, now: datetime | None = None) -> Iterat
             _remedy(surroundings),
         )
     if not missing:
-        yield ok(CHECK, f"{len(active)} are on, runs of all come")
+        yield ok(CHECK, f"{len(active)} are on, none waits for its runs in vain")
 
 
 def _to_come(server: Server) -> set[str]:
@@ -54,7 +54,7 @@ def _to_come(server: Server) -> set[str]:
     return {run["created_by"]["id"] for run in runs if run["auto_scheduled"] and run["created_by"]}
 
 
-def _is_due(schedule: Mapping[str, Any]) -> bool:
+def is_due(schedule: Mapping[str, Any]) -> bool:
     """Whether the schedule surely has a time within the horizon."""
     if cron := schedule.get("cron"):
         fields = cron.split()

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from deploy.stack.api import call
+from deploy.stack.api import RETRY_S, call
+from deploy.stack.logins import prefect_headers
 from deploy.stack.settings import ROOT
 
 SMALL = {"limit": 300, "steps": 4, "num_prompts": 16}
@@ -70,11 +72,23 @@ class Deployments:
 
     def post(self, path: str, payload: Mapping[str, Any]) -> Any:
         """A call of the Prefect API."""
-        return call(f"{self.env['PREFECT_API_URL']}/{path}", payload)
+        return call(f"{self.env['PREFECT_API_URL']}/{path}", payload, headers=prefect_headers(self.env))
 
     def get(self, path: str) -> Any:
         """What the Prefect API has there."""
-        return call(f"{self.env['PREFECT_API_URL']}/{path}")
+        return call(f"{self.env['PREFECT_API_URL']}/{path}", headers=prefect_headers(self.env))
+
+    def delete(self, path: str) -> None:
+        """Delete what the Prefect API has there; asked again while SQLite is busy."""
+        url, login = f"{self.env['PREFECT_API_URL']}/{path}", prefect_headers(self.env)
+        request = urllib.request.Request(url, headers=login, method="DELETE")
+        for last in (*[False] * 9, True):
+            try:
+                return urllib.request.urlopen(request).close()
+            except urllib.error.HTTPError as error:
+                if error.code != 503 or last:
+                    raise
+                time.sleep(RETRY_S)
 
     @contextmanager
     def unscheduled(self, deployment: str) -> Iterator[str]:
@@ -84,8 +98,7 @@ class Deployments:
             yield found
         finally:
             for schedule in self.get(f"deployments/{found}/schedules"):
-                url = f"{self.env['PREFECT_API_URL']}/deployments/{found}/schedules/{schedule['id']}"
-                urllib.request.urlopen(urllib.request.Request(url, method="DELETE")).close()
+                self.delete(f"deployments/{found}/schedules/{schedule['id']}")
 
     def schedule(self, deployment: str, *when: str) -> dict[str, Any]:
         """Make a schedule by command; returns it as the API shows it."""

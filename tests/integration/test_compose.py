@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.integration.compose import FOLDER, Native, read_environment
+from tests.integration.deployments import Deployments
 from tests.integration.team_mlflow import status, writes
 from tests.planted import holders
 
@@ -153,6 +154,14 @@ def test_align_runs_on_the_worker_and_leaves_its_datasets_and_model_on_s3(native
     pulled = subprocess.run(command, env=consumer | login, capture_output=True, text=True, timeout=300)
     assert pulled.returncode == 0, pulled.stderr
     assert list(target.rglob("model_index.json"))
+
+
+def test_a_schedule_made_by_command_runs_on_postgresql(native: Native) -> None:
+    deployments = Deployments(native.environment("worker-cpu"))
+    with deployments.unscheduled("ingest/shapes"):
+        schedule = deployments.schedule("ingest/shapes", "--cron", "* * * * *", "--timezone", "UTC")
+        first, second = deployments.completed(schedule, 2)
+        assert first["expected_start_time"] < second["expected_start_time"]
 
 
 def test_large_files_go_to_s3_in_parts(native: Native) -> None:
