@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import DeploymentSchedule
-from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
+from prefect.client.schemas.schedules import SCHEDULE_TYPES, CronSchedule, IntervalSchedule, RRuleSchedule
 from prefect.exceptions import ObjectNotFound
 
 from deploy.registered import registered
@@ -27,7 +27,8 @@ def declare(client: SyncPrefectClient, slug: str, declared: Mapping[str, Any]) -
         except ObjectNotFound:
             continue
         if slug not in {present.slug for present in deployment.schedules}:
-            client.create_deployment_schedules(deployment.id, [(schedule, declared["active"])], slug=slug)
+            create: list[tuple[SCHEDULE_TYPES, bool]] = [(schedule, declared["active"])]
+            client.create_deployment_schedules(deployment.id, create, slug=slug)
             yield f"schedule {slug} of {name}: created, {described(schedule, declared['active'], {})}"
 
 
@@ -46,23 +47,21 @@ def kept(client: SyncPrefectClient) -> Iterator[str]:
                 yield f"schedule {present.slug} of {name}: kept as people set it, {said}"
 
 
-def described(
-    schedule: CronSchedule | IntervalSchedule | RRuleSchedule, active: bool, parameters: Mapping[str, Any]
-) -> str:
+def described(schedule: SCHEDULE_TYPES, active: bool, parameters: Mapping[str, Any]) -> str:
     """When it runs, with which parameters, and whether it is switched on."""
     if isinstance(schedule, CronSchedule):
         when = f"cron {schedule.cron}"
     elif isinstance(schedule, IntervalSchedule):
         when = f"every {schedule.interval}"
     else:
-        when = f"rrule {schedule.rrule}"
+        when = f"rrule {schedule.rrule}" if isinstance(schedule, RRuleSchedule) else "never"
     values = " ".join(f"{key}={value}" for key, value in parameters.items() if value is not None)
-    return " ".join(filter(None, ["on," if active else "off,", when, schedule.timezone, values]))
+    return " ".join(filter(None, ["on," if active else "off,", when, getattr(schedule, "timezone", None), values]))
 
 
 def _as_declared(present: DeploymentSchedule, declared: Mapping[str, Any]) -> bool:
-    as_declared = (CronSchedule(**declared["schedule"]), declared["active"], {})
-    return (present.schedule, present.active, present.parameters) == as_declared
+    same_times = present.schedule == CronSchedule(**declared["schedule"])
+    return same_times and present.active == declared["active"] and not present.parameters
 
 
 def declare_all(client: SyncPrefectClient) -> None:

@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 ARTIFACTS_VARIABLE = "PIPELINE_ARTIFACTS"
 PREFECT_SERVER_SETTINGS = {
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    # The newer pages (/v2) ask amplitude.com for their configuration, whatever the server's settings say of analytics.
+    "PREFECT_SERVER_UI_V2_ENABLED": "false",
     # SQLite has one writer, and training takes the processor: 10 s and 5 s are too short for a write in the queue.
     "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
     "PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT": "30",

@@ -32,6 +32,13 @@ def test_prefect_lists_the_deployments(opened: Visit, deployments: Deployments, 
     opened.page.screenshot(path=screenshots / "prefect-deployments.png")
 
 
+def test_a_browser_is_led_to_pages_that_ask_nobody_else(opened: Visit, deployments: Deployments) -> None:
+    """Those under /v2 ask amplitude.com."""
+    opened.page.goto(prefect(deployments))
+    opened.shows("Dashboard", "Deployments")
+    assert "/v2" not in opened.page.url
+
+
 def test_prefect_draws_the_graph_of_a_run(
     opened: Visit, deployments: Deployments, aligned: dict[str, Any], screenshots: Path
 ) -> None:

@@ -20,6 +20,8 @@ from deploy.stack.settings import ROOT
 
 SMALL = {"limit": 300, "steps": 4, "num_prompts": 16}
 """Parameters of a short `align/shapes`."""
+SCHEDULED_S = 90.0
+"""What the scheduler gets to make the runs of a new schedule; on a quiet machine it takes 5 s."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Deployments:
         rows = self.post("logs/filter", {"logs": {"flow_run_id": {"any_": [run["id"]]}}, "limit": 200})
         return "\n".join(row["message"] for row in rows)
 
-    def post(self, path: str, payload: Mapping[str, Any]) -> Any:
+    def post(self, path: str, payload: object) -> Any:
         """A call of the Prefect API."""
         return call(f"{self.env['PREFECT_API_URL']}/{path}", payload, headers=prefect_headers(self.env))
 
@@ -118,7 +120,7 @@ class Deployments:
     def completed(self, schedule: Mapping[str, Any], count: int, timeout_s: float = 400.0) -> list[dict[str, Any]]:
         """The first runs of a schedule, when they have ended well."""
         query = {"deployments": {"id": {"any_": [schedule["deployment_id"]]}}, "sort": "EXPECTED_START_TIME_ASC"}
-        deadline = time.monotonic() + timeout_s
+        begun = time.monotonic()
         while True:
             runs = [run for run in self.post("flow_runs/filter", query) if run["created_by"]]
             runs = [run for run in runs if run["created_by"]["id"] == schedule["id"]]
@@ -127,7 +129,9 @@ class Deployments:
                 return done[:count]
             states = {run["state_type"] for run in runs}
             assert states <= {"SCHEDULED", "PENDING", "RUNNING", "COMPLETED"}, states
-            assert time.monotonic() < deadline, f"{len(runs)} runs of the schedule, {len(done)} completed"
+            waited = time.monotonic() - begun
+            assert runs or waited < SCHEDULED_S, f"no run was made of the schedule in {waited:.0f} s"
+            assert waited < timeout_s, f"{len(runs)} runs of the schedule, {len(done)} completed"
             time.sleep(1)
 
     def _prefect(self, *arguments: str) -> subprocess.CompletedProcess[str]:
