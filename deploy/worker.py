@@ -20,7 +20,8 @@ from deploy import unwanted
 from deploy.stack.api import call
 from deploy.stack.logins import prefect_headers
 from deploy.stack.processes import die_with_parent
-from deploy.stack.settings import PATIENCE
+from deploy.stack.settings import PATIENCE, state_folder
+from pipeline_lib.permissions import own
 
 TICK_S = 0.2
 ONE_S = 1.0
@@ -47,6 +48,7 @@ def main(arguments: list[str]) -> int:
     def stop(number: int, _: FrameType | None) -> None:
         received.append(time.monotonic())
 
+    os.umask(own(state_folder()))  # and of all its runs
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     command = [sys.executable, "-m", "prefect", "worker", "start", *arguments]

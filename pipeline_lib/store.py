@@ -32,6 +32,7 @@ from pipeline_lib.cache import copy_folder
 from pipeline_lib.digest import digest, file_sha256
 from pipeline_lib.disk import space
 from pipeline_lib.errors import DatasetCorruptError, DatasetUnfinishedError, StoreError
+from pipeline_lib.permissions import make_folders, share
 from pipeline_lib.transport import transport_errors
 from pipeline_lib.urls import local_path, refuse_elsewhere
 
@@ -290,12 +291,12 @@ class DatasetWriter:
         """
         fs, root = url_to_fs(self.uri)
         local = isinstance(fs, LocalFileSystem)
-        target = Path(root, path)
+        target, store = Path(root, path), Path(root).parents[1]
         try:
             full = target.parent if local else Path(tempfile.gettempdir())
             with space(full, size), tempfile.TemporaryDirectory() as scratch:
                 if local:
-                    target.parent.mkdir(parents=True, exist_ok=True)
+                    make_folders(store, target.parent)
                 temporary = (
                     target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp") if local else Path(scratch, "shard")
                 )
@@ -303,6 +304,7 @@ class DatasetWriter:
                     write(str(temporary))
                     shard = _describe(temporary, path)
                     if local:
+                        share(store, temporary)
                         os.replace(temporary, target)
                     else:
                         fs.put_file(str(temporary), f"{root}/{path}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,17 @@ from prefect.tasks import Task, exponential_backoff
 
 from pipeline_lib.disk import space
 from pipeline_lib.errors import ConfigError, HubError, PipelineError, SourceError, StoreError, UnreadableFileError
+from pipeline_lib.permissions import own
 from pipeline_lib.store import absolute
 from pipeline_lib.transport import is_transport_error
 
 
 def state_dir() -> Path:
-    """The ignored folder with everything this machine writes (`PIPELINE_STATE`, default `.state`)."""
-    return Path(os.environ.get("PIPELINE_STATE", ".state")).resolve()
+    """The ignored folder with everything this machine writes (`PIPELINE_STATE`, default `.state`); no stranger's."""
+    folder = Path(os.environ.get("PIPELINE_STATE", ".state")).resolve()
+    with suppress(OSError):  # who writes there will say it better
+        own(folder)
+    return folder
 
 
 def state_place(name: str) -> Path:

@@ -38,7 +38,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         with pytest.MonkeyPatch.context() as patch:
             for name, secret in planted.LOCAL.items():
                 patch.setenv(name, secret)
-            env = until_the_end.enter_context(running_stack(tmp_path_factory.mktemp("stack")))
+            env = until_the_end.enter_context(running_stack(tmp_path_factory.mktemp("stack") / "state"))
         settings = current_settings(env)
         yield env
     assert status(settings) == [] and owned_processes(settings) == [] and not settings.state_file.exists()

@@ -24,6 +24,7 @@ from deploy.stack.settings import (
     StackSettings,
     client_environment,
     configured_port,
+    private_files,
     process_environment,
     state_folder,
 )
@@ -168,13 +169,12 @@ def tail(path: Path, lines: int) -> str:
 
 def _launch_supervisor(settings: StackSettings) -> None:
     """Start the supervisor in a session of its own and wait until it holds the lock."""
-    settings.logs.mkdir(parents=True, exist_ok=True)
     log_path = settings.logs / "supervisor.log"
     ports = {
         PORT_VARIABLES["prefect"]: str(settings.prefect_port),
         PORT_VARIABLES["mlflow"]: str(settings.mlflow_port),
     }
-    with log_path.open("ab") as log:
+    with private_files(settings), log_path.open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "deploy.stack", "supervise"],
             cwd=ROOT,

@@ -2,9 +2,12 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from pipeline_lib.permissions import own
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"
@@ -91,6 +94,20 @@ class StackSettings:
 def state_folder(variables: Mapping[str, str] = os.environ) -> Path:
     """`PIPELINE_STATE`, or `.state` in the checkout; absolute."""
     return Path(variables.get("PIPELINE_STATE") or ROOT / ".state").expanduser().resolve()
+
+
+@contextmanager
+def private_files(settings: StackSettings) -> Iterator[None]:
+    """What is created now, and by processes that are started now, is not for other users of the machine.
+
+    Raises:
+        OSError: the state folder cannot be made, or is another user's and open to all.
+    """
+    before = os.umask(own(settings.state))
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def configured_port(server: str, variables: Mapping[str, str] = os.environ) -> int | None:

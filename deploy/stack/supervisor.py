@@ -17,7 +17,7 @@ from deploy import recovery
 from deploy.stack.components import Component, components, servers
 from deploy.stack.logs import ROTATE_EVERY_S, rotate
 from deploy.stack.processes import die_with_parent, end_processes, owned_processes, signal_group
-from deploy.stack.settings import ROOT, StackError, StackSettings
+from deploy.stack.settings import ROOT, StackError, StackSettings, private_files
 
 logger = logging.getLogger(__name__)
 
@@ -72,9 +72,10 @@ def supervisor_lock(settings: StackSettings, timeout_s: float = 5.0) -> Iterator
 
 def _open_lock(settings: StackSettings) -> IO[str]:
     try:
-        settings.lock_file.parent.mkdir(parents=True, exist_ok=True)
-        settings.logs.mkdir(exist_ok=True)
-        return settings.lock_file.open("a")
+        with private_files(settings):
+            settings.lock_file.parent.mkdir(parents=True, exist_ok=True)
+            settings.logs.mkdir(exist_ok=True)
+            return settings.lock_file.open("a")
     except OSError as error:
         raise StackError(
             f"the state folder {settings.state} cannot be used ({error.strerror}: {error.filename}): "
@@ -227,7 +228,7 @@ def supervise(settings: StackSettings) -> None:
     # A shell's `&` leaves SIGINT ignored, and that is inherited; a handler is reset to the default in the components.
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    with supervisor_lock(settings):
+    with supervisor_lock(settings), private_files(settings):
         settings.logs.mkdir(parents=True, exist_ok=True)
         supervised = [Supervised(component, settings) for component in components(settings)]
         # A flow process can die, or its last words be lost, while the worker lives.

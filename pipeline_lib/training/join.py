@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline_lib.errors import PipelineError
+from pipeline_lib.permissions import umask_of
 from pipeline_lib.training.launch import environment, launcher
 from pipeline_lib.training.machines import REMEDY, Machines, machines
 from pipeline_lib.training.sigterm import asked_to_stop
@@ -104,6 +105,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"usage: python -m pipeline_lib.training.join <scratch>\n{REMEDY}\n")
         return USER_ERROR
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    os.umask(umask_of(Path(arguments[0]).resolve().parent))  # the state's folder, which the machines share
     join(Path(arguments[0]), place, asked_to_stop())
     return 0
 
