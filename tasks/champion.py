@@ -55,7 +55,11 @@ def find_rival(name: str, digest: str) -> Rival | None:
 
     When the champion is the very model of `digest`, its rival is the one it was compared with when it became the
     champion: registering a model again asks the same question and gets the same answer.
+
+    Raises:
+        HubError: another user took the name, under which nothing can be registered.
     """
+    registry.check_name(name)
     version = registry.aliases(name).get(CHAMPION)
     if version is None:
         return None

@@ -22,7 +22,7 @@ def pull_commands(uri: str, config: EvaluateConfig) -> str:
         "import hashlib, mlflow, torch\n"
         "from diffusers import DiffusionPipeline\n\n"
         f'folder = mlflow.artifacts.download_artifacts("{uri}")\n'
-        "pipe = DiffusionPipeline.from_pretrained(folder)\n"
+        "pipe = DiffusionPipeline.from_pretrained(folder, use_safetensors=True)\n"
         f'pipe.to("cuda" if torch.cuda.is_available() else "cpu", torch.{config.dtype})\n\n'
         'prompt, seed = "a prompt", 0  # with those of a published image: that image\n'
         'key = hashlib.sha256(f"noise\\x1f{prompt}\\x1f{seed}".encode()).hexdigest()[:16]\n'

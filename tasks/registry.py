@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 
 from pipeline_lib.errors import HubError
+from tasks.owners import check_owner
 from tasks.tracking import client
 from tasks.wanted import require_wanted
 
@@ -43,8 +44,12 @@ def register(
         metrics: the version's numbers.
         measured_by: the run that holds them, too; None for `run_id`. In MLflow a run has one value of a metric, so
             versions with numbers of their own need runs of their own.
+
+    Raises:
+        HubError: another user took the name.
     """
     server = client()
+    check_name(name)
     if find(name, tags) is None:
         experiment_id = server.get_run(run_id).info.experiment_id
         _clear(server, experiment_id, tags)
@@ -80,15 +85,22 @@ def find(name: str, tags: Mapping[str, str]) -> str | None:
     return str(found[0]) if found else None
 
 
+def check_name(name: str) -> None:
+    """Raise HubError where another user took the name of a registered model."""
+    if client().search_registered_models(f"name = '{name}'"):
+        check_owner(f"models:/{name}")
+
+
 def pinned(uri: str) -> str:
     """A model URI that means the same tomorrow: `models:/<name>/<version>` for an alias and for `.../latest`.
 
     Raises:
-        HubError: the registry has no such model, version or alias, or does not answer.
+        HubError: the registry has no such model, version or alias, does not answer, or says that it is another user's.
     """
     server = client()
     name, _, alias = uri.removeprefix("models:/").partition("@")
     with _registry_errors(uri):
+        check_owner(uri)
         if alias:
             return f"models:/{name}/{server.get_model_version_by_alias(name, alias).version}"
         if uri.startswith("models:/") and uri.endswith("/latest"):
@@ -105,6 +117,7 @@ def download(uri: str, to: Path) -> Path:
     client()
     to.mkdir(parents=True, exist_ok=True)
     with _registry_errors(uri):
+        check_owner(uri)
         return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(to)))
 
 

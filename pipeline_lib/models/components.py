@@ -20,6 +20,8 @@ from pipeline_lib.models.family import Family, NoiseSchedule
 
 INDEX = "model_index.json"
 # Full-precision safetensors, whole or sharded; not `.fp16.`, `.non_ema.` or `.bin` variants.
+LIBRARIES = ("diffusers", "transformers")
+"""What a pipeline's parts may be classes of; others would be imported, or be code beside the weights."""
 _DIFFUSERS_WEIGHTS = "diffusion_pytorch_model[.-][s0]*"
 _TRANSFORMERS_WEIGHTS = "model[.-][s0]*"
 
@@ -108,9 +110,22 @@ def load_text_pipeline(base: BaseModel, dtype: torch.dtype, device: str) -> Any:
 
 
 def pipeline_from(family: Family, root: Path, dtype: torch.dtype, parts: dict[str, Any]) -> Any:
-    """The family's pipeline from a local folder with `parts` in place of its own; raises CheckpointError."""
+    """The family's pipeline from a local folder with `parts` in place of its own.
+
+    Raises:
+        CheckpointError: it cannot be loaded, has its weights in another format than safetensors, or code of its own.
+    """
+    content = json.loads((root / INDEX).read_text(encoding="utf-8"))
+    named = {value[0] for part, value in content.items() if isinstance(value, list) and part not in parts}
+    if foreign := sorted(named - {*LIBRARIES, None}):
+        raise CheckpointError(
+            f"{root / INDEX} takes parts from {', '.join(foreign)}: code that is not run here.",
+            f"Give a pipeline whose parts are those of {' and '.join(LIBRARIES)}.",
+        )
     try:
-        return getattr(diffusers, family.pipeline).from_pretrained(root, dtype=dtype, local_files_only=True, **parts)
+        return getattr(diffusers, family.pipeline).from_pretrained(
+            root, dtype=dtype, local_files_only=True, use_safetensors=True, **parts
+        )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(
             f"{root} cannot be loaded as a {family.pipeline}: {error}", "Fetch the repository again."
@@ -157,7 +172,9 @@ def _below(path: Path) -> list[Path]:
 def _strict(cls: Any, path: Path, dtype: torch.dtype) -> Any:
     """Load a diffusers model; missing or unexpected weights are an error, where diffusers would draw random ones."""
     try:
-        model, info = cls.from_pretrained(path, dtype=dtype, output_loading_info=True, local_files_only=True)
+        model, info = cls.from_pretrained(
+            path, dtype=dtype, output_loading_info=True, local_files_only=True, use_safetensors=True
+        )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"{path} cannot be loaded: {error}", "Fetch the repository again.") from error
     wrong = [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]]

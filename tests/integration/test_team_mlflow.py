@@ -11,7 +11,8 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from pipeline_lib.config import BaseModel, TrainConfig
-from tasks import registry, tracking
+from pipeline_lib.errors import HubError
+from tasks import champion, registry, tracking
 from tests.integration.team_mlflow import login, status, team_server, writes
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -113,6 +114,37 @@ def test_a_reader_has_no_code_of_its_own_run_by_others_and_takes_no_name(
     version = registered("dpo-shapes", tmp_path / "ours")
     assert registry.pinned("models:/dpo-shapes@candidate") == f"models:/dpo-shapes/{version}"
     assert not mark.exists()
+
+
+def test_what_another_user_registered_is_used_once_somebody_vouches_for_it(
+    address: str, user: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = registered("ours", tmp_path / "ours")
+    run = tracking.training_run("ours", "key-of-ours", BASE, TrainConfig(method="diffusion-dpo"))
+    become("admin", monkeypatch)
+    theirs = registered("by-hand", tmp_path / "theirs")
+    their_run = tracking.training_run("by-hand", "key-of-by-hand", BASE, TrainConfig(method="diffusion-dpo"))
+    logged = registry.logged_model("by-hand", theirs)
+    experiment = tracking.client().get_run(their_run).info.experiment_id
+
+    become("worker", monkeypatch)
+    assert registry.pinned("models:/ours@candidate") == f"models:/ours/{ours}"
+    assert registry.pinned(f"runs:/{run}/model") == f"runs:/{run}/model"
+    uris = [f"models:/by-hand/{theirs}", "models:/by-hand@candidate", "models:/by-hand/latest", f"models:/{logged}"]
+    uris += [f"runs:/{their_run}/model", f"mlflow-artifacts:/{experiment}/{their_run}/artifacts"]
+    for uri in uris:
+        for use in (lambda uri=uri: registry.pinned(uri), lambda uri=uri: registry.download(uri, tmp_path / "got")):
+            with pytest.raises(HubError, match=r"is another user's than 'worker' .*\n-> Have an administrator"):
+                use()
+    with pytest.raises(HubError, match="registered model 'by-hand'"):
+        registered("by-hand", tmp_path / "ours")
+    with pytest.raises(HubError, match="registered model 'by-hand'"):
+        champion.find_rival("by-hand", "digest")
+
+    grant = {"username": "worker", "resource_type": "registered_model", "resource_id": "by-hand", "permission": "READ"}
+    assert status(f"{address}/api/3.0/mlflow/users/permissions/grant", "worker", grant) == 403
+    assert status(f"{address}/api/3.0/mlflow/users/permissions/grant", "admin", grant) == 200
+    assert registry.pinned("models:/by-hand@candidate") == f"models:/by-hand/{theirs}"
 
 
 def test_logins_and_the_worker(address: str, user: None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -138,6 +139,36 @@ def test_weights_that_do_not_fit_are_an_error(mirror: Path, tmp_path: Path, dama
         save_file(weights, path, metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match="unet"):
         components.load_unet(tiny.base(tmp_path, "epsilon"))
+
+
+@pytest.mark.parametrize("library", ["theirs", "os"])
+def test_code_beside_the_weights_is_not_run(mirror: Path, tmp_path: Path, library: str) -> None:
+    folder, mark = tmp_path / "tiny/epsilon", tmp_path / "ran"
+    shutil.copytree(mirror / "tiny/epsilon", folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {"text_encoder": [library, "Theirs"]}))
+    (folder / f"text_encoder/{library}.py").write_text(f"open({str(mark)!r}, 'w')\nclass Theirs: ...\n")
+    with pytest.raises(CheckpointError, match=f"takes parts from {library}: code that is not run here"):
+        components.load_text_pipeline(tiny.base(tmp_path, "epsilon"), torch.float32, "cpu")
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("part", ["unet/diffusion_pytorch_model", "text_encoder/model"])
+def test_weights_are_safetensors_or_nothing(mirror: Path, tmp_path: Path, part: str) -> None:
+    class Code:
+        def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+            return mark.touch, ()
+
+    folder, mark = tmp_path / "tiny/epsilon", tmp_path / "ran"
+    shutil.copytree(mirror / "tiny/epsilon", folder)
+    (folder / f"{part}.safetensors").unlink()
+    for name in ("diffusion_pytorch_model.bin", "pytorch_model.bin", "model.bin"):
+        (folder / part).with_name(name).write_bytes(pickle.dumps(Code()))
+    base = tiny.base(tmp_path, "epsilon")
+    with pytest.raises((CheckpointError, HubError), match=r"epsilon"):
+        components.load_unet(base)
+        components.load_text_pipeline(base, torch.float32, "cpu")
+    assert not mark.exists()
 
 
 def test_sdxl_vae_stays_fp32_unless_it_is_the_fp16_safe_one(mirror: Path, tmp_path: Path) -> None:
