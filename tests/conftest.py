@@ -25,6 +25,18 @@ for name, value in {
     os.environ.setdefault(name, value)
 
 
+# Of the stack that all tests share; each takes a second.
+REGISTERED = (
+    "align/shapes",
+    "train-dpo/shapes",
+    "train-balanced/sdxl",
+    "score/shapes",
+    "label/shapes",
+    "label/dedpo25",
+    "ingest/shapes",
+)
+
+
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The environment of a stack's users. Only they know the planted secrets.
@@ -50,7 +62,7 @@ def deployments(stack: dict[str, str]) -> Deployments:
     from tests.integration.deployments import Deployments
 
     found = Deployments(stack)
-    found.register("align/shapes", "train-dpo/shapes", "train-balanced/sdxl", "score/shapes", "label/shapes")
+    found.register(*REGISTERED)
     return found
 
 

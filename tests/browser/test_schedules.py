@@ -13,7 +13,7 @@ from tasks.run_names import AUTOMATIC
 from tests.browser.servers import Visit, visit
 from tests.integration.deployments import Deployments
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
 
 EVERY_MINUTE = "* * * * *"
 PAGES = ("", "/v2")
@@ -38,33 +38,40 @@ def open_form(opened: Visit, deployments: Deployments, deployment: str, page: st
     return form
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
 def test_a_schedule_made_in_the_form_runs_with_its_parameters(
-    opened: Visit, deployments: Deployments, screenshots: Path
+    opened: Visit, deployments: Deployments, screenshots: Path, page: str
 ) -> None:
-    deployments.register("ingest/shapes")
     with deployments.unscheduled("ingest/shapes") as deployment:
-        form = open_form(opened, deployments, deployment, "/v2")
-        form.locator("input[name='schedule.cron']").fill(EVERY_MINUTE)
-        form.get_by_role("tab", name="int", exact=True).first.click()  # `limit`, the first number
+        form = open_form(opened, deployments, deployment, page)
+        if page:
+            form.locator("input[name='schedule.cron']").fill(EVERY_MINUTE)
+            form.get_by_role("tab", name="int", exact=True).first.click()  # `limit`, the first number
+        else:
+            form.locator("input[type=text]").nth(1).fill(EVERY_MINUTE)
+            form.get_by_text("Select parameters to override for this schedule").click()
+            opened.page.keyboard.type("limit")
+            opened.page.get_by_role("option", name="limit").click()
+            opened.page.keyboard.press("Escape")
+            form.get_by_role("button", name="int", exact=True).click()
         form.locator("input[type=number]").fill("60")
         form.get_by_role("button", name="Save").click()
         form.wait_for(state="hidden")
         (schedule,) = deployments.get(f"deployments/{deployment}/schedules")
         assert (schedule["schedule"]["cron"], schedule["active"]) == (EVERY_MINUTE, True)
+        assert schedule["parameters"]["limit"] == 60
         first, second = deployments.completed(schedule, 2)
         for run in (first, second):
             assert run["parameters"].items() >= {"preset": "shapes", "limit": 60}.items()
             assert re.fullmatch(r"ingest shapes [0-9a-f]{6}", run["name"])
         assert first["name"] == second["name"], "the same question"
         opened.page.reload()
-        opened.shows("Every minute", first["name"], "Completed")
-        opened.page.screenshot(path=screenshots / "prefect-schedule.png")
+        opened.shows(first["name"], "Completed")
+        opened.page.get_by_text("Every minute").locator("visible=true").first.wait_for()
+        opened.page.screenshot(path=screenshots / f"prefect-schedule{page.replace('/', '-')}.png")
 
 
-@pytest.mark.slow
 def test_a_schedule_made_by_command_runs(deployments: Deployments) -> None:
-    deployments.register("ingest/shapes")
     with deployments.unscheduled("ingest/shapes"):
         schedule = deployments.schedule("ingest/shapes", "--cron", EVERY_MINUTE, "--timezone", "UTC")
         (run,) = deployments.completed(schedule, 1)
@@ -73,7 +80,6 @@ def test_a_schedule_made_by_command_runs(deployments: Deployments) -> None:
 
 def test_the_form_leaves_what_the_deployment_gives(opened: Visit, deployments: Deployments) -> None:
     """Prefect's form empties every parameter that may be empty: a schedule of `label/dedpo25` had no recipe."""
-    deployments.register("label/dedpo25")
     with deployments.unscheduled("label/dedpo25") as deployment:
         form = open_form(opened, deployments, deployment, "/v2")
         form.locator("input[name='schedule.cron']").fill("0 3 1 1 *")
@@ -101,10 +107,8 @@ def test_names_that_the_form_for_runs_proposes_are_known_as_such(
     assert [one for one in proposed if not AUTOMATIC.fullmatch(one)] == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_a_run_from_the_form_gets_our_name(opened: Visit, deployments: Deployments, page: str) -> None:
-    deployments.register("ingest/shapes")
     deployment = deployments.get("deployments/name/ingest/shapes")["id"]
     opened.page.goto(f"{address(deployments)}{page}/deployments/deployment/{deployment}/run")
     with opened.page.expect_response("**/create_flow_run") as answer:

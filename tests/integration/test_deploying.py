@@ -9,6 +9,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from deploy.schedules import declare_all
 from tests.integration.deployments import Deployments
 
 pytestmark = pytest.mark.integration
@@ -20,13 +21,15 @@ def described(deployment: Any) -> set[tuple[str | None, bool, str, str]]:
     return {(one.slug, one.active, one.schedule.cron, str(one.parameters)) for one in deployment.schedules}
 
 
-def test_deploying_leaves_schedules_as_people_set_them(deployments: Deployments) -> None:
+def test_deploying_leaves_schedules_as_people_set_them(
+    deployments: Deployments, capsys: pytest.CaptureFixture[str]
+) -> None:
     with (
-        deployments.unscheduled(NAME) as found,
         temporary_settings({PREFECT_API_URL: deployments.env["PREFECT_API_URL"]}),
         get_client(sync_client=True) as client,
     ):
         shipped = client.read_deployment_by_name(NAME)
+        found = shipped.id
         assert described(shipped) == {("nightly", False, "0 2 * * *", "{}")}
         (nightly,) = shipped.schedules
         theirs = CronSchedule(cron="30 3 * * *", timezone="Europe/Berlin")
@@ -42,4 +45,7 @@ def test_deploying_leaves_schedules_as_people_set_them(deployments: Deployments)
         after = client.read_deployment_by_name(NAME)
         assert described(after) == before and after.paused
         client.resume_deployment(found)
-    assert f"schedule nightly of {NAME}: created, off, cron 0 2 * * * UTC" in deployments.register(NAME)
+        for schedule in after.schedules:
+            client.delete_deployment_schedule(found, schedule.id)
+        declare_all(client)
+        assert f"schedule nightly of {NAME}: created, off, cron 0 2 * * * UTC" in capsys.readouterr().out

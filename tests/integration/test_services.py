@@ -70,7 +70,6 @@ def automation(run: str, posture: Posture, **trigger: Any) -> AutomationCore:
 
 @pytest.fixture(scope="module")
 def begun(deployments: Deployments) -> Iterator[Begun]:
-    deployments.register("ingest/shapes")
     hour_ago = {"scheduled_time": (datetime.now(UTC) - timedelta(hours=1)).isoformat()}
     late = planted(deployments, type="SCHEDULED", state_details=hour_ago)
     silent, reported = planted(deployments, type="RUNNING"), planted(deployments, type="RUNNING")
@@ -85,7 +84,7 @@ def begun(deployments: Deployments) -> Iterator[Begun]:
         ]
         time.sleep(1)  # the server reads its automations when it is told that there are new ones
         deployments.post("events", [event("test.begun", silent), event(EVENT, reported)])
-        yield Begun(deployments.schedule("ingest/shapes", "--interval", "10"), late, silent, reported)
+        yield Begun(deployments.schedule("ingest/shapes", "--interval", "5"), late, silent, reported)
         for one in declared:
             client.delete_automation(one)
     for run in (late, silent, reported):

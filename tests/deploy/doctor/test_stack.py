@@ -24,7 +24,6 @@ from deploy.doctor.database import judge
 from deploy.doctor.leftovers import leftovers
 from deploy.doctor.pools import pools
 from deploy.doctor.runs import flow_runs
-from deploy.doctor.schedules import schedules
 from deploy.doctor.servers import Server
 from deploy.doctor.slots import slots
 from deploy.stack.api import RETRY_S, call
@@ -208,24 +207,6 @@ def test_pools_that_nobody_serves_or_that_are_paused(surroundings: Surroundings,
         for one in prefect.every("deployments/filter", {"deployments": {"name": {"any_": [name]}}}):
             change(prefect, "DELETE", f"deployments/{one['id']}")
     assert all(finding.level == "ok" for finding in about(pools(surroundings), "local:"))
-
-
-def test_a_schedule_of_which_no_run_comes(surroundings: Surroundings, prefect: Server) -> None:
-    name, hour = f"doctor-{uuid.uuid4().hex[:8]}", datetime.now(UTC) + timedelta(hours=1)
-    daily = {"schedule": {"cron": "0 4 * * *"}, "active": True}
-    body = {"name": name, "flow_id": prefect.ask("flows/", {"name": "doctor-test"})["id"], "schedules": [daily]}
-    try:
-        # Until the scheduler comes to a new deployment, within 5 s, all is as if it had failed.
-        for _ in range(10):
-            deployment = prefect.ask("deployments/", body)["id"]
-            if missed := about(schedules(surroundings, hour), name):
-                break
-            change(prefect, "DELETE", f"deployments/{deployment}")
-        assert missed[0].level == "error" and "is scheduled (cron 0 4 * * *), and no run of it comes" in missed[0].what
-        assert not about(schedules(surroundings), name), "it may still come"
-        wait_until(lambda: not about(schedules(surroundings, hour), name))
-    finally:
-        change(prefect, "DELETE", f"deployments/{deployment}")
 
 
 def test_an_mlflow_run_whose_flow_run_is_over(surroundings: Surroundings, prefect: Server) -> None:
