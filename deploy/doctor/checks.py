@@ -19,6 +19,7 @@ CHECKS: Registry[Check] = Registry(
         "slots": "deploy.doctor.slots:slots",
         "left open": "deploy.doctor.leftovers:leftovers",
         "gpu": "deploy.doctor.gpu:gpus",
+        "logins": "deploy.doctor.logins:logins",
         "disk": "deploy.doctor.disk:disks",
         "hub": "deploy.doctor.hub:hub",
         "github": "deploy.doctor.github:github",

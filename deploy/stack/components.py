@@ -15,6 +15,8 @@ from deploy import recovery
 from deploy.stack import api
 from deploy.stack.processes import FLOW_GRACE_S
 from deploy.stack.settings import HOST, WORK_POOL, StackError, StackSettings, component_environment
+from pipeline_lib.errors import ConfigError
+from pipeline_lib.urls import refuse_login
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +75,10 @@ def mlflow_server(settings: StackSettings) -> Component:
     command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{database}"]
     # Clients upload and download through the server: a consumer needs the server's address and no key.
     destination = os.environ.get(ARTIFACTS_VARIABLE, "").strip() or (folder / "artifacts").as_uri()
+    try:
+        refuse_login(destination)  # every user of the machine can read command lines
+    except ConfigError as error:
+        raise StackError(f"{ARTIFACTS_VARIABLE}: {error}") from error
     command += ["--serve-artifacts", "--artifacts-destination", destination]
     return Component(
         name="mlflow",

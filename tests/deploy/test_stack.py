@@ -18,7 +18,7 @@ import pytest
 
 from deploy.stack import ROOT, StackError, StackSettings, api, control, down, process_environment, status, up
 from deploy.stack.__main__ import command_environment, main
-from deploy.stack.components import Component, components, mlflow_server
+from deploy.stack.components import ARTIFACTS_VARIABLE, Component, components, mlflow_server
 from deploy.stack.processes import end_processes, free_port, owned_processes, require_free_ports
 from deploy.stack.settings import client_environment, component_environment, configured_port
 from deploy.stack.supervisor import Supervised, has_supervisor, restart_delay, supervisor_lock
@@ -338,3 +338,14 @@ def test_call_asks_a_busy_server_again_and_reports_other_errors(monkeypatch: pyt
             api.call(url, {}, attempts=1)
         server.shutdown()
     assert answers == []
+
+
+def test_a_key_in_the_address_of_artifacts_comes_on_no_command_line(
+    settings: StackSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ARTIFACTS_VARIABLE, "s3://AKIA:planted@bucket/prefix")
+    with pytest.raises(StackError, match=f"{ARTIFACTS_VARIABLE}: .*login") as refused:
+        mlflow_server(settings)
+    assert "planted" not in str(refused.value)
+    monkeypatch.setenv(ARTIFACTS_VARIABLE, "s3://bucket/prefix")
+    assert "s3://bucket/prefix" in mlflow_server(settings).command
