@@ -53,6 +53,7 @@ def register(name: str, base: BaseModel, model: str, evaluation: str) -> str:
     config = sampling(report)
     measured_by = evaluation_runs.find_evaluation(judged) or record(trained, judged, report, name)
     if version := registry.find(name, tags):
+        get_run_logger().info("register: version %s of %s is this model; nothing is built", version, name)
         registry.set_alias(name, champion.CANDIDATE, version)
     else:
         metrics = evaluation_metrics(report, name)

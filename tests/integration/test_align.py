@@ -38,7 +38,7 @@ print("generated", image.size)
 """
 
 
-def test_align_ends_in_a_registered_model_and_a_second_run_skips(
+def test_align_ends_in_a_registered_champion_and_a_second_run_skips_and_leaves_a_withdrawal(
     deployments: Deployments, aligned: dict[str, Any], tmp_path: Path
 ) -> None:
     stages = deployments.stages(aligned)
@@ -53,12 +53,17 @@ def test_align_ends_in_a_registered_model_and_a_second_run_skips(
 
     check_registry(deployments, stages)
 
+    client = MlflowClient(deployments.env["MLFLOW_TRACKING_URI"])
+    client.delete_registered_model_alias("balanced-shapes", "champion")
     again = deployments.run("align/shapes", **SMALL)
     assert again["state_type"] == "COMPLETED", deployments.logs(again)
     repeated = deployments.stages(again)
     assert {repeated[s]["status"] for s in STAGES if s != "register"} == {"skipped"}
     assert {s: row["digest"] for s, row in repeated.items()} == {s: row["digest"] for s, row in stages.items()}
     assert repeated["register"]["uri"] == stages["register"]["uri"], "registering again must not add a version"
+    assert "champion" not in client.get_registered_model("balanced-shapes").aliases, "people withdrew it"
+    (registering,) = [run for run in deployments.children(again) if run["name"].startswith("register ")]
+    assert "nothing is built" in deployments.logs(registering)
 
     loaded = subprocess.run(
         [sys.executable, "-c", LOAD_AND_GENERATE, "models:/balanced-shapes@candidate", str(tmp_path)],
@@ -152,7 +157,7 @@ def check_registry(deployments: Deployments, stages: dict[str, dict[str, object]
     assert f"models:/balanced-shapes/{version.version}" == stages["register"]["uri"]
     assert version.tags["pipeline.model_digest"] == stages["train"]["digest"]
     aliases = client.get_registered_model("balanced-shapes").aliases
-    assert ("champion" in aliases) == (version.tags["pipeline.gate"] == "passed")
+    assert str(aliases["champion"]) == str(version.version) and version.tags["pipeline.gate"] == "passed"
     assert "the gate against base: average win rate" in version.tags["pipeline.gate_reason"]
     logged = client.get_logged_model(version.source.removeprefix("models:/"))
     assert {f"eval/win_rate/{name}" for name in (*ALL_SCORERS, "true")} <= {m.key for m in logged.metrics}

@@ -30,7 +30,8 @@ def test_every_link_of_a_finished_align_opens(deployments: Deployments, aligned:
     pages = {page for here in found.values() for page in here} | addresses(texts)
     assert pages
     for page in pages:
-        with urllib.request.urlopen(page, timeout=60) as answer:
+        request = urllib.request.Request(page, headers={"Accept": "text/html"})  # as browsers ask
+        with urllib.request.urlopen(request, timeout=60) as answer:
             assert answer.status == 200 and "text/html" in answer.headers["Content-Type"], page
         opens(deployments, page)
 
