@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from deploy.stack import StackError, StackSettings
 from deploy.stack.api import call
+from deploy.stack.rows import FLOW_RUNS, every
 
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
 PAINTING = "paint-and-judge"
@@ -37,7 +38,7 @@ class FlowRun:
 def runs_named(settings: StackSettings, prefix: str) -> list[FlowRun]:
     """Every run whose name begins so, oldest first."""
     query = {"flow_runs": {"name": {"like_": prefix}}, "sort": "EXPECTED_START_TIME_ASC"}
-    found = [_flow_run(raw) for raw in _ask(settings, "flow_runs/filter", query)]
+    found = [_flow_run(raw) for raw in every(lambda path, given: _ask(settings, path, given), FLOW_RUNS, query).rows]
     return [run for run in found if run.name.startswith(prefix)]
 
 

@@ -13,7 +13,7 @@ import os
 import sys
 import time
 import urllib.error
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPException
@@ -22,6 +22,7 @@ from typing import Any
 from deploy import unwanted
 from deploy.stack.api import HELD_STATES, call
 from deploy.stack.logins import mlflow_headers, prefect_headers
+from deploy.stack.rows import FLOW_RUNS, IDS, every
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,12 @@ ENDED_STATES = ["COMPLETED", "FAILED", "CANCELLED", "CRASHED"]
 AGAIN = "Run the deployment again: finished stages are skipped, unfinished ones resume."
 # Task runs report through a queue: what has just ended may still say RUNNING.
 SETTLED_S = 30.0
+SOON_S = 60.0
+"""Workers ask for runs before they are due."""
+UNREADABLE = (
+    "Its parameters held what the server cannot write as JSON: a number beyond 64 bits, broken Unicode, or too many "
+    "levels. They were removed: it had kept every worker of the pool from its runs. Start it with others."
+)
 FLOW_TAG = "prefect.flow_run_id"
 """On every MLflow run: the flow run that works on it, or did last (tasks/tracking.py)."""
 MLFLOW_STATUS = {"COMPLETED": "FINISHED", "FAILED": "FAILED", "CANCELLED": "KILLED", "CRASHED": "KILLED"}
@@ -45,6 +52,9 @@ class Servers:
 
     def ask_prefect(self, path: str, payload: object = None) -> Any:
         return call(f"{self.prefect}/{path}", payload, headers=self.prefect_login)
+
+    def change_prefect(self, path: str, changes: object) -> None:
+        call(f"{self.prefect}/{path}", changes, headers=self.prefect_login, method="PATCH")
 
     def ask_mlflow(self, path: str, payload: object) -> Any:
         return call(f"{self.mlflow}/api/2.0/mlflow/{path}", payload, headers=self.mlflow_login)
@@ -81,12 +91,29 @@ def crash_held_runs(servers: Servers, pool: str, reason: str) -> list[str]:
         OSError: a server does not answer.
     """
     held = {"flow_runs": {"state": {"type": {"any_": HELD_STATES}}}, "work_pools": {"name": {"any_": [pool]}}}
-    runs = list(_pages(servers, "flow_runs/filter", held))
+    found = every(servers.ask_prefect, FLOW_RUNS, held)
+    runs = {run["id"]: run["name"] for run in found.rows} | {run: run for run in found.unreadable}
     for run in runs:
-        _set_state(servers, "flow_runs", run["id"], "CRASHED", f"{reason} {AGAIN}")
+        _set_state(servers, "flow_runs", run, "CRASHED", f"{reason} {AGAIN}")
     if runs:
         tidy(servers, settled_s=0.0)
-    return [run["name"] for run in runs]
+    return list(runs.values())
+
+
+def crash_unreadable_runs(servers: Servers) -> list[str]:
+    """Crash the scheduled runs that the server cannot write as JSON, and empty their parameters; returns their ids.
+
+    No worker gets any run while such a one is among those that are due.
+
+    Raises:
+        OSError: the server does not answer.
+    """
+    due = {"state": {"type": {"any_": ["SCHEDULED"]}}, "expected_start_time": {"before_": _before(-SOON_S)}}
+    runs = every(servers.ask_prefect, FLOW_RUNS, {"flow_runs": due}).unreadable
+    for run in runs:
+        servers.change_prefect(f"flow_runs/{run}", {"parameters": {}})
+        _set_state(servers, "flow_runs", run, "CRASHED", UNREADABLE)
+    return runs
 
 
 def tidy(servers: Servers, settled_s: float = SETTLED_S) -> list[LeftOpen]:
@@ -155,6 +182,8 @@ def watch(servers: Servers, every_s: float) -> None:
     unwanted.watch_beside(servers.ask_prefect, servers.prefect)
     while True:
         try:
+            for unreadable in crash_unreadable_runs(servers):
+                logger.warning("crashed flow run %s: the server could not write its parameters", unreadable)
             for run in tidy(servers):
                 logger.warning("closed %s: its flow run ended as %s", run, run.ended)
         except (OSError, HTTPException, KeyError, TypeError) as error:  # also an answer that was cut short
@@ -167,6 +196,9 @@ def _ended(servers: Servers, flow_run: str, settled_s: float) -> str | None:
     try:
         run = servers.ask_prefect(f"flow_runs/{flow_run}")
     except urllib.error.HTTPError as error:
+        if error.code == 500:  # it cannot write the run, but say how it ended
+            found = servers.ask_prefect(IDS, {"flow_runs": {"id": {"any_": [flow_run]}}})
+            return next((str(one["state_type"]) for one in found if one["state_type"] in ENDED_STATES), None)
         if error.code not in (404, 422):
             raise
         return None
@@ -183,14 +215,12 @@ def _set_state(servers: Servers, kind: str, run: str, state: str, message: str) 
     servers.ask_prefect(f"{kind}/{run}/set_state", {"state": body, "force": True})
 
 
-def _pages(servers: Servers, path: str, query: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """All rows of a filter query of Prefect's."""
-    rows: list[dict[str, Any]] = []
-    while True:
-        page = servers.ask_prefect(path, {**query, "limit": 200, "offset": len(rows)})
-        rows += page
-        if len(page) < 200:
-            return iter(rows)
+def _pages(servers: Servers, path: str, query: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """All rows of a filter query of Prefect's but those that the server cannot write, which are named."""
+    found = every(servers.ask_prefect, path, query)
+    for run in found.unreadable:
+        logger.warning("the server cannot write %s: it is left out", run)
+    return found.rows
 
 
 def _tracked(servers: Servers, kind: str, query: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -217,6 +247,8 @@ def main() -> int:
             watch(servers, every)
         for ended in unwanted.end_now(servers.ask_prefect, servers.prefect):
             print(f"ended {ended}")
+        for unreadable in crash_unreadable_runs(servers):
+            print(f"crashed flow run {unreadable}: the server could not write its parameters")
         for run in tidy(servers):
             print(f"closed {run}: its flow run ended as {run.ended}")
     except KeyError as error:

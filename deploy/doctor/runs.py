@@ -17,6 +17,7 @@ from deploy.doctor.findings import Finding, error, ok, warning
 from deploy.doctor.servers import Server
 from deploy.doctor.surroundings import Surroundings
 from deploy.stack.api import HELD_STATES
+from deploy.stack.rows import FLOW_RUNS, PAGE, every
 from deploy.unwanted import Unwanted, unwanted
 
 CHECK = "flow runs"
@@ -27,6 +28,8 @@ OUTAGE = timedelta(minutes=5)
 """For so long the server may have been away itself; deploy/automations.yaml waits as long before it crashes a run."""
 PATIENCE = timedelta(minutes=10)
 WAITING_STATES = ["AwaitingConcurrencySlot", "Late"]
+NEWEST = {"sort": "EXPECTED_START_TIME_DESC"}
+"""The page of runs that the UI shows first."""
 
 
 def flow_runs(surroundings: Surroundings, now: datetime | None = None) -> Iterator[Finding]:
@@ -34,16 +37,23 @@ def flow_runs(surroundings: Surroundings, now: datetime | None = None) -> Iterat
     if not (server := surroundings.prefect):
         return
     moment = now or datetime.now(UTC)
+    unreadable = every(server.ask, FLOW_RUNS, NEWEST, PAGE).unreadable
     held = server.every("flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": HELD_STATES}}}})
     waiting = server.every("flow_runs/filter", {"flow_runs": {"state": {"name": {"any_": WAITING_STATES}}}})
     quiet = _quiet_period(server) if held else timedelta()
     findings = [_judge(server, run, moment, quiet) for run in held]
     findings += [_runs_on(run) for run in unwanted(server.ask, moment)]
     findings += [_waits(run) for run in waiting if moment - _since(run["expected_start_time"]) > PATIENCE]
-    wrong = [finding for finding in findings if finding]
+    wrong = [*map(_unreadable, unreadable), *(finding for finding in findings if finding)]
     yield from wrong
     if not wrong:
         yield ok(CHECK, f"{len(held)} run, none is stuck")
+
+
+def _unreadable(run: str) -> Finding:
+    what = f"the server cannot write the parameters of flow run {run}: every list of runs that it is part of fails"
+    command = ["prefect", "api", "PATCH", f"/flow_runs/{run}", "--data", json.dumps({"parameters": {}})]
+    return error(CHECK, what, f"{shlex.join(command)}  # then start it with others")
 
 
 def _judge(server: Server, run: Mapping[str, Any], now: datetime, quiet: timedelta) -> Finding | None:

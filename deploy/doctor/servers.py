@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 from deploy.doctor.findings import Finding, error, ok, warning
 from deploy.stack.api import call
 from deploy.stack.logins import mlflow_headers, prefect_headers
+from deploy.stack.rows import every
 
 TIMEOUT_S = 5.0
-PAGE = 200
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 START = "start the local stack with `make up`, or export the address and login of your team's server"
 PREFECT_LOGIN = (
@@ -43,13 +43,8 @@ class Server:
         return call(f"{self.url}/{path}", payload, TIMEOUT_S, 2, self.headers)
 
     def every(self, path: str, payload: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """All pages of a filter query of Prefect's; raises OSError."""
-        rows: list[dict[str, Any]] = []
-        while True:
-            page = self.ask(path, {**payload, "limit": PAGE, "offset": len(rows)})
-            rows += page
-            if len(page) < PAGE:
-                return rows
+        """All rows of a filter query of Prefect's, without those that it cannot write; raises OSError."""
+        return every(self.ask, path, payload).rows
 
 
 def reach_prefect(variables: Mapping[str, str]) -> tuple[Server | None, Finding]:

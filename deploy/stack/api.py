@@ -26,17 +26,19 @@ def call(
     timeout_s: float = 10.0,
     attempts: int = 10,
     headers: Mapping[str, str] | None = None,
+    method: str | None = None,
 ) -> Any:
     """POST `payload` as JSON, or GET without one; returns the decoded answer, or its text when it is not JSON.
 
     A 503 is asked again after a second: Prefect answers so, having done nothing, when SQLite is busy. `headers` hold a
-    login (logins.py).
+    login (logins.py); `method` takes the place of POST.
 
     Raises:
         OSError: no answer, or an HTTP error status.
     """
     data = None if payload is None else json.dumps(payload).encode()
-    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json", **(headers or {})})
+    about = {"Content-Type": "application/json", **(headers or {})}
+    request = urllib.request.Request(url, data=data, headers=about, method=method)
     try:
         with _opener.open(request, timeout=timeout_s) as response:
             body = response.read().decode()
@@ -44,7 +46,7 @@ def call(
         if error.code != 503 or attempts <= 1:
             raise
         time.sleep(RETRY_S)
-        return call(url, payload, timeout_s, attempts - 1, headers)
+        return call(url, payload, timeout_s, attempts - 1, headers, method)
     except HTTPException as error:  # of a server that was killed while it answered
         raise ConnectionError(f"{url}: the answer was cut short: {error!r}") from error
     try:
