@@ -172,7 +172,7 @@ class EvaluateConfig:
         return {"no": "float32", "fp16": "float16", "bf16": "bfloat16"}[self.mixed_precision]
 
 
-def override(config: C, **changes: Any) -> C:
+def override(config: C, /, **changes: Any) -> C:
     """`config` with the fields whose value is not None replaced; raises ConfigError for a field it does not have."""
     known = [f.name for f in fields(config)]  # type: ignore[arg-type]  # C is a dataclass; the bound is not expressible
     for name in changes:

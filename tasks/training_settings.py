@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline_lib.config import TrainConfig, override
-from pipeline_lib.errors import ConfigError
+from pipeline_lib.errors import ConfigError, excerpt
 from pipeline_lib.presets import MethodName, PresetName, alignment
 from pipeline_lib.training.methods import check_config, check_sharding
 
@@ -33,7 +33,7 @@ def training_config(
     try:
         config = _TYPES.validate_python(asdict(config))
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}" for e in error.errors())
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}={excerpt(e['input'])}: {e['msg']}" for e in error.errors())
         raise ConfigError(
             f"Wrong training settings: {wrong}.", "See TrainConfig in pipeline_lib/config.py."
         ) from error

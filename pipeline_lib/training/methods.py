@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, get_args, get_type_hints
 from pipeline_lib.config import TrainConfig, require
 from pipeline_lib.errors import LabelError
 from pipeline_lib.registry import Registry, unknown_name
+from pipeline_lib.training.bounds import check_bounds
 
 if TYPE_CHECKING:
     import polars as pl
@@ -76,6 +77,7 @@ def check_config(config: TrainConfig) -> Method:
         require(getattr(config, name) >= 1, f"{name} is {getattr(config, name)}.", f"Set {name} to 1 or more.")
     for name in ("beta", "learning_rate", "max_grad_norm", "lora_alpha"):
         require(getattr(config, name) > 0, f"{name} is {getattr(config, name)}.", f"Set {name} above 0.")
+    check_bounds(config)
     require(0 <= config.prompt_dropout < 1, f"prompt_dropout is {config.prompt_dropout}.", "Set it in [0, 1).")
     require(0 <= config.flip <= 1, f"flip is {config.flip}.", "Set it in [0, 1].")
     for name in ("max_skipped_steps", "sample_every", "fixed_draws"):
