@@ -124,9 +124,7 @@ def _grid(value: JsonSchema) -> JsonSchema:
 RecipeText = Annotated[
     str, AfterValidator(clean), Field(max_length=recipes.MAX_CHARACTERS, json_schema_extra={**CLEAN, **_RECIPE})
 ]
-RecipeSteps = Annotated[
-    list[str | dict[str, Any]], AfterValidator(bounded), _Schema(lambda value: {**_ITEMS, "items": value})
-]
+RecipeSteps = Annotated[list[Any], AfterValidator(bounded), _Schema(lambda value: {**_ITEMS, "items": value})]
 Recipe: TypeAlias = RecipeText | RecipeSteps
 """A name, YAML text, or a list of steps."""
 TrainSettings = Annotated[dict[str, Any], AfterValidator(bounded), _Schema(_train_settings)]

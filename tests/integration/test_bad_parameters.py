@@ -57,10 +57,9 @@ def close_forms(deployments: Deployments) -> None:
         closed_forms.close(c, {"flows/train.py:train_balanced", "flows/train.py:train_dpo"})
 
 
-def create(deployments: Deployments, name: str, parameters: str, enforce: bool = True, when: Any = LATER) -> Any:
+def create(deployments: Deployments, known: str, parameters: str, enforce: bool = True, when: Any = LATER) -> Any:
     """(status, answer) to a run's creation with parameters as JSON text, which need not be JSON that Python writes."""
     api = deployments.env["PREFECT_API_URL"]
-    known = call(f"{api}/deployments/name/{name}")["id"]
     rest = json.dumps({"state": when, "enforce_parameter_schema": enforce})[1:]
     request = urllib.request.Request(
         f"{api}/deployments/{known}/create_flow_run",
@@ -72,6 +71,11 @@ def create(deployments: Deployments, name: str, parameters: str, enforce: bool =
             return response.status, json.loads(response.read())
     except urllib.error.HTTPError as error:
         return error.code, json.loads(error.read())
+
+
+def training(deployments: Deployments) -> str:
+    """The id of train-dpo/shapes."""
+    return str(call(f"{deployments.env['PREFECT_API_URL']}/deployments/name/train-dpo/shapes")["id"])
 
 
 def remove(deployments: Deployments, run: str) -> None:
@@ -109,9 +113,9 @@ def test_bad_parameters_are_refused_or_fail_in_words_before_anything_upstream(
 ) -> None:
     refused: Counter[str] = Counter()
     failed: Counter[str] = Counter()
-    slowest = 0.0
+    slowest, known = 0.0, training(closed)
     for kind, text in drawn(COUNT, SEED):
-        status, answer = create(closed, "train-dpo/shapes", text)
+        status, answer = create(closed, known, text)
         if status in (400, 409, 422):
             refused[kind] += 1
             continue
@@ -136,7 +140,7 @@ def unwritable(deployments: Deployments, when: Any = LATER) -> Iterator[list[str
     """The ids of runs that the server cannot list, by the least cautious of its users."""
     before = {run["id"] for run in every(deployments.post, FLOW_RUNS, {}).rows}
     for text in UNWRITABLE[:2]:  # a lone surrogate leaves SQLite locked for a while
-        create(deployments, "train-dpo/shapes", text, enforce=False, when=when)
+        create(deployments, training(deployments), text, enforce=False, when=when)
     found = every(deployments.post, FLOW_RUNS, {})
     assert {run["id"] for run in found.rows} == before, "all others are read"
     assert len(found.unreadable) == 2
@@ -167,9 +171,9 @@ def test_a_worker_gets_its_runs_and_is_restarted_whatever_is_stored(tmp_path: Pa
         close_forms(found)
         runs = Runs.deploy(env, tmp_path)
 
-        names = {}
+        names, known = {}, training(found)
         for kind, text in drawn(COUNT, SEED):
-            status, answer = create(found, "train-dpo/shapes", text, when={"type": "SCHEDULED"})
+            status, answer = create(found, known, text, when={"type": "SCHEDULED"})
             if status == 201:
                 names[answer["name"]] = (kind, text)
         for name, (kind, text) in names.items():
