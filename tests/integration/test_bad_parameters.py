@@ -16,11 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect.client.orchestration import get_client
 from prefect.exceptions import ParameterTypeError
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from deploy import closed_forms
 from deploy.doctor.runs import flow_runs
 from deploy.doctor.servers import Server
 from deploy.doctor.surroundings import Surroundings
@@ -43,18 +40,6 @@ FIRST_S = 2.0
 """In which a flow must have found what is wrong."""
 UNWRITABLE = ('{"steps": 1' + "0" * 30 + "}", '{"settings": ' + "[" * 260 + "]" * 260 + "}", '{"split": "\\ud800"}')
 """What the server stores where it is told not to enforce schemas, and cannot write again."""
-
-
-@pytest.fixture(scope="module")
-def closed(deployments: Deployments) -> Deployments:
-    """With closed forms, as `make deploy` leaves them."""
-    close_forms(deployments)
-    return deployments
-
-
-def close_forms(deployments: Deployments) -> None:
-    with temporary_settings({PREFECT_API_URL: deployments.env["PREFECT_API_URL"]}), get_client(sync_client=True) as c:
-        closed_forms.close(c, {"flows/train.py:train_balanced", "flows/train.py:train_dpo"})
 
 
 def create(deployments: Deployments, known: str, parameters: str, enforce: bool = True, when: Any = LATER) -> Any:
@@ -109,18 +94,18 @@ def no_upstream(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_upstream")
 def test_bad_parameters_are_refused_or_fail_in_words_before_anything_upstream(
-    closed: Deployments, tmp_path: Path
+    deployments: Deployments, tmp_path: Path
 ) -> None:
     refused: Counter[str] = Counter()
     failed: Counter[str] = Counter()
-    slowest, known = 0.0, training(closed)
+    slowest, known = 0.0, training(deployments)
     for kind, text in drawn(COUNT, SEED):
-        status, answer = create(closed, known, text)
+        status, answer = create(deployments, known, text)
         if status in (400, 409, 422):
             refused[kind] += 1
             continue
         assert status == 201, f"{status} {answer}: {text[:200]}"
-        remove(closed, answer["id"])
+        remove(deployments, answer["id"])
         begun = time.monotonic()
         with pytest.raises((PipelineError, ParameterTypeError)) as said:
             given = train.train_dpo.validate_parameters({"store": str(tmp_path / "store"), **answer["parameters"]})
@@ -131,8 +116,8 @@ def test_bad_parameters_are_refused_or_fail_in_words_before_anything_upstream(
     logger.info("refused %s, failed in the flow %s, slowest %.2f s", dict(refused), dict(failed), slowest)
     assert slowest < FIRST_S and not (tmp_path / "store").exists()
     assert sum(refused.values()) > 0.7 * COUNT and failed
-    everything_answers(closed)
-    assert not [what for what in diagnosed(closed) if "cannot write" in what]
+    everything_answers(deployments)
+    assert not [what for what in diagnosed(deployments) if "cannot write" in what]
 
 
 @contextmanager
@@ -153,14 +138,14 @@ def unwritable(deployments: Deployments, when: Any = LATER) -> Iterator[list[str
             remove(deployments, run)
 
 
-def test_runs_that_the_server_cannot_list_cost_only_themselves(closed: Deployments) -> None:
-    servers = Servers(closed.env["PREFECT_API_URL"], closed.env["MLFLOW_TRACKING_URI"])
-    with unwritable(closed) as ids:
-        said = diagnosed(closed)
+def test_runs_that_the_server_cannot_list_cost_only_themselves(deployments: Deployments) -> None:
+    servers = Servers(deployments.env["PREFECT_API_URL"], deployments.env["MLFLOW_TRACKING_URI"])
+    with unwritable(deployments) as ids:
+        said = diagnosed(deployments)
         assert all(any(run in what for what in said) for run in ids), said
         assert crash_unreadable_runs(servers) == [], "none is due"
         tidy(servers)
-    everything_answers(closed)
+    everything_answers(deployments)
 
 
 @pytest.mark.slow
@@ -168,7 +153,6 @@ def test_a_worker_gets_its_runs_and_is_restarted_whatever_is_stored(tmp_path: Pa
     with running_stack(tmp_path / "stack") as env:
         found, settings = Deployments(env), current_settings(env)
         found.register("train-dpo/shapes")
-        close_forms(found)
         runs = Runs.deploy(env, tmp_path)
 
         names, known = {}, training(found)
