@@ -84,6 +84,13 @@ def test_images_run_as_a_user_and_hold_no_secret() -> None:
     assert all((ROOT / name).exists() for name in copied)
 
 
+def test_mlflows_app_is_in_the_servers_image_and_needs_no_other_package_of_the_project() -> None:
+    assert _option(services(filled())["mlflow"], "--app-name") == "pipeline-auth"
+    assert "COPY deploy deploy\n" in (FOLDER / "Dockerfile").read_text().partition(" AS metadata")[0]
+    source = (ROOT / "deploy/mlflow_access.py").read_text()
+    assert not re.search(r"(?m)^\s*(?:from|import) (?:pipeline_lib|tasks|flows|deploy)\b", source)
+
+
 def test_only_the_server_and_what_creates_users_know_the_administrator() -> None:
     known = {
         name

@@ -22,8 +22,16 @@ def test_wheel_holds_every_file_of_the_packages(tmp_path: Path) -> None:
     build = "from setuptools import build_meta; build_meta.build_wheel('dist')"
     subprocess.run([sys.executable, "-c", build], cwd=tmp_path, check=True, capture_output=True, timeout=120)
     (wheel,) = (tmp_path / "dist").glob("*.whl")
-    installed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    content = zipfile.ZipFile(wheel)
+    installed = {name for name in content.namelist() if ".dist-info/" not in name}
     assert installed == present
+    (points,) = (name for name in content.namelist() if name.endswith("entry_points.txt"))
+    assert content.read(points).decode().split() == [
+        "[mlflow.app]",
+        "pipeline-auth",
+        "=",
+        "deploy.mlflow_access:create_app",
+    ]
 
 
 def test_lock_pins_every_declared_dependency() -> None:
