@@ -20,7 +20,7 @@ MODEL = f"models:/{NAME}@candidate"
 USE = f"""  import mlflow
   from diffusers import DiffusionPipeline
   folder = mlflow.artifacts.download_artifacts("{MODEL}")
-  pipe = DiffusionPipeline.from_pretrained(folder)
+  pipe = DiffusionPipeline.from_pretrained(folder, use_safetensors=True)
   pipe("a large red circle on a dark blue background", guidance_scale=3).images[0].save("circle.png")
 """
 

@@ -43,7 +43,7 @@ READ_POSTS = re.compile(
     r"|traces/(?:batchGetInfos|calculate-filter-correlation|metrics|search))"
 )
 # The pages of MLflow ask by GraphQL; what is longer is not theirs.
-GRAPHQL_BYTES = 1 << 20
+GRAPHQL_BYTES = 1 << 18
 
 
 class ReadersOnlyRead:

@@ -11,7 +11,7 @@ _OTHERS, _GROUP_AND_OTHERS = 0o007, 0o077
 
 def umask_of(folder: Path) -> int:
     """The umask of who writes below the state's folder: all its owner's or, where the group may write, the group's."""
-    return _OTHERS if _mode(folder) & stat.S_IWGRP else _GROUP_AND_OTHERS
+    return _OTHERS if folder.exists() and _mode(folder) & stat.S_IWGRP else _GROUP_AND_OTHERS
 
 
 def own(folder: Path) -> int:

@@ -25,7 +25,7 @@ def mode(path: Path) -> int:
 
 
 def test_a_state_folder_is_made_for_its_owner(tmp_path: Path) -> None:
-    assert own(tmp_path / "a" / "state") == 0o077
+    assert umask_of(tmp_path / "a" / "state") == own(tmp_path / "a" / "state") == 0o077
     assert mode(tmp_path / "a" / "state") == 0o700
 
 
