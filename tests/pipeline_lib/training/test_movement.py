@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import math
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,10 @@ from safetensors.torch import load_file
 from pipeline_lib.config import TrainConfig
 from pipeline_lib.models.components import load_unet
 from pipeline_lib.training import job, movement
-from pipeline_lib.training.change import projected
+from pipeline_lib.training.change import original_weights, projected
 from pipeline_lib.training.spec import TrainSpec
 from pipeline_lib.training.trainer import train
+from tests.pipeline_lib.models import tiny
 from tests.pipeline_lib.training.runs import finish, records, start, stop_in_step
 
 CONFIG = TrainConfig(
@@ -98,6 +101,18 @@ def test_processes_log_what_one_does(sharding: str, spec: Callable[..., TrainSpe
     finish(start(two, 2))
     assert list(measured(two)) == list(measured(one))
     assert list(measured(two).values()) == pytest.approx(list(measured(one).values()), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "saved", [{}, {"max_shard_size": "20KB"}, {"safe_serialization": False}], ids=["whole", "shards", "pickled"]
+)
+def test_the_base_is_read_in_every_format_that_loads(saved: dict[str, Any], mirror: Path, tmp_path: Path) -> None:
+    unet = load_unet(tiny.base(mirror, "v"))
+    shutil.copytree(mirror / tiny.base(mirror, "v").repo, tmp_path / "base", ignore=shutil.ignore_patterns("unet"))
+    unet.save_pretrained(tmp_path / "base/unet", **saved)
+    original = original_weights(replace(tiny.base(mirror, "v"), repo=str(tmp_path / "base")))
+    for name, parameter in unet.named_parameters():
+        assert torch.equal(original(name), parameter)
 
 
 def test_the_projection_follows_the_schedule() -> None:
