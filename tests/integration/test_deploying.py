@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -9,7 +10,9 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from deploy.due_runs import due_runs
 from deploy.schedules import declare_all
+from tests.deploy.test_stack_integration import wait_for
 from tests.integration.deployments import Deployments
 
 pytestmark = pytest.mark.integration
@@ -49,3 +52,30 @@ def test_deploying_leaves_schedules_as_people_set_them(
             client.delete_deployment_schedule(found, schedule.id)
         declare_all(client)
         assert f"schedule nightly of {NAME}: created, off, cron 0 2 * * * UTC" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_deploying_keeps_a_scheduled_run_that_waits_for_its_worker(deployments: Deployments) -> None:
+    """On a queue that is paused, as if its worker were busy or down."""
+    with (
+        temporary_settings({PREFECT_API_URL: deployments.env["PREFECT_API_URL"]}),
+        get_client(sync_client=True) as client,
+        deployments.unscheduled(NAME) as found,
+    ):
+        gpu = client.read_work_queue_by_name("gpu", work_pool_name="local")
+        client.update_work_queue(gpu.id, is_paused=True)
+        try:
+            every_minute = [(CronSchedule(cron="* * * * *"), True)]
+            client.create_deployment_schedules(found, every_minute, parameters={"seed": 5})
+            (due,) = wait_for("a run is due", lambda: due_runs(client, [found]))
+            said = deployments.register(NAME)
+            assert f"run {due.name}, due at" in said and "waits on as" in said
+            query = {"flow_runs": {"deployment_id": {"any_": [found]}}, "sort": "EXPECTED_START_TIME_ASC"}
+            again = deployments.post("flow_runs/filter", query)[0]
+            assert datetime.fromisoformat(again["expected_start_time"]) == due.expected_start_time
+            assert again["parameters"]["seed"] == 5 and again["id"] != str(due.id)
+            client.delete_flow_run(again["id"])
+        finally:
+            for schedule in deployments.get(f"deployments/{found}/schedules"):
+                deployments.delete(f"deployments/{found}/schedules/{schedule['id']}")
+            client.update_work_queue(gpu.id, is_paused=False)
