@@ -129,8 +129,9 @@ def test_a_failed_run_gives_one_message_whatever_became_of_its_subflows(
                 for state in ("RUNNING", kind, kind):  # also who says it twice
                     body = {"type": state, "name": state.capitalize(), "message": "because of a test"}
                     call(f"{api}/flow_runs/{run['id']}/set_state", {"state": body, "force": True})
-                with pytest.raises(ValueError, match="this part broke"):
-                    broken_part()  # a run of no deployment, as subflows are
+                if name == names[1]:
+                    with pytest.raises(ValueError, match="this part broke"):
+                        broken_part()  # a run of no deployment, as subflows are
             wait_for(received, names[-1])
     told = [message["subject"] for message in received]
     assert sorted(told) == sorted(f"{n}: {n.partition(' ')[0].capitalize()}" for n in names if "completed" not in n)
