@@ -29,9 +29,9 @@ _NO_WAY_UP: dict[str, Any] = {"type": "string", "not": {"pattern": r"(^|[/:])\.\
 
 
 def clean(text: str) -> str:
-    """The text itself; raises ValueError where a NUL is in it."""
-    if "\0" in text:
-        raise ValueError("there is a NUL character in it: leave it out")
+    """The text itself; raises ValueError where a NUL or half of a surrogate pair is in it."""
+    if "\0" in text or any("\ud800" <= one <= "\udfff" for one in text):
+        raise ValueError("there is a NUL, or a character that is none, in it: leave it out")
     return text
 
 

@@ -15,6 +15,7 @@ CHECKS: Registry[Check] = Registry(
         "database": "deploy.doctor.database:databases",
         "work pools": "deploy.doctor.pools:pools",
         "schedules": "deploy.doctor.schedules:schedules",
+        "schedules' parameters": "deploy.doctor.forms:scheduled_parameters",
         "flow runs": "deploy.doctor.runs:flow_runs",
         "slots": "deploy.doctor.slots:slots",
         "left open": "deploy.doctor.leftovers:leftovers",

@@ -95,6 +95,30 @@ def test_what_a_deployment_gives_cannot_be_emptied_in_its_form(deployment: dict[
             jsonschema.validate({name: given[name]}, fixed | {"required": []})
 
 
+@pytest.mark.parametrize("entrypoint", sorted({d["entrypoint"] for d in DEPLOYMENTS}))
+def test_every_value_in_a_form_has_bounds(entrypoint: str) -> None:
+    """What the server could store and not list again has no place to hide in."""
+    schema = parameter_schema(load(entrypoint)).model_dump()
+    found = [(name, one) for name, about in schema["properties"].items() for one in about.get("anyOf", [about])]
+    found += [(name, one) for name, about in schema["definitions"].items() for one in about["anyOf"]]
+    while found:
+        name, about = found.pop()
+        if "$ref" in about:
+            assert about["$ref"].removeprefix("#/definitions/") in schema["definitions"], name
+        elif "enum" not in about and about["type"] not in ("null", "boolean"):
+            kind = about["type"]
+            wanted = {
+                "integer": ("minimum", "maximum"),
+                "number": ("maximum", "not"),
+                "string": ("maxLength",),
+                "array": ("maxItems", "items"),
+                "object": ("additionalProperties", "propertyNames"),
+            }
+            assert set(wanted[kind]) <= about.keys(), f"{name}: {about}"
+            assert kind != "string" or "\\u0000" in str(about), f"{name}: {about}"
+            found += [(name, about[key]) for key in ("items", "additionalProperties") if key in about]
+
+
 def test_pull_step_finds_the_flows_wherever_the_worker_has_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

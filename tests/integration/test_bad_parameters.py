@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from prefect.exceptions import ParameterTypeError
 
+from deploy.doctor.forms import scheduled_parameters
 from deploy.doctor.runs import flow_runs
 from deploy.doctor.servers import Server
 from deploy.doctor.surroundings import Surroundings
@@ -146,6 +147,22 @@ def test_runs_that_the_server_cannot_list_cost_only_themselves(deployments: Depl
         assert crash_unreadable_runs(servers) == [], "none is due"
         tidy(servers)
     everything_answers(deployments)
+
+
+def test_parameters_of_a_schedule_that_no_run_would_be_given_are_found(deployments: Deployments) -> None:
+    """The server asks nobody before it keeps them."""
+    known, api = training(deployments), deployments.env["PREFECT_API_URL"]
+    leap_day = {"active": True, "schedule": {"cron": "0 0 29 2 *"}}  # of which no run is made for now
+    body = [{**leap_day, "parameters": {"steps": value}} for value in (10**30, 5)]
+    made = call(f"{api}/deployments/{known}/schedules", body)
+    try:
+        server = Surroundings({}, prefect=Server(api, {}))
+        (found,) = [one for one in scheduled_parameters(server) if one.level == "error"]
+        wrong = next(one["id"] for one in made if one["parameters"]["steps"] != 5)
+        assert "train-dpo/shapes" in found.what and "steps" in found.what and wrong in found.remedy
+    finally:
+        for one in made:
+            call(f"{api}/deployments/{known}/schedules/{one['id']}", method="DELETE")
 
 
 @pytest.mark.slow

@@ -206,3 +206,30 @@ def test_keys_that_hash_alike_are_still_told_apart(tmp_path: Path, monkeypatch: 
         patch.setattr(pl.Expr, "hash", lambda self, seed=0: self.is_null().cast(pl.UInt64))
         found = build_labels(str(tmp_path / "other"), [{"single": "clip"}], pairs, {"clip": clip})
     assert found.digest == expected.digest and found.counts["kept"] == 2
+
+
+BOMB = "\n".join(
+    ["a: &a [x, x, x, x, x, x, x, x, x]"]
+    + [f"{n}: &{n} [{', '.join(['*' + m] * 9)}]" for m, n in zip("abcdefgh", "bcdefghi", strict=True)]
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (BOMB, "alias"),
+        ("[" * 9000, "20 levels"),
+        ("- 2001-99-99", "month"),
+        ("- !!timestamp abc", "cannot be read"),
+        ("- {flip: " + "9" * 5000 + "}", "cannot be read"),
+        ("- {flip: .inf}", "not a number"),
+        ("- {flip: 0.1, seed: " + "9" * 30 + "}", "not a whole number"),
+        ("- a\0b", "not YAML"),
+        ("- " + "x y " * 9000, "characters"),
+        ("- [" + "z" * 15000 + "]", "Step 1"),
+    ],
+)
+def test_hostile_text_is_refused_in_few_words(text: str, words: str) -> None:
+    with pytest.raises(PipelineError, match=words) as said:
+        steps_of(text)
+    assert len(str(said.value)) < 700

@@ -1,0 +1,44 @@
+"""What a flow was given and cannot use, named in its first moment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline_lib import store
+from pipeline_lib.errors import ConfigError, DatasetUnfinishedError, HubError, PipelineError, UnknownNameError
+from tasks.given import check_given
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "words"),
+    [
+        ({"pairs": "/no/such"}, DatasetUnfinishedError, "pairs: No finished dataset"),
+        ({"scores": {"clip": "/no/such"}}, DatasetUnfinishedError, "scores, 'clip': "),
+        ({"models": ["/no/such"]}, DatasetUnfinishedError, "models: "),
+        ({"labels": "a\0b"}, ConfigError, "NUL"),
+        ({"pairs": "~nobody-here/x"}, ConfigError, "home"),
+        ({"pairs": "y" * 300}, ConfigError, "is no path"),
+        ({"base": "no-such-thing"}, ConfigError, "names no base model"),
+        ({"weights": "/no/such"}, HubError, "no mirror"),
+        ({"prompts": "shapes-tst"}, UnknownNameError, "shapes-test"),
+        ({"prompts": "shapes-test", "num_prompts": 10**6}, ConfigError, "num_prompts"),
+        ({"scorers": ["clipp"]}, UnknownNameError, "'clip'"),
+        ({"file": "/no/such.parquet"}, ConfigError, "There is no file"),
+    ],
+)
+def test_what_there_is_not_is_named(given: dict[str, Any], error: type[PipelineError], words: str) -> None:
+    with pytest.raises(error, match=words):
+        check_given(**given)
+
+
+def test_a_dataset_of_another_stage_is_refused(tmp_path: Path) -> None:
+    writer = store.writer(str(tmp_path), "labels", 1, {})
+    labels = writer.commit([writer.write_bytes("report.json", b"{}")]).uri
+    check_given(labels=labels, pairs=None, base="org/name@main", weights="hub", prompts="heldout")
+    with pytest.raises(ConfigError, match=r"(?s)pairs: .* of the stage labels.*stage ingest"):
+        check_given(pairs=labels)
+    with pytest.raises(ConfigError, match=r"scores-<scorer>"):
+        check_given(scores={"clip": labels})
