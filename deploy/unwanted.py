@@ -12,7 +12,7 @@ import os
 import threading
 import time
 import urllib.error
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.client import HTTPException
@@ -61,8 +61,11 @@ class Unwanted:
         return f"{self.name} ({self.state['type']} since {self.state['timestamp'][:19]}; processes {pids})"
 
 
-def unwanted(ask: Ask, now: datetime | None = None) -> list[Unwanted]:
+def unwanted(ask: Ask, now: datetime | None = None, told: Container[str] = ()) -> list[Unwanted]:
     """The flow runs whose processes should have ended. Runs that the server does not know are left alone.
+
+    Args:
+        told: ids of runs whose processes were told to end: what they report then begins no new wait.
 
     Raises:
         OSError: the server does not answer.
@@ -76,7 +79,8 @@ def unwanted(ask: Ask, now: datetime | None = None) -> list[Unwanted]:
                 logger.warning("cannot read flow run %s: %s", run_id, error)
             continue
         state = run["state"] or {}
-        if _age(state, now) > PATIENCE_S.get(state.get("type", ""), float("inf")):
+        patience = PATIENCE_S.get(state.get("type", ""), float("inf"))
+        if _age(state, now) > patience or (run_id in told and patience < float("inf")):
             found.append(Unwanted(run_id, run["name"], state, tuple(processes)))
     return found
 
@@ -97,7 +101,7 @@ class Ender:
         Raises:
             OSError: the server does not answer.
         """
-        left = unwanted(self.ask)
+        left = unwanted(self.ask, told=self.told)
         for run in left:
             if run.id not in self.told:
                 logger.warning("ending %s", run)

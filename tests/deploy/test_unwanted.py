@@ -101,7 +101,7 @@ def test_the_outermost_process_is_asked_first_and_all_are_killed_after_the_grace
     flow.wait(20)
     assert child.is_running(), "its parent's to stop, within the grace"
     # What a flow says that was ended by a signal.
-    prefect.set(run_id, {"type": "CRASHED", "name": "Crashed", "message": "Execution was aborted."}, 40)
+    prefect.set(run_id, {"type": "CRASHED", "name": "Crashed", "message": "Execution was aborted."})
     time.sleep(0.6)
     while ender.look():
         time.sleep(0.1)
