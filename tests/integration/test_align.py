@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deploy.stack.settings import ROOT
@@ -26,6 +27,8 @@ from tests import planted
 from tests.integration.deployments import SMALL, Deployments
 
 STAGES = ["ingest", "score", "label", "encode", "train", "evaluate", "register"]
+
+CANDIDATE = "models:/balanced-shapes@candidate"
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
@@ -120,30 +123,43 @@ def link(deployments: Deployments, run: dict[str, Any], key: str) -> str:
 
 
 @pytest.mark.usefixtures("aligned")
-def test_a_registered_model_is_the_base_of_another_run_named_by_its_loss(
-    deployments: Deployments, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    base, limit = "models:/balanced-shapes@candidate", SMALL["limit"]
-    run = deployments.run("train-dpo/shapes", base=base, limit=limit, steps=2, settings={"method": "ipo"})
-    assert run["state_type"] == "COMPLETED", deployments.logs(run)
+def test_a_registered_model_is_the_base_of_another_run_named_by_its_loss(deployments: Deployments) -> None:
+    logged = trained_by_ipo(deployments)
     client = MlflowClient(deployments.env["MLFLOW_TRACKING_URI"])
     version = client.get_model_version_by_alias("balanced-shapes", "candidate").version
-    experiment = client.get_experiment_by_name("ipo-shapes")
-    assert experiment is not None and client.get_experiment_by_name("dpo-shapes") is None
-    (logged,) = client.search_runs([experiment.experiment_id])
     assert logged.data.params["model.repo"] == f"balanced-shapes/{version}"
     assert logged.data.params["train.method"] == "ipo"
     assert [m.step for m in client.get_metric_history(logged.info.run_id, "train/loss")] == [1, 2]
 
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("aligned")
+def test_what_ipo_trained_is_evaluated_and_registered_under_its_name(
+    deployments: Deployments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged = trained_by_ipo(deployments)
     for name in ("PIPELINE_STATE", "MLFLOW_TRACKING_URI"):
         monkeypatch.setenv(name, deployments.env[name])
     model = f"{store_url(None)}/model/{logged.data.tags[KEY_TAG]}"
     (pairs,) = [found.uri for found in lineage([open_dataset(model)]) if found.stage == "ingest"]
     with temporary_settings({PREFECT_API_URL: deployments.env["PREFECT_API_URL"]}):
-        judged = evaluate("shapes", "dpo", num_prompts=4, steps=2, model=model, pairs=pairs, base=base)
-        assert register("shapes", "dpo", model, judged.uri, base) == "models:/ipo-shapes/1"
-    (nested,) = client.search_runs([experiment.experiment_id], f"tags.`{EVALUATION_TAG}` != ''")
+        judged = evaluate("shapes", "dpo", num_prompts=4, steps=2, model=model, pairs=pairs, base=CANDIDATE)
+        assert register("shapes", "dpo", model, judged.uri, CANDIDATE) == "models:/ipo-shapes/1"
+    client = MlflowClient(deployments.env["MLFLOW_TRACKING_URI"])
+    (nested,) = client.search_runs([logged.info.experiment_id], f"tags.`{EVALUATION_TAG}` != ''")
     assert nested.data.tags[PARENT] == logged.info.run_id
+
+
+def trained_by_ipo(deployments: Deployments) -> Run:
+    """The MLflow run of `train-dpo` with another loss."""
+    given = {"base": CANDIDATE, "limit": SMALL["limit"], "steps": 2, "settings": {"method": "ipo"}}
+    run = deployments.run("train-dpo/shapes", **given)
+    assert run["state_type"] == "COMPLETED", deployments.logs(run)
+    client = MlflowClient(deployments.env["MLFLOW_TRACKING_URI"])
+    experiment = client.get_experiment_by_name("ipo-shapes")
+    assert experiment is not None
+    (logged,) = client.search_runs([experiment.experiment_id], f"tags.`{KEY_TAG}` != ''")
+    return logged
 
 
 def child_flow(deployments: Deployments, child: dict[str, object]) -> str:
