@@ -24,7 +24,7 @@ from pipeline_lib.errors import ConfigError, UnknownNameError
 from pipeline_lib.evaluation.headline import headline
 from pipeline_lib.evaluation.painter import images_at_once
 from pipeline_lib.store import open_dataset
-from tasks.pull import pull_commands
+from tasks.pull import pull_commands, tried_versions
 from tests.integration.registry import CONFIG, NAME, Registry, new_registry
 from tests.s3_server import S3Server
 
@@ -194,7 +194,8 @@ def test_a_process_without_this_project_paints_what_the_evaluation_stored(
     uri = f"models:/{NAME}@candidate"
     commands = pull_commands(uri, CONFIG)
     assert commands == evaluated["report"]["pull"][NAME]
-    assert f"models:/{NAME}/{version}" in registry.mlflow.get_model_version(NAME, version).description
+    page = registry.mlflow.get_model_version(NAME, version).description
+    assert f"models:/{NAME}/{version}" in page and tried_versions() in page
     job = {
         "commands": commands.replace('"a prompt", 0', f"{rows[0]['prompt']!r}, {rows[0]['seed']}"),
         "batch": images_at_once(CONFIG, "cpu"),

@@ -25,7 +25,7 @@ from pipeline_lib.evaluation.texts import Texts
 from pipeline_lib.models import FAMILIES
 from pipeline_lib.training.policy import build_policy, save_policy
 from tasks import pyfunc
-from tasks.pull import pull_commands
+from tasks.pull import OLDER, pull_commands, tried_versions
 from tasks.register import publish
 from tests.pipeline_lib.models import tiny
 
@@ -125,6 +125,7 @@ def test_the_folder_says_how_to_sample_and_holds_no_pickle(
         "", ".json", ".py", ".safetensors", ".txt", ".yaml",
     }  # fmt: skip
     assert str(Path(__file__).parents[2]) not in (folder / "MLmodel").read_text()
+    assert "+" not in (folder / "requirements.txt").read_text(), "a package index has no torch==2.13.0+cpu"
     pipeline = DiffusionPipeline.from_pretrained(folder)
     assert type(pipeline.scheduler).__name__.lower().startswith(config.scheduler.removesuffix("++"))
 
@@ -134,6 +135,13 @@ def test_the_folder_says_how_to_sample_and_holds_no_pickle(
 )
 def test_noise_is_that_of_the_evaluation(prompt: str, seed: int) -> None:
     assert torch.equal(pyfunc.initial_noise(prompt, seed, (4, 8, 8)), initial_noise(prompt, seed, (4, 8, 8)))
+
+
+def test_the_models_page_and_the_readme_name_the_versions_that_were_tried() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    for transformers, diffusers in OLDER.items():
+        assert f"{transformers} and diffusers {diffusers}" in readme or f"{transformers} and {diffusers}" in readme
+        assert f"transformers {transformers} with diffusers {diffusers}" in tried_versions()
 
 
 def test_the_pyfunc_imports_what_a_consumer_has() -> None:
