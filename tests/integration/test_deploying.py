@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import get_client
@@ -56,26 +57,23 @@ def test_deploying_leaves_schedules_as_people_set_them(
 
 @pytest.mark.slow
 def test_deploying_keeps_a_scheduled_run_that_waits_for_its_worker(deployments: Deployments) -> None:
-    """On a queue that is paused, as if its worker were busy or down."""
-    with (
-        temporary_settings({PREFECT_API_URL: deployments.env["PREFECT_API_URL"]}),
-        get_client(sync_client=True) as client,
-        deployments.unscheduled(NAME) as found,
-    ):
-        gpu = client.read_work_queue_by_name("gpu", work_pool_name="local")
-        client.update_work_queue(gpu.id, is_paused=True)
-        try:
-            every_minute = [(CronSchedule(cron="* * * * *"), True)]
-            client.create_deployment_schedules(found, every_minute, parameters={"seed": 5})
-            (due,) = wait_for("a run is due", lambda: due_runs(client, [found]))
-            said = deployments.register(NAME)
-            assert f"run {due.name}, due at" in said and "waits on as" in said
-            query = {"flow_runs": {"deployment_id": {"any_": [found]}}, "sort": "EXPECTED_START_TIME_ASC"}
-            again = deployments.post("flow_runs/filter", query)[0]
-            assert datetime.fromisoformat(again["expected_start_time"]) == due.expected_start_time
-            assert again["parameters"]["seed"] == 5 and again["id"] != str(due.id)
-            client.delete_flow_run(again["id"])
-        finally:
-            for schedule in deployments.get(f"deployments/{found}/schedules"):
-                deployments.delete(f"deployments/{found}/schedules/{schedule['id']}")
-            client.update_work_queue(gpu.id, is_paused=False)
+    deployments.post("work_pools/", {"name": "unserved", "type": "process", "base_job_template": {}})
+    name, there = "train-dpo/sd15", Deployments({**deployments.env, "PIPELINE_GPU_POOL": "unserved"})
+    there.register(name)
+    found = UUID(there.get(f"deployments/name/{name}")["id"])
+    try:
+        with (
+            temporary_settings({PREFECT_API_URL: deployments.env["PREFECT_API_URL"]}),
+            get_client(sync_client=True) as client,
+        ):
+            client.create_deployment_schedules(found, [(CronSchedule(cron="* * * * *"), True)], parameters={"seed": 5})
+            due = wait_for("a run is due", lambda: due_runs(client, [found]))[0]
+            said = there.register(name)
+        assert f"run {due.name}, due at" in said and "waits on as" in said
+        query = {"flow_runs": {"deployment_id": {"any_": [str(found)]}}, "sort": "EXPECTED_START_TIME_ASC"}
+        again = there.post("flow_runs/filter", query)[0]
+        assert datetime.fromisoformat(again["expected_start_time"]) == due.expected_start_time
+        assert again["parameters"]["seed"] == 5 and again["id"] != str(due.id)
+    finally:
+        there.delete(f"deployments/{found}")
+        there.delete("work_pools/unserved")
