@@ -94,13 +94,14 @@ def no_upstream(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_upstream")
+@pytest.mark.parametrize("count", [66, pytest.param(COUNT, marks=pytest.mark.slow)])
 def test_bad_parameters_are_refused_or_fail_in_words_before_anything_upstream(
-    deployments: Deployments, tmp_path: Path
+    count: int, deployments: Deployments, tmp_path: Path
 ) -> None:
     refused: Counter[str] = Counter()
     failed: Counter[str] = Counter()
     slowest, known = 0.0, training(deployments)
-    for kind, text in drawn(COUNT, SEED):
+    for kind, text in drawn(count, SEED):
         status, answer = create(deployments, known, text)
         if status in (400, 409, 422):
             refused[kind] += 1
@@ -116,7 +117,7 @@ def test_bad_parameters_are_refused_or_fail_in_words_before_anything_upstream(
         failed[kind] += 1
     logger.info("refused %s, failed in the flow %s, slowest %.2f s", dict(refused), dict(failed), slowest)
     assert slowest < FIRST_S and not (tmp_path / "store").exists()
-    assert sum(refused.values()) > 0.7 * COUNT and failed
+    assert sum(refused.values()) > 0.7 * count and failed
     everything_answers(deployments)
     assert not [what for what in diagnosed(deployments) if "cannot write" in what]
 
