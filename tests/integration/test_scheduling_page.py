@@ -32,8 +32,9 @@ def test_the_commands_do_what_the_page_says(deployments: Deployments) -> None:
         assert after(create) == [(first, True)]
         assert after(create_another) == [(first, True), (second, True)]
         assert after(ls) == [(first, True), (second, True)]
-        assert after(pause) == [(first, False), (second, False)]
-        assert after(resume) == [(first, True), (second, True)]
+        oldest = deployments.get(f"deployments/{deployment}/schedules")[-1]["id"]
+        assert after(pause.replace("<ID>", oldest)) == [(first, False), (second, True)]
+        assert after(resume.replace("<ID>", oldest)) == [(first, True), (second, True)]
         assert after(clear) == []
         assert after(by_api) == [("0 4 * * *", True)]
         (small,) = deployments.get(f"deployments/{deployment}/schedules")
