@@ -65,7 +65,8 @@ class Registry:
 
     def model(self, quality: str) -> Dataset:
         """The model dataset of that name, with the MLflow run that training would have left."""
-        writer = store.writer(self.store, "model", 1, {"noise": NOISE[quality]})
+        train = asdict(TrainConfig(method="balanced-dpo"))
+        writer = store.writer(self.store, "model", 1, {"noise": NOISE[quality], "train": train})
         if finished := writer.finished():
             return finished
         folder = Path(self.store).parent / quality
