@@ -1,7 +1,6 @@
 """Registers the deployments of prefect.yaml: `python -m deploy.deployments [name ...]`; `make deploy` registers all.
 
-`prefect deploy` does it, but wakes what people have paused, and deletes scheduled runs that wait for a worker: here
-both stay as they were. Forms and schedules follow.
+`prefect deploy` does it, but wakes what people have paused: here that stays as it was. Forms and schedules follow.
 """
 
 import argparse
@@ -15,7 +14,6 @@ import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 
 from deploy import forms, schedules
-from deploy.due_runs import due_runs, make_again
 from deploy.registered import FILE, registered
 from deploy.stack.settings import ROOT
 
@@ -41,12 +39,10 @@ def main() -> int:
         file.write_text(yaml.safe_dump(as_people_left_it(client), sort_keys=False))
         command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--prefect-file", str(file), *which]
         sys.stdout.flush()
-        due = due_runs(client, [one.id for one in registered(client)])
         if code := subprocess.run(command, cwd=ROOT).returncode:
             return code
         forms.declare(client)
         schedules.declare_all(client)
-        make_again(client, due)
     return 0
 
 
