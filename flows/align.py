@@ -76,7 +76,7 @@ def align(
         prompts: Evaluation prompt set, or a text file. The preset's may be on the hub: name one where `weights` is a
             mirror.
         num_prompts: At most this many evaluation prompts.
-        base: Base model of the same family instead of the preset's: <org>/<name>[@<revision>], a local folder,
+        base: Base model of the same family instead of the preset's: <org>/<name>@<revision>, a local folder,
             or an MLflow model URI such as models:/balanced-sdxl@champion.
         processes: Trainer processes; empty for one per GPU. Their number changes no result.
         sharding: fsdp spreads a full fine-tuning over the processes: AdamW, bf16 or no mixed precision.

@@ -51,7 +51,7 @@ def encode(
         aspect: How they become square: centre crop, black bars, or stretched.
         flipped: Also encode every image mirrored, for training with flips.
         pairs: URI of an ingest dataset; empty runs ingest.
-        base: Base model of the same family instead of the preset's: <org>/<name>[@<revision>], a local folder,
+        base: Base model of the same family instead of the preset's: <org>/<name>@<revision>, a local folder,
             or an MLflow model URI such as models:/balanced-sdxl@champion.
         runner: thread encodes in this process; ray on the workers of a Ray cluster, a GPU each where there are GPUs.
         address: Ray cluster: host:port or auto on one of its nodes, ray://host:10001 from outside; empty starts one

@@ -67,7 +67,7 @@ def evaluate(
         heldout: URI of an ingest dataset of pairs that were not trained on, such as another split of the source, for
             the accuracy of the implicit reward; empty for the preset's, if it has any and pairs and `weights` are its.
         agreement: URI of an agreement dataset, the comparison of scorers with people, to be summed up in the report.
-        base: Base model of the same family instead of the preset's: <org>/<name>[@<revision>], a local folder,
+        base: Base model of the same family instead of the preset's: <org>/<name>@<revision>, a local folder,
             or an MLflow model URI such as models:/balanced-sdxl@champion.
         runner: thread paints and scores in this process; ray on the workers of a Ray cluster, a GPU each where there
             are GPUs.

@@ -42,7 +42,7 @@ def register(
         source: Source of pairs, when `model` is empty.
         weights: Where reward-model checkpoints come from, when `model` or `evaluation` is empty.
         prompts: Prompt set or file of prompts, when `evaluation` is empty.
-        base: Base model of the same family instead of the preset's: <org>/<name>[@<revision>], a local folder,
+        base: Base model of the same family instead of the preset's: <org>/<name>@<revision>, a local folder,
             or an MLflow model URI such as models:/balanced-sdxl@champion.
         store: Dataset store; empty for the machine's default.
     """

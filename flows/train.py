@@ -83,7 +83,7 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
                 with these settings, by Diffusion-DPO, one per fold.
             labels: URI of a labels dataset; empty runs label.
             encoded: URI of an encode dataset; empty runs encode.
-            base: Base model of the same family instead of the preset's: <org>/<name>[@<revision>], a local folder,
+            base: Base model of the same family instead of the preset's: <org>/<name>@<revision>, a local folder,
                 or an MLflow model URI such as models:/balanced-sdxl@champion.
             store: Dataset store; empty for the machine's default.
             processes: Trainer processes; empty for one per GPU. Their number changes no result.

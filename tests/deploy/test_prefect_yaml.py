@@ -1,6 +1,7 @@
 """deploy/prefect.yaml without a server: what `make deploy` would register can be loaded and run."""
 
 import asyncio
+import json
 import re
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from prefect import Flow
 from prefect.deployments.steps.core import run_steps
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
+from rich.markup import render
 
 from deploy.forms import with_fixed
 from deploy.schedules import SCHEDULES
@@ -117,6 +119,13 @@ def test_every_value_in_a_form_has_bounds(entrypoint: str) -> None:
             assert set(wanted[kind]) <= about.keys(), f"{name}: {about}"
             assert kind != "string" or "\\u0000" in str(about), f"{name}: {about}"
             found += [(name, about[key]) for key in ("items", "additionalProperties") if key in about]
+
+
+@pytest.mark.parametrize("entrypoint", sorted({d["entrypoint"] for d in DEPLOYMENTS}))
+def test_prefects_command_line_can_print_a_form(entrypoint: str) -> None:
+    """`prefect deployment ls --output json` and `inspect` print by rich, which takes some brackets for markup."""
+    printed = json.dumps(parameter_schema(load(entrypoint)).model_dump(), indent=2)
+    assert render(printed).plain == printed
 
 
 def test_pull_step_finds_the_flows_wherever_the_worker_has_them(

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prefect.exceptions import ParameterTypeError
 
 from flows.ingest import ingest
 from pipeline_lib import ingest as library
 from pipeline_lib.config import IngestConfig
-from pipeline_lib.errors import ConfigError, SourceError
+from pipeline_lib.errors import SourceError
 from pipeline_lib.ingest import units
 from pipeline_lib.presets import PICKAPIC_V2
 from pipeline_lib.store import open_dataset
@@ -84,7 +85,7 @@ def test_what_is_no_io_error_is_not_retried(tmp_path: Path, source: str, monkeyp
     with pytest.raises(SourceError, match="not what it was"):
         ingest(source=source, workers=1, store=str(tmp_path / "store"))
     assert calls == 1
-    with pytest.raises(ConfigError, match="workers"):
+    with pytest.raises(ParameterTypeError, match="workers"):
         ingest(source=source, workers=0, store=str(tmp_path / "store"))
 
 
