@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 import torch
 from safetensors import safe_open
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pipeline_lib.config import BaseModel, TrainConfig
 from pipeline_lib.models.aligned import UNET
-from pipeline_lib.models.components import folder, load_unet, weight_files
+from pipeline_lib.models.components import folder, weight_files
 from pipeline_lib.training.optimizers import learning_rate
 from pipeline_lib.training.policy import ADAPTER, Policy
 from pipeline_lib.training.sharding import whole
@@ -31,13 +31,11 @@ Changes: TypeAlias = Iterable[tuple[Tensor, Tensor]]
 
 
 def original_weights(base: BaseModel) -> Original:
-    """A function that gives a tensor of the base's UNet by its name; raises HubError where there is no UNet."""
+    """A function that gives a tensor of the base's UNet by its name; raises HubError where the files are not."""
     where = {}
     for path in weight_files(folder(base, [UNET]) / UNET):
         file = safe_open(path, framework="pt")
         where.update(dict.fromkeys(file.keys(), file))
-    if not where:  # a local folder in an older format: nothing can be read from it one by one
-        return cast(Original, load_unet(base).state_dict().__getitem__)
     return lambda name: where[name].get_tensor(name)
 
 
