@@ -20,6 +20,7 @@ from pipeline_lib.models.aligned import load_pipeline
 from pipeline_lib.store import Dataset, open_dataset
 from pipeline_lib.training import trainer
 from pipeline_lib.training.batches import Sampler
+from pipeline_lib.training.bounds import BOUNDS
 from pipeline_lib.training.job import TIMING_FIELDS
 from pipeline_lib.training.policy import build_policy
 from pipeline_lib.training.spec import TrainSpec
@@ -294,7 +295,8 @@ def test_finished_run_is_left_alone(spec: Callable[..., TrainSpec]) -> None:
     assert not Path(job.run_dir, "cache").exists()
 
 
-def test_divergence_stops_with_a_remedy(spec: Callable[..., TrainSpec]) -> None:
+def test_divergence_stops_with_a_remedy(spec: Callable[..., TrainSpec], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BOUNDS, "learning_rate", (0, 1e30))  # so that it takes few steps
     job = spec(learning_rate=1e30, weight_decay=0.0, steps=30, checkpoint_every=1)
     with pytest.raises(TrainingDivergedError, match=r"(?s)step.*Lower learning_rate or beta"):
         train(job)
