@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import mlflow
@@ -34,6 +35,20 @@ def experiment(server: MlflowClient, name: str) -> str:
     if found.lifecycle_stage == LifecycleStage.DELETED:
         _restore(server, found)
     return str(found.experiment_id)
+
+
+@contextmanager
+def writing(name: str) -> Iterator[None]:
+    """Raise ConfigError where the server does not let this user write to the experiment `name`."""
+    try:
+        yield
+    except mlflow.MlflowException as error:
+        if error.error_code != "PERMISSION_DENIED":
+            raise
+        raise ConfigError(
+            f"The MLflow experiment {name!r} is another user's: {error}.",
+            "Have an administrator of MLflow rename it, or give this user EDIT on it.",
+        ) from error
 
 
 def find_run(server: MlflowClient, tag: str, value: str) -> Run | None:

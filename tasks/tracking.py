@@ -71,6 +71,9 @@ def open_run(
     """The run of experiment `name` with the tag `key`, running; a new one has `params`.
 
     Its tags and the end of its description lead to the present flow run, among whose artifacts is a link back.
+
+    Raises:
+        ConfigError: the experiment was deleted and cannot be restored, or is another user's.
     """
     server = client()
     experiment_id = experiments.experiment(server, name)
@@ -80,15 +83,16 @@ def open_run(
     unmoved = found[0].data.tags.get(UNMOVED_TAG) if found else None
     description = "\n\n".join(filter(None, [unmoved, note, prefect_note(run)]))
     tags = {**(more_tags or {}), **run, **({"mlflow.note.content": description} if description else {})}
-    if found:
-        run_id = str(found[0].info.run_id)
-        # First: a RUNNING run whose flow run has ended is closed (deploy/recovery.py).
-        server.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
-        server.update_run(run_id, "RUNNING")
-        described = bool(found[0].data.params)  # not if the process was killed that had just created it
-    else:
-        run_id = str(server.create_run(experiment_id, run_name=title, tags={**key, **tags}).info.run_id)
-        described = False
+    with experiments.writing(name):
+        if found:
+            run_id = str(found[0].info.run_id)
+            # First: a RUNNING run whose flow run has ended is closed (deploy/recovery.py).
+            server.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+            server.update_run(run_id, "RUNNING")
+            described = bool(found[0].data.params)  # not if the process was killed that had just created it
+        else:
+            run_id = str(server.create_run(experiment_id, run_name=title, tags={**key, **tags}).info.run_id)
+            described = False
     if not described:
         server.log_batch(run_id, params=[Param(k, str(v)) for k, v in params.items()])
     if run:

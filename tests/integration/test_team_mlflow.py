@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from pipeline_lib.config import BaseModel, TrainConfig
-from pipeline_lib.errors import HubError
+from pipeline_lib.errors import ConfigError, HubError
 from tasks import champion, registry, tracking
 from tests.integration.team_mlflow import login, status, team_server, writes
 
@@ -137,7 +137,11 @@ def test_what_another_user_registered_is_used_once_somebody_vouches_for_it(
             with pytest.raises(HubError, match=r"is another user's than 'worker' .*\n-> Have an administrator"):
                 use()
     with pytest.raises(HubError, match="registered model 'by-hand'"):
-        registered("by-hand", tmp_path / "ours")
+        registry.register("by-hand", run, tmp_path / "ours", {}, {"of": "ours"})
+    with pytest.raises(ConfigError, match="experiment 'by-hand' is another user's"):
+        tracking.training_run("by-hand", "key-of-by-hand", BASE, TrainConfig(method="diffusion-dpo"))
+    with pytest.raises(ConfigError, match="experiment 'by-hand' is another user's"):
+        tracking.training_run("by-hand", "another-key", BASE, TrainConfig(method="diffusion-dpo"))
     with pytest.raises(HubError, match="registered model 'by-hand'"):
         champion.find_rival("by-hand", "digest")
 
