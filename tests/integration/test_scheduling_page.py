@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from typing import Any
 
 import pytest
 
@@ -24,18 +25,20 @@ def test_the_commands_do_what_the_page_says(deployments: Deployments) -> None:
             words = {"cwd": ROOT, "env": dict(deployments.env), "capture_output": True, "text": True, "timeout": 120}
             done = subprocess.run(["bash", "-euo", "pipefail", "-c", command], **words)
             assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-            found = deployments.get(f"deployments/{deployment}/schedules")[::-1]
-            return [(str(s["schedule"].get("cron") or s["schedule"]["interval"]), s["active"]) for s in found]
+            return [(str(s["schedule"].get("cron") or s["schedule"]["interval"]), s["active"]) for s in schedules()]
+
+        def schedules() -> list[dict[str, Any]]:
+            return sorted(deployments.get(f"deployments/{deployment}/schedules"), key=lambda s: s["created"])
 
         first, second = "0 3 * * *", "3600.0"
         create, create_another, ls, pause, resume, clear = by_command.splitlines()
         assert after(create) == [(first, True)]
         assert after(create_another) == [(first, True), (second, True)]
         assert after(ls) == [(first, True), (second, True)]
-        oldest = deployments.get(f"deployments/{deployment}/schedules")[-1]["id"]
+        oldest = schedules()[0]["id"]
         assert after(pause.replace("<ID>", oldest)) == [(first, False), (second, True)]
         assert after(resume.replace("<ID>", oldest)) == [(first, True), (second, True)]
         assert after(clear) == []
         assert after(by_api) == [("0 4 * * *", True)]
-        (small,) = deployments.get(f"deployments/{deployment}/schedules")
+        (small,) = schedules()
         assert (small["slug"], small["parameters"]) == ("small", {"limit": 60})
