@@ -13,6 +13,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from pipeline_lib.config import IngestConfig
 from pipeline_lib.errors import SourceError
+from pipeline_lib.sources.listing import listed
 from pipeline_lib.store import absolute
 from pipeline_lib.transport import transport_errors
 
@@ -67,23 +68,23 @@ def open_files(config: IngestConfig) -> Source:
     url = absolute(config.source)
     try:
         fs, root = url_to_fs(url)
-        fs.invalidate_cache()  # a long-lived process must see files added since it last listed
-        if fs.isfile(root):
-            found = {root: fs.info(root)}
-            root = root.rpartition("/")[0]
-        else:
-            found = fs.find(root, detail=True)
+        found = listed(fs, root)
     except transport_errors(url) as error:
         raise SourceError(
             f"Cannot list {url}: {error}.", "Check the URL, credentials and AWS_ENDPOINT_URL."
         ) from error
+    if [file.path for file in found] == [root]:  # the source is a file
+        root = root.rpartition("/")[0]
     local = isinstance(fs, LocalFileSystem)
     files = [
         SourceFile(
-            path.removeprefix(f"{root}/"), path if local else fs.unstrip_protocol(path), info["size"], _version(info)
+            file.path.removeprefix(f"{root}/"),
+            file.path if local else fs.unstrip_protocol(file.path),
+            file.size,
+            file.version,
         )
-        for path, info in sorted(found.items())
-        if path.endswith(".parquet")
+        for file in found
+        if file.path.endswith(".parquet")
     ]
     return split_source(url, config.split, files)
 
@@ -133,8 +134,3 @@ def _base(split: str) -> str:
     """`validation_unique`, `valid`, `val` and `dev` are all cut from one split; so are `test` and `test_unique`."""
     base = split.partition("_")[0]
     return "validation" if base in ("valid", "val", "dev") else base
-
-
-def _version(info: dict[str, Any]) -> str:
-    """ETag where the store has one; else the modification time (hashing terabytes to start a run would cost hours)."""
-    return str(info.get("ETag") or info.get("etag") or info.get("mtime") or "").strip('"')
