@@ -57,7 +57,11 @@ class DatasetUnfinishedError(StoreError):
 
 
 class DatasetCorruptError(StoreError):
-    """A shard's bytes do not match its manifest."""
+    """A finished dataset that cannot be used: its files are not those that its manifest names."""
+
+
+class ManifestError(DatasetCorruptError):
+    """A manifest that is empty, cut, edited, of a newer format, another dataset's, or something else."""
 
 
 class SourceError(PipelineError):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterable
 
-from pipeline_lib.errors import DatasetUnfinishedError
+from pipeline_lib.errors import DatasetUnfinishedError, ManifestError
 from pipeline_lib.store import Dataset, open_dataset
+
+logger = logging.getLogger(__name__)
 
 
 def lineage(datasets: Iterable[Dataset]) -> list[Dataset]:
     """The datasets and all that they were made from, each once, results before their inputs' inputs.
 
-    An input is looked for in the store of the dataset that names it. One that is gone from there, or has another
-    digest now, is left out; `inputs` of the dataset made from it still tells its name and digest.
+    An input is looked for in the store of the dataset that names it. One that is gone from there, has another digest
+    now or a manifest that cannot be read, is left out; `inputs` of the dataset made from it tells its name and digest.
 
     Raises:
         StoreError: the store cannot be read.
@@ -29,6 +32,9 @@ def lineage(datasets: Iterable[Dataset]) -> list[Dataset]:
             try:
                 opened = open_dataset(f"{store_of(dataset)}/{source['uri']}")
             except DatasetUnfinishedError:
+                continue
+            except ManifestError as error:
+                logger.warning("left out of the lineage: %s", error.problem)
                 continue
             if opened.digest == source["digest"]:
                 waiting.append(opened)

@@ -18,7 +18,7 @@ def read_images(ingested: Dataset, uids: Collection[str]) -> dict[str, bytes]:
     for shard in ingested.tables("images"):
         if len(found) == len(uids):
             break
-        with access(ingested.uri), ingested.open(shard.path) as file, pq.ParquetFile(file) as parquet:
+        with access(ingested.uri), ingested.peek(shard.path) as file, pq.ParquetFile(file) as parquet:
             for group in range(parquet.num_row_groups):
                 names = parquet.read_row_group(group, ["image_uid"]).column(0).to_pylist()
                 places = [place for place, name in enumerate(names) if name in uids]

@@ -18,7 +18,7 @@ from pipeline_lib.labels.parse import STEPS
 from pipeline_lib.labels.recipe import build_labels, required_scorers
 from pipeline_lib.labels.recipes import FOLDER, names, steps_of
 from pipeline_lib.labels.votes import Vote
-from pipeline_lib.store import Dataset
+from pipeline_lib.store import Dataset, writer
 from tests.pipeline_lib.labels.tables import ingested, scores
 
 
@@ -190,9 +190,9 @@ def test_scorer_without_dataset_fails_before_any_work(tmp_path: Path) -> None:
 def test_two_scores_for_one_image_are_refused(tmp_path: Path) -> None:
     store = str(tmp_path)
     pairs = ingested(store, [1.0])
-    twice = scores(store, "clip", {("0-a", "p0"): 1, ("0-b", "p0"): 2})
-    table = pq.read_table(f"{twice.uri}/part-00000.parquet")
-    pq.write_table(table.take([0, 0, 1]), f"{twice.uri}/part-00000.parquet")
+    once = scores(store, "clip", {("0-a", "p0"): 1, ("0-b", "p0"): 2})
+    w = writer(store, "scores-clip", 1, {})
+    twice = w.commit([w.write_table("part-00000.parquet", once.read(once.shards[0]).take([0, 0, 1]))])
     with pytest.raises(LabelError, match="twice"):
         build_labels(store, [{"single": "clip"}], pairs, {"clip": twice})
 

@@ -1,9 +1,4 @@
-"""Datasets: the one mechanism every stage reads from and writes to.
-
-A dataset is a folder `<store>/<stage>/<key>/` on a disk or on S3, holding shards and, written last, `manifest.json`.
-The key is a digest of the question (stage, schema version, config, input digests), so the same question has one
-folder: a finished one is reused, an unfinished one continued shard by shard, and no config touches another one's data.
-"""
+"""Writing a dataset: shard by shard, each in one move, and the manifest last."""
 
 from __future__ import annotations
 
@@ -15,171 +10,31 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import fsspec
-import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline_lib import __version__
-from pipeline_lib.cache import copy_folder
 from pipeline_lib.digest import digest, file_sha256
 from pipeline_lib.disk import space
-from pipeline_lib.errors import DatasetCorruptError, DatasetUnfinishedError, StoreError
+from pipeline_lib.errors import DatasetCorruptError, StoreError
 from pipeline_lib.permissions import make_folders, share
+from pipeline_lib.store.dataset import Dataset, open_dataset
+from pipeline_lib.store.manifest import KEY_LENGTH, MANIFEST, Manifest, Shard, content_digest, manifest_text
+from pipeline_lib.store.places import absolute, access
 from pipeline_lib.transport import transport_errors
-from pipeline_lib.urls import local_path, refuse_elsewhere
 
 logger = logging.getLogger(__name__)
 
-MANIFEST = "manifest.json"
-KEY_LENGTH = 16
 COUNTS_KEY = b"pipeline.counts"
 ROW_GROUP_BYTES = 64 << 20
 """Parquet holds a row group in memory while it is written, and readers while they decode it."""
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One immutable file of a dataset. `rows` is 0 for files that are not tables."""
-
-    path: str
-    rows: int
-    bytes: int
-    sha256: str
-    counts: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A finished dataset: its absolute location and its manifest."""
-
-    uri: str
-    stage: str
-    key: str
-    digest: str
-    config: Mapping[str, Any]
-    inputs: Sequence[Mapping[str, str]]
-    shards: Sequence[Shard]
-    counts: Mapping[str, int]
-    created: float
-    """Unix time of the commit. Not part of the digest: the same question gives the same digest at any time."""
-
-    def tables(self, table: str = "") -> list[Shard]:
-        """The Parquet shards of one table (`pairs/part-00000.parquet` belongs to "pairs"), in order."""
-        return [s for s in self.shards if s.path.endswith(".parquet") and os.path.dirname(s.path) == table]
-
-    def scan(self, table: str = "") -> pl.LazyFrame:
-        """A lazy Polars frame over all shards of a table; raises StoreError when there are none."""
-        shards = self.tables(table)
-        if not shards:
-            raise StoreError(
-                f"{self.uri} has no table {table!r}.", f"It holds: {', '.join(s.path for s in self.shards)}."
-            )
-        fs, root = url_to_fs(self.uri)
-        paths = [f"{root}/{s.path}" for s in shards]
-        if isinstance(fs, LocalFileSystem):
-            return pl.scan_parquet(paths, glob=False)  # several times faster than through Arrow
-        import pyarrow.dataset as pads  # slow to import: it loads pandas
-
-        return pl.scan_pyarrow_dataset(pads.dataset(paths, filesystem=fs, format="parquet"))
-
-    def read(self, shard: Shard, columns: list[str] | None = None) -> pa.Table:
-        """One shard as an Arrow table, with the metadata it was written with."""
-        with self.open(shard.path) as file:
-            return pq.read_table(file, columns=columns)
-
-    def open(self, path: str) -> IO[bytes]:
-        """A file of the dataset, opened for reading."""
-        return fsspec.open(f"{self.uri}/{path}", "rb").open()
-
-    def local(self, folder: str = "") -> Path:
-        """A local folder with the dataset's files under `folder`; remote ones are downloaded once, then verified.
-
-        A copy stays for as long as the process that asked for it lives.
-        """
-        fs, root = url_to_fs(self.uri)
-        if isinstance(fs, LocalFileSystem):
-            return Path(root) / folder
-        with space(Path(tempfile.gettempdir())):
-            cache = copy_folder(self.digest)
-        for shard in self.shards:
-            target = cache / shard.path
-            wanted = shard.path.startswith(f"{folder}/") if folder else True
-            if wanted and not (target.exists() and file_sha256(target) == shard.sha256):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-                with access(self.uri), contextlib.suppress(FileNotFoundError):
-                    fs.get_file(f"{root}/{shard.path}", str(temporary))
-                    os.replace(temporary, target)
-                if not target.exists() or file_sha256(target) != shard.sha256:
-                    raise DatasetCorruptError(
-                        f"{self.uri}/{shard.path} is not the manifest's.",
-                        "Delete the dataset's folder and run its stage.",
-                    )
-        return cache / folder
-
-    def path(self) -> str:
-        """`stage/key`: the location relative to the store, the same wherever the store is."""
-        return f"{self.stage}/{self.key}"
-
-
-def open_dataset(uri: str) -> Dataset:
-    """Read a finished dataset's manifest.
-
-    Raises:
-        DatasetUnfinishedError: there is none.
-        ConfigError: a URL that no store is on.
-    """
-    uri = absolute(uri)
-    try:
-        with access(uri), fsspec.open(f"{uri}/{MANIFEST}", "rb").open() as file:
-            manifest = json.load(file)
-    except FileNotFoundError as error:
-        raise DatasetUnfinishedError(
-            f"No finished dataset at {uri}: it has no {MANIFEST}.",
-            "Run the stage that writes it; it continues where it stopped.",
-        ) from error
-    return Dataset(
-        uri=uri,
-        stage=manifest["stage"],
-        key=manifest["key"],
-        digest=manifest["digest"],
-        config=manifest["config"],
-        inputs=manifest["inputs"],
-        shards=[Shard(**shard) for shard in manifest["shards"]],
-        counts=manifest["counts"],
-        created=manifest["created"],
-    )
-
-
-@contextlib.contextmanager
-def access(uri: str) -> Iterator[None]:
-    """Turn the transport's exceptions into StoreError, except that a missing file stays FileNotFoundError.
-
-    What is read from afar goes through the folder of temporary files: where that is full, DiskFullError.
-    """
-    try:
-        with space(Path(tempfile.gettempdir())):
-            yield
-    except FileNotFoundError:
-        raise
-    except transport_errors(uri) as error:
-        raise StoreError(
-            f"Cannot access {uri}: {error}.", "Check free space, permissions, credentials and the endpoint."
-        ) from error
-
-
-def absolute(store: str) -> str:
-    """A store URL that means the same from every working directory; raises ConfigError for one that no store is on."""
-    refuse_elsewhere(store)
-    return store.rstrip("/") if "://" in store else str(local_path(store).resolve())
 
 
 @dataclass(frozen=True)
@@ -268,18 +123,18 @@ class DatasetWriter:
         totals: Counter[str] = Counter(counts or {})
         for shard in ordered:
             totals.update(shard.counts)
-        manifest = {
-            "stage": self.stage,
-            "key": self.key,
-            "config": self.config,
-            "inputs": list(self.inputs),
-            "shards": [asdict(shard) for shard in ordered],
-            "counts": dict(sorted(totals.items())),
-            "digest": digest([[shard.path, shard.sha256] for shard in ordered]),
-            "code_version": __version__,
-            "created": time.time(),
-        }
-        text = json.dumps(manifest, indent=1, sort_keys=True)
+        manifest = Manifest(
+            stage=self.stage,
+            key=self.key,
+            digest=content_digest(ordered),
+            config=self.config,
+            inputs=list(self.inputs),
+            shards=ordered,
+            counts=dict(sorted(totals.items())),
+            created=time.time(),
+            code={"release": __version__},
+        )
+        text = manifest_text(manifest)
         self._publish(MANIFEST, lambda file: Path(file).write_text(text), len(text))
         return open_dataset(self.uri)
 
@@ -333,26 +188,6 @@ def writer(store: str, stage: str, version: int, config: Any, inputs: Sequence[D
     lineage = [{"uri": source.path(), "digest": source.digest} for source in inputs]
     logger.debug("working on %s/%s", stage, key, extra={"dataset": f"{stage}/{key}"})
     return DatasetWriter(f"{absolute(store)}/{stage}/{key}", stage, key, plain, lineage)
-
-
-def verify(dataset: Dataset) -> None:
-    """Re-hash every shard; raises DatasetCorruptError naming the shards whose bytes are not the manifest's."""
-    fs, root = url_to_fs(dataset.uri)
-    bad = []
-    with access(dataset.uri), tempfile.TemporaryDirectory() as scratch:
-        for i, shard in enumerate(dataset.shards):
-            copy = Path(root, shard.path)
-            if not isinstance(fs, LocalFileSystem):
-                copy = Path(scratch, str(i))
-                with contextlib.suppress(FileNotFoundError):
-                    fs.get_file(f"{root}/{shard.path}", str(copy))
-            if not copy.exists() or file_sha256(copy) != shard.sha256:
-                bad.append(shard.path)
-    if bad:
-        raise DatasetCorruptError(
-            f"{dataset.uri}: {len(bad)} of {len(dataset.shards)} shards are not the manifest's: {', '.join(bad[:5])}.",
-            "Delete the dataset's folder and run its stage again.",
-        )
 
 
 def _describe(local: Path, path: str) -> Shard:
