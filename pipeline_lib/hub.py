@@ -13,7 +13,13 @@ HUB = "hub"
 SHAPES_MIRROR = "shapes://hub"
 
 
-def snapshot(repo: str, revision: str | None = None, files: Sequence[str] | None = None, mirror: str = HUB) -> Path:
+def snapshot(
+    repo: str,
+    revision: str | None = None,
+    files: Sequence[str] | None = None,
+    mirror: str = HUB,
+    optional: Sequence[str] = (),
+) -> Path:
     """A local folder with (at least) `files` of a model repository.
 
     Args:
@@ -21,19 +27,35 @@ def snapshot(repo: str, revision: str | None = None, files: Sequence[str] | None
         revision: commit, tag or branch; ignored for mirrors, which hold one revision.
         files: names or glob patterns to fetch; None fetches everything.
         mirror: "hub", "shapes://hub" (the built-in world's weights), or a directory laid out like the hub.
+        optional: as `files`, but the repository may lack them.
 
     Raises:
         HubError: the repository, revision or a file is missing, access is denied, or the hub cannot be reached.
     """
     if Path(repo).is_dir():
         return Path(repo)
-    folder = _from_hub(repo, revision, files) if mirror == HUB else _from_mirror(repo, mirror)
+    wanted = [*files, *optional] if files else None
+    folder = _from_hub(repo, revision, wanted) if mirror == HUB else _from_mirror(repo, mirror)
     absent = [name for name in files or () if not any(folder.glob(name))]
     if absent:
         raise HubError(
             f"{repo} ({folder}) lacks {', '.join(absent)}.", "Check the repository's file list and the revision."
         )
     return folder
+
+
+def repository_files(repo: str, revision: str | None = None, mirror: str = HUB) -> list[str]:
+    """Every file of a repository on the hub; of others nothing, since `snapshot` gives their whole folder.
+
+    Raises:
+        HubError: as `snapshot`.
+    """
+    if mirror != HUB or Path(repo).is_dir():
+        return []
+    from huggingface_hub import HfApi
+
+    with hub_errors(f"{repo}@{revision or 'main'}"):
+        return list(HfApi().list_repo_files(repo, revision=revision))
 
 
 def _from_mirror(repo: str, mirror: str) -> Path:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,14 @@ import transformers
 from pipeline_lib.config import BaseModel
 from pipeline_lib.digest import digest, file_sha256
 from pipeline_lib.errors import CheckpointError, ConfigError
-from pipeline_lib.hub import snapshot
+from pipeline_lib.hub import repository_files, snapshot
 from pipeline_lib.models import FAMILIES
 from pipeline_lib.models.family import Family, NoiseSchedule
+from pipeline_lib.models.index import INDEX, TOKENIZER_FILES, check_parts, pipeline_class, read_index, unused_parts
+from pipeline_lib.weights.files import DIFFUSERS, TRANSFORMERS, VARIANTS, json_object, locate, patterns, present
+from pipeline_lib.weights.read import CONFIG, check, diffusers_model, reading, stored_tensors, text_encoder, unwrapped
 
-INDEX = "model_index.json"
-# Full-precision safetensors, whole or sharded; not `.fp16.`, `.non_ema.` or `.bin` variants.
-LIBRARIES = ("diffusers", "transformers")
-"""What a pipeline's parts may be classes of; others would be imported, or be code beside the weights."""
-_DIFFUSERS_WEIGHTS = "diffusion_pytorch_model[.-][s0]*"
-_TRANSFORMERS_WEIGHTS = "model[.-][s0]*"
+_AGAIN = "Fetch the repository again."
 
 
 def folder(base: BaseModel, parts: Sequence[str]) -> Path:
@@ -32,17 +30,20 @@ def folder(base: BaseModel, parts: Sequence[str]) -> Path:
     Raises:
         HubError: it cannot be fetched.
         ConfigError: the repository is of another family.
+        CheckpointError: its index is broken or names other classes, or weights are there in no format that is read.
     """
+    models = [part for part in parts if weights_stem(part)]
     files = [INDEX, *(name for part in parts for name in _files(part))]
-    root = snapshot(base.repo, base.revision, files, base.mirror)
-    found = json.loads((root / INDEX).read_text()).get("_class_name")
-    wanted = FAMILIES.get(base.family).pipeline
+    root = _fetched(base.repo, base.revision, base.mirror, files, {part: weights_stem(part) for part in models})
+    index = read_index(root / INDEX)
+    found, wanted = pipeline_class(index), FAMILIES.get(base.family).pipeline
     if found != wanted:
         names = [name for name in FAMILIES.names() if FAMILIES.get(name).pipeline == found]
         raise ConfigError(
             f"{base.repo} is a {found}, but family {base.family!r} means a {wanted}.",
             f"Set family={names[0]!r}." if names else f"Use a repository of a {wanted}.",
         )
+    check_parts(root / INDEX, index, parts)
     return root
 
 
@@ -50,19 +51,39 @@ def vae_folder(base: BaseModel) -> Path:
     """A local folder with the VAE that the base model uses: its own, or `vae_repo`."""
     if base.vae_repo is None:
         return folder(base, ["vae"]) / "vae"
-    return snapshot(base.vae_repo, base.vae_revision, ["config.json", _DIFFUSERS_WEIGHTS], base.mirror)
+    return _fetched(base.vae_repo, base.vae_revision, base.mirror, [CONFIG], {"": DIFFUSERS})
 
 
-def files_of(base: BaseModel, part: str) -> list[Path]:
-    """The files that the VAE, a tokenizer or a text encoder of the base model is loaded from."""
-    return _below(vae_folder(base) if part == "vae" else folder(base, [part]) / part)
+def part_files(base: BaseModel, part: str) -> dict[str, Path]:
+    """The files that a part of the base model is loaded from, by the names that libraries look for, sorted by path.
+
+    What else lies beside them (other variants, notes, files of other programs) decides nothing.
+    """
+    path = vae_folder(base) if part == "vae" else folder(base, [part]) / part
+    if part == "scheduler":
+        return {"scheduler_config.json": path / "scheduler_config.json"}
+    if part.startswith("tokenizer"):
+        return {name: path / name for name in TOKENIZER_FILES if (path / name).is_file()}
+    files = {CONFIG: path / CONFIG, **locate(path, weights_stem(part)).plain()}
+    return dict(sorted(files.items(), key=lambda item: item[1]))
+
+
+def weights_stem(part: str) -> str:
+    """How the names of a part's weight files begin; empty for parts without weights."""
+    if part.startswith("text_encoder"):
+        return TRANSFORMERS
+    return DIFFUSERS if part in ("unet", "vae") else ""
+
+
+def unwrapped_weights(base: BaseModel, part: str) -> dict[str, torch.Tensor] | None:
+    """The part's tensors under their plain names, where its files have those of a compiled or distributed model."""
+    stem, path = weights_stem(part), vae_folder(base) if part == "vae" else folder(base, [part]) / part
+    return unwrapped(locate(path, stem)) if stem else None
 
 
 def own_json(base: BaseModel, name: str) -> dict[str, Any]:
     """A configuration file of the base model's repository."""
-    root = snapshot(base.repo, base.revision, [name], base.mirror)
-    content: dict[str, Any] = json.loads((root / name).read_text(encoding="utf-8"))
-    return content
+    return json_object(snapshot(base.repo, base.revision, [name], base.mirror) / name)
 
 
 def load_unet(base: BaseModel, dtype: torch.dtype = torch.float32) -> Any:
@@ -72,21 +93,21 @@ def load_unet(base: BaseModel, dtype: torch.dtype = torch.float32) -> Any:
 
 def unet_from(path: Path, dtype: torch.dtype) -> Any:
     """A UNet2DConditionModel from a local folder, on the CPU; raises CheckpointError."""
-    return _strict(diffusers.UNet2DConditionModel, path, dtype)
+    return diffusers_model(diffusers.UNet2DConditionModel, path, dtype)
 
 
-def weight_files(path: Path) -> list[Path]:
-    """The files with the weights of a diffusers model's local folder: one, or its shards."""
-    return sorted(file for file in path.glob(_DIFFUSERS_WEIGHTS) if file.suffix == ".safetensors")
+def stored_unet(path: Path) -> dict[str, tuple[Path, str]]:
+    """File, and name in it, of each tensor of the UNet in a local folder; raises CheckpointError."""
+    return stored_tensors(diffusers.UNet2DConditionModel, path)
 
 
 def load_vae(base: BaseModel, dtype: torch.dtype) -> Any:
     """The base model's AutoencoderKL; in fp32 instead of fp16 where its configuration says that fp16 overflows."""
     path = vae_folder(base)
-    upcast = diffusers.AutoencoderKL.load_config(path).get("force_upcast", True)
+    upcast = json_object(path / CONFIG).get("force_upcast", True)
     # SD 1.x and 2.x carry no flag, get the library's default, and are safe; only SDXL's own VAE overflows.
     unsafe = base.family == "sdxl" and upcast and dtype == torch.float16
-    return _strict(diffusers.AutoencoderKL, path, torch.float32 if unsafe else dtype)
+    return diffusers_model(diffusers.AutoencoderKL, path, torch.float32 if unsafe else dtype)
 
 
 def load_schedule(base: BaseModel) -> NoiseSchedule:
@@ -115,21 +136,21 @@ def pipeline_from(family: Family, root: Path, dtype: torch.dtype, parts: dict[st
     Raises:
         CheckpointError: it cannot be loaded, has its weights in another format than safetensors, or code of its own.
     """
-    content = json.loads((root / INDEX).read_text(encoding="utf-8"))
-    named = {value[0] for part, value in content.items() if isinstance(value, list) and part not in parts}
-    if foreign := sorted(named - {*LIBRARIES, None}):
-        raise CheckpointError(
-            f"{root / INDEX} takes parts from {', '.join(foreign)}: code that is not run here.",
-            f"Give a pipeline whose parts are those of {' and '.join(LIBRARIES)}.",
-        )
-    try:
-        return getattr(diffusers, family.pipeline).from_pretrained(
-            root, dtype=dtype, local_files_only=True, use_safetensors=True, **parts
-        )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{root} cannot be loaded as a {family.pipeline}: {error}", "Fetch the repository again."
-        ) from error
+    index, cls = read_index(root / INDEX), getattr(diffusers, family.pipeline)
+    own = [part for part in family.text_parts if part not in parts]
+    check_parts(root / INDEX, index, own)
+    encoders = {part: text_encoder(_cls(part), root / part, dtype) for part in own if part.startswith("text_encoder")}
+    given = {**dict.fromkeys(unused_parts(index, cls, pipeline_parts(family))), **encoders, **parts}
+    with reading(root, f"a {family.pipeline}", _AGAIN):
+        pipeline = cls.from_pretrained(root, dtype=dtype, local_files_only=True, **given)
+    for part in encoders:
+        tokens, rows = len(getattr(pipeline, part.replace("text_encoder", "tokenizer"))), _rows(encoders[part])
+        if tokens > rows:
+            raise CheckpointError(
+                f"{root / part} has embeddings of {rows} tokens, its tokenizer {tokens}.",
+                "Give the tokenizer that the text encoder was trained with.",
+            )
+    return pipeline
 
 
 def pipeline_parts(family: Family) -> list[str]:
@@ -137,50 +158,78 @@ def pipeline_parts(family: Family) -> list[str]:
     return ["scheduler", "unet", "vae", *family.text_parts]
 
 
+def check_weights(base: BaseModel) -> None:
+    """Look at every weight of a base model's parts, before anything is made with them.
+
+    Raises:
+        HubError, ConfigError, CheckpointError: as loading them would.
+    """
+    family: Family = FAMILIES.get(base.family)
+    root = folder(base, ["unet", *family.text_parts])
+    check(diffusers.UNet2DConditionModel, root / "unet", DIFFUSERS)
+    check(diffusers.AutoencoderKL, vae_folder(base), DIFFUSERS)
+    for part in family.text_parts:
+        if part.startswith("text_encoder"):
+            check(_cls(part), root / part, TRANSFORMERS)
+
+
 def encoder_digest(base: BaseModel) -> str:
     """Digest of the files that decide latents and embeddings: VAE, text encoders, tokenizers, pipeline index."""
     family: Family = FAMILIES.get(base.family)
-    root = folder(base, family.text_parts)
-    files = [root / INDEX, *_below(vae_folder(base))]
-    for part in family.text_parts:
-        files += _below(root / part)
+    files = [folder(base, family.text_parts) / INDEX]
+    for part in ("vae", *family.text_parts):
+        files += part_files(base, part).values()
     return digest([[path.name, file_sha256(path)] for path in files])
 
 
 def quiet() -> None:
-    """Silence the libraries' progress bars and their warning about each truncated prompt."""
+    """Silence the libraries' progress bars and their warning about each truncated prompt, and nothing else."""
     for library in (diffusers, transformers):
         library.utils.logging.disable_progress_bar()
-        library.utils.logging.set_verbosity_error()
+    for name in _TRUNCATING:
+        logging.getLogger(name).addFilter(_not_truncation)
+
+
+_TRUNCATING = (
+    "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
+    "diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl",
+    "transformers.tokenization_utils_base",
+)
+
+
+def _not_truncation(record: logging.LogRecord) -> bool:
+    """Whether a record is about anything else than a prompt that is longer than the encoder's context."""
+    message = record.getMessage()
+    return "was truncated because CLIP" not in message and "sequence length is longer than" not in message
 
 
 def _files(part: str) -> list[str]:
     if part == "scheduler":
         return ["scheduler/scheduler_config.json"]
-    if part.startswith("tokenizer"):
-        return [f"{part}/*"]
-    weights = _TRANSFORMERS_WEIGHTS if part.startswith("text_encoder") else _DIFFUSERS_WEIGHTS
-    return [f"{part}/config.json", f"{part}/{weights}"]
+    return [f"{part}/*"] if part.startswith("tokenizer") else [f"{part}/{CONFIG}"]
 
 
-def _below(path: Path) -> list[Path]:
-    """Configuration and weight files; other variants of the weights may lie beside them."""
-    patterns = ("*.json", "*.txt", "*.model", _DIFFUSERS_WEIGHTS, _TRANSFORMERS_WEIGHTS)
-    return sorted({file for pattern in patterns for file in path.glob(pattern) if file.is_file()})
+def _cls(part: str) -> Any:
+    return transformers.CLIPTextModelWithProjection if part == "text_encoder_2" else transformers.CLIPTextModel
 
 
-def _strict(cls: Any, path: Path, dtype: torch.dtype) -> Any:
-    """Load a diffusers model; missing or unexpected weights are an error, where diffusers would draw random ones."""
-    try:
-        model, info = cls.from_pretrained(
-            path, dtype=dtype, output_loading_info=True, local_files_only=True, use_safetensors=True
-        )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise CheckpointError(f"{path} cannot be loaded: {error}", "Fetch the repository again.") from error
-    wrong = [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]]
-    if wrong:
-        raise CheckpointError(
-            f"{path}: {len(wrong)} weights do not fit {cls.__name__}, for example {wrong[0]}.",
-            "Fetch the repository again, or check that config.json belongs to these weights.",
-        )
-    return model
+def _rows(encoder: Any) -> int:
+    return int(encoder.get_input_embeddings().num_embeddings)
+
+
+def _fetched(repo: str, revision: str | None, mirror: str, files: Sequence[str], models: Mapping[str, str]) -> Path:
+    """A folder with `files` and the weights in each of its folders `models` (folder -> stem), which are located.
+
+    Full precision is fetched where the repository has it; what has none comes as fp16.
+    """
+    lacking = list(models)
+    for variant in VARIANTS:
+        wanted = [Path(part, name).as_posix() for part in lacking for name in patterns(models[part], variant)]
+        root = snapshot(repo, revision, files, mirror, wanted)
+        lacking = [part for part in lacking if not present(root / part, models[part])]
+        if not lacking:
+            break
+    there = [Path(name) for name in repository_files(repo, revision, mirror)] if lacking else []
+    for part, stem in models.items():
+        locate(root / part, stem, [path.name for path in there if path.parent == Path(part)])
+    return root

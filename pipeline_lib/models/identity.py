@@ -11,10 +11,10 @@ from pipeline_lib.digest import digest, file_sha256
 @lru_cache(maxsize=64)
 def base_identity(base: BaseModel) -> dict[str, str | None]:
     """Name and weights digest of a base model, for dataset keys. Fetches and hashes it, once per process."""
-    from pipeline_lib.models.components import encoder_digest, folder  # loads torch and diffusers
+    from pipeline_lib.models.components import encoder_digest, folder, part_files  # loads torch and diffusers
 
     parts = ("unet", "scheduler")
     root = folder(base, parts)
-    files = sorted(f for part in parts for f in (root / part).iterdir() if f.suffix in (".json", ".safetensors"))
+    files = sorted(file for part in parts for file in part_files(base, part).values())
     weights = digest([encoder_digest(base), [[f.relative_to(root).as_posix(), file_sha256(f)] for f in files]], 16)
     return {"family": base.family, "repo": base.repo, "vae_repo": base.vae_repo, "weights": weights}

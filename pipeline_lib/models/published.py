@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+from safetensors.torch import save_file
 
 from pipeline_lib.config import BaseModel
 from pipeline_lib.models import FAMILIES
-from pipeline_lib.models.components import INDEX, files_of, own_json
+from pipeline_lib.models.components import own_json, part_files, unwrapped_weights, weights_stem
 from pipeline_lib.models.family import Family
+from pipeline_lib.models.index import INDEX
+from pipeline_lib.weights.read import CONFIG
 
 _ONE_FILE = "100GB"
 """SDXL's UNet in fp32 has more than the 10 GB at which diffusers would split it; its authors did not."""
@@ -33,14 +36,23 @@ def save(pipeline: Any, base: BaseModel, out: Path) -> Path:
     """
     family: Family = FAMILIES.get(base.family)
     for part in ("vae", *family.text_parts):
-        for file in files_of(base, part):
-            (out / part).mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, out / part / file.name)
+        _copy_part(base, part, out / part)
     pipeline.unet.save_pretrained(out / "unet", safe_serialization=True, max_shard_size=_ONE_FILE)
     for part, name in (("unet", "config.json"), ("scheduler", "scheduler_config.json")):
         _write_json(out / part / name, plain_config(getattr(pipeline, part), own_json(base, f"{part}/{name}")))
     _write_json(out / INDEX, _index(own_json(base, INDEX), family, type(pipeline.scheduler).__name__))
     return out
+
+
+def _copy_part(base: BaseModel, part: str, out: Path) -> None:
+    """A part's own files; weights that were saved compiled or distributed under the names that libraries know."""
+    out.mkdir(parents=True, exist_ok=True)
+    files = part_files(base, part)
+    if (found := unwrapped_weights(base, part)) is not None:
+        files = {CONFIG: files[CONFIG]}
+        save_file(found, out / f"{weights_stem(part)}.safetensors", metadata={"format": "pt"})
+    for name, file in files.items():
+        shutil.copyfile(file, out / name)
 
 
 def plain_config(part: Any, own: Mapping[str, Any]) -> dict[str, Any]:

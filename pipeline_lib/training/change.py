@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pipeline_lib.config import BaseModel, TrainConfig
 from pipeline_lib.models.aligned import UNET
-from pipeline_lib.models.components import folder, weight_files
+from pipeline_lib.models.components import folder, stored_unet
 from pipeline_lib.training.optimizers import learning_rate
 from pipeline_lib.training.policy import ADAPTER, Policy
 from pipeline_lib.training.sharding import whole
@@ -32,11 +32,15 @@ Changes: TypeAlias = Iterable[tuple[Tensor, Tensor]]
 
 def original_weights(base: BaseModel) -> Original:
     """A function that gives a tensor of the base's UNet by its name; raises HubError where the files are not."""
-    where = {}
-    for path in weight_files(folder(base, [UNET]) / UNET):
-        file = safe_open(path, framework="pt")
-        where.update(dict.fromkeys(file.keys(), file))
-    return lambda name: where[name].get_tensor(name)
+    stored = stored_unet(folder(base, [UNET]) / UNET)
+    files = {path: safe_open(path, framework="pt") for path, _ in stored.values()}
+
+    def tensor(name: str) -> Tensor:
+        path, stored_name = stored[name]
+        found: Tensor = files[path].get_tensor(stored_name)
+        return found
+
+    return tensor
 
 
 def relative_change(policy: Policy, original: Original | None) -> float:
