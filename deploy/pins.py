@@ -5,52 +5,57 @@ whose versions were deleted since.
 """
 
 import argparse
+import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import mlflow
 from mlflow import MlflowClient
 
 from pipeline_lib import pins
-from pipeline_lib.errors import DatasetUnfinishedError, PipelineError
-from pipeline_lib.store import Dataset, absolute, open_dataset
-from pipeline_lib.store_tools import datasets
+from pipeline_lib.errors import PipelineError
+from pipeline_lib.evaluation.stage import STAGE as EVALUATION
+from pipeline_lib.store import Dataset, absolute
+from pipeline_lib.store.listing import folders
 from tasks.champion import EVALUATION_DIGEST, MODEL_DATASET, MODEL_DIGEST
 from tasks.tracking import client
 
+logger = logging.getLogger(__name__)
 
-def wanted(server: MlflowClient, store: str) -> Iterator[tuple[str, list[Dataset]]]:
-    """Every registered model's name with the datasets in the store of each of its versions."""
-    evaluations = {found.digest: found for found in datasets(store, "evaluate")}
+
+def wanted(server: MlflowClient, found: Sequence[Dataset]) -> Iterator[tuple[str, list[Dataset]]]:
+    """Every registered model's name with those of the datasets `found` that each of its versions rests on."""
+    evaluations = {one.digest: one for one in found if one.stage == EVALUATION}
+    models = {(one.path(), one.digest): one for one in found}
     for model in server.search_registered_models():
         for version in server.search_model_versions(f"name = '{model.name}'"):
             tags = dict(version.tags)
-            found = []
-            if MODEL_DATASET in tags:
-                try:
-                    trained = open_dataset(f"{store}/{tags[MODEL_DATASET]}")
-                except DatasetUnfinishedError:  # of another store
-                    continue
-                found += [trained] if trained.digest == tags.get(MODEL_DIGEST) else []
-            if judged := evaluations.get(tags.get(EVALUATION_DIGEST, "")):
-                found.append(judged)
-            if found:
-                yield model.name, found
+            trained = models.get((tags.get(MODEL_DATASET, ""), tags.get(MODEL_DIGEST, "")))
+            judged = evaluations.get(tags.get(EVALUATION_DIGEST, ""))
+            if made_of := [one for one in (trained, judged) if one]:
+                yield model.name, made_of
 
 
 def agree(server: MlflowClient, store: str) -> tuple[list[Dataset], list[Dataset]]:
     """Write the pins that are missing, remove those of versions that are gone; returns both.
 
+    Nothing is removed while a manifest of the store cannot be read: it may be that of a registered model.
+
     Raises:
         StoreError: the store cannot be read or written.
         MlflowException: the registry does not answer; nothing is removed then.
     """
-    present = {found.key: found for found in datasets(store, pins.STAGE)}
-    needed = {found.key: found for name, made_of in wanted(server, store) for found in pins.pin(name, made_of)}
-    gone = [found for key, found in present.items() if key not in needed]
-    for found in gone:
-        pins.unpin(found)
-    return [found for key, found in needed.items() if key not in present], gone
+    listed = folders(store)
+    found = [folder.dataset for folder in listed if folder.dataset]
+    unreadable = [folder.problem for folder in listed if folder.problem]
+    for problem in unreadable:
+        logger.warning("nothing is unpinned: %s", problem)
+    present = {one.key: one for one in found if one.stage == pins.STAGE}
+    needed = {pin.key: pin for name, made_of in wanted(server, found) for pin in pins.pin(name, made_of)}
+    gone = [] if unreadable else [pin for key, pin in present.items() if key not in needed]
+    for pin in gone:
+        pins.unpin(pin)
+    return [pin for key, pin in needed.items() if key not in present], gone
 
 
 def main() -> int:

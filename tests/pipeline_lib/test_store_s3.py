@@ -13,9 +13,9 @@ from moto.server import ThreadedMotoServer
 
 from pipeline_lib.config import IngestConfig
 from pipeline_lib.errors import DatasetCorruptError, SourceError, StoreError
+from pipeline_lib.garbage import delete, garbage
 from pipeline_lib.ingest import ingest
 from pipeline_lib.store import verify, writer
-from pipeline_lib.store_tools import delete, garbage
 from tests.pipeline_lib.source_files import row, write_source
 
 

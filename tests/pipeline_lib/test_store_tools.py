@@ -9,9 +9,10 @@ import pytest
 
 from pipeline_lib.disk import size_text
 from pipeline_lib.errors import StoreError
+from pipeline_lib.garbage import delete, garbage
 from pipeline_lib.pins import pin, unpin
 from pipeline_lib.store import Dataset, open_dataset, writer
-from pipeline_lib.store_tools import delete, describe, garbage, main
+from pipeline_lib.store_tools import describe, main
 
 
 def dataset(store: str, stage: str, inputs: tuple[Dataset, ...] = (), size: int = 10) -> Dataset:

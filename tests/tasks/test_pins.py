@@ -8,9 +8,10 @@ import pytest
 from mlflow import MlflowClient
 
 from deploy.pins import agree
+from pipeline_lib.evaluation.stage import STAGE
+from pipeline_lib.garbage import garbage
 from pipeline_lib.pins import pin
 from pipeline_lib.store import Dataset, writer
-from pipeline_lib.store_tools import garbage
 from tasks.champion import EVALUATION_DIGEST, MODEL_DATASET, MODEL_DIGEST
 
 NAME = "pinned-shapes"
@@ -29,12 +30,12 @@ def register(server: MlflowClient, source: Path, model: Dataset, judged: Dataset
 def test_pins_follow_the_registry(server: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = str(tmp_path / "store")
     models = [dataset(store, "model", number) for number in range(3)]
-    judged = [dataset(store, "evaluate", number, models[number]) for number in range(3)]
+    judged = [dataset(store, STAGE, number, models[number]) for number in range(3)]
     elsewhere = str(tmp_path / "elsewhere")
     other = dataset(elsewhere, "model", 9)
     server.create_registered_model(NAME)
     versions = [register(server, tmp_path, *pair) for pair in zip(models[:2], judged[:2], strict=True)]
-    register(server, tmp_path, other, dataset(elsewhere, "evaluate", 9, other))
+    register(server, tmp_path, other, dataset(elsewhere, STAGE, 9, other))
     kept = pin(NAME, [models[0], judged[0]])
 
     made, gone = agree(server, store)
@@ -46,3 +47,19 @@ def test_pins_follow_the_registry(server: MlflowClient, tmp_path: Path, monkeypa
     server.delete_model_version(NAME, versions[0])
     assert agree(server, store) == ([], kept)
     assert {item.path for item in garbage(store)} == {judged[0].path(), judged[2].path()}
+
+
+def test_nothing_is_unpinned_while_a_manifest_cannot_be_read(
+    server: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = str(tmp_path / "store")
+    model = dataset(store, "model", 20)
+    judged = dataset(store, STAGE, 20, model)
+    kept = pin("unreadable-shapes", [model, judged])  # of no registered version
+    manifest = Path(judged.uri, "manifest.json")
+    whole = manifest.read_bytes()
+    manifest.write_bytes(whole[:-20])
+    assert agree(server, store) == ([], [])
+    assert f"nothing is unpinned: {manifest} is not JSON" in caplog.text
+    manifest.write_bytes(whole)
+    assert agree(server, store) == ([], kept)
