@@ -1,16 +1,27 @@
-"""Where checkpoints come from: the model hub, or a mirror directory laid out like it (`<mirror>/<org>/<repo>/...`)."""
+"""Where checkpoints come from: the model hub, or a mirror directory laid out like it (`<mirror>/<org>/<repo>/...`).
+
+A name is never looked for in the working directory: what happens to lie there is not what was asked for.
+"""
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline_lib.errors import HubError, excerpt
 from pipeline_lib.store import absolute
+from pipeline_lib.urls import is_path, local_path
 
 HUB = "hub"
 SHAPES_MIRROR = "shapes://hub"
+_COMMIT = re.compile("[0-9a-f]{40}")
+BELIEVED_S = 60.0
+"""How long this process believes what the hub said of a branch or a tag; a commit never changes."""
+_fetched: dict[tuple[str, str | None, tuple[str, ...] | None], tuple[Path, float]] = {}
+"""Where files that this process asked the hub for are, and since when."""
 
 
 def snapshot(
@@ -23,21 +34,23 @@ def snapshot(
     """A local folder with (at least) `files` of a model repository.
 
     Args:
-        repo: `<org>/<name>` on the hub, or an existing local folder, which is returned as it is.
-        revision: commit, tag or branch; ignored for mirrors, which hold one revision.
+        repo: `<org>/<name>` on the hub or in the mirror, or a local folder as `urls.is_path` tells it: that one.
+        revision: commit, tag or branch; ignored for folders and mirrors, which hold one revision.
         files: names or glob patterns to fetch; None fetches everything.
-        mirror: "hub", "shapes://hub" (the built-in world's weights), or a directory laid out like the hub.
+        mirror: "hub", "shapes://hub" (the built-in world's weights), or a directory laid out like the hub; ignored
+            for a folder.
         optional: as `files`, but the repository may lack them.
 
     Raises:
         HubError: the repository, revision or a file is missing, access is denied, or the hub cannot be reached.
     """
-    if Path(repo).is_dir():
-        return Path(repo)
-    wanted = [*files, *optional] if files else None
-    folder = _from_hub(repo, revision, wanted) if mirror == HUB else _from_mirror(repo, mirror)
-    absent = [name for name in files or () if not any(folder.glob(name))]
-    if absent:
+    if is_path(repo):
+        folder = _local(repo)
+    elif mirror == HUB:
+        folder = _from_hub(repo, revision, files, optional)
+    else:
+        folder = _from_mirror(repo, mirror)
+    if absent := _absent(folder, files):
         raise HubError(
             f"{repo} ({folder}) lacks {', '.join(absent)}.", "Check the repository's file list and the revision."
         )
@@ -50,12 +63,25 @@ def repository_files(repo: str, revision: str | None = None, mirror: str = HUB) 
     Raises:
         HubError: as `snapshot`.
     """
-    if mirror != HUB or Path(repo).is_dir():
+    if mirror != HUB or is_path(repo):
         return []
     from huggingface_hub import HfApi
 
     with hub_errors(f"{repo}@{revision or 'main'}"):
         return list(HfApi().list_repo_files(repo, revision=revision))
+
+
+def _absent(folder: Path, files: Sequence[str] | None) -> list[str]:
+    """Those of `files` that are not there, or of which some are links that lead nowhere."""
+    found = {name: list(folder.glob(name)) for name in files or ()}
+    return [name for name, paths in found.items() if not paths or not all(path.exists() for path in paths)]
+
+
+def _local(repo: str) -> Path:
+    folder = local_path(repo).absolute()
+    if not folder.is_dir():
+        raise HubError(f"There is no folder {folder}.", "Give the whole path of a model's folder, or <org>/<name>.")
+    return folder
 
 
 def _from_mirror(repo: str, mirror: str) -> Path:
@@ -79,11 +105,19 @@ def check_mirror(mirror: str) -> None:
         raise HubError(f"There is no mirror {excerpt(mirror)}.", 'Give a folder laid out like the hub, or "hub".')
 
 
-def _from_hub(repo: str, revision: str | None, files: Sequence[str] | None) -> Path:
+def _from_hub(repo: str, revision: str | None, files: Sequence[str] | None, optional: Sequence[str]) -> Path:
+    patterns = (*files, *optional) if files else None
+    wanted = (repo, revision, patterns)
+    known, asked = _fetched.get(wanted, (None, 0.0))
+    current = bool(revision and _COMMIT.fullmatch(revision)) or time.monotonic() - asked < BELIEVED_S
+    if known and current and known.is_dir() and not _absent(known, files):
+        return known
     from huggingface_hub import snapshot_download
 
     with hub_errors(f"{repo}@{revision or 'main'}"):
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=list(files) if files else None))
+        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=list(patterns) if patterns else None))
+    _fetched[wanted] = folder, time.monotonic()
+    return folder
 
 
 @contextmanager

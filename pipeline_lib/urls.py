@@ -53,6 +53,11 @@ def refuse_elsewhere(url: str) -> str:
     )
 
 
+def is_path(text: str) -> bool:
+    """Whether a text can be nothing but a path: from the root, the home or the working directory on."""
+    return text.split("/")[0] in ("", ".", "..") or text.startswith("~")
+
+
 def local_path(text: str) -> Path:
     """The path that a text means on this machine, whether or not there is something; `~` is the home.
 

@@ -12,7 +12,7 @@ import torch
 import transformers
 
 from pipeline_lib.config import BaseModel
-from pipeline_lib.digest import digest, file_sha256
+from pipeline_lib.digest import current_sha256, digest
 from pipeline_lib.errors import CheckpointError, ConfigError
 from pipeline_lib.hub import repository_files, snapshot
 from pipeline_lib.models import FAMILIES
@@ -179,7 +179,7 @@ def encoder_digest(base: BaseModel) -> str:
     files = [folder(base, family.text_parts) / INDEX]
     for part in ("vae", *family.text_parts):
         files += part_files(base, part).values()
-    return digest([[path.name, file_sha256(path)] for path in files])
+    return digest([[path.name, current_sha256(path)] for path in files])
 
 
 def quiet() -> None:

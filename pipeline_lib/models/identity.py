@@ -1,20 +1,20 @@
-"""What a base model is: the content of its files, wherever they lie."""
+"""What a base model is: the content of its files as they are now, wherever they lie."""
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from pipeline_lib.config import BaseModel
-from pipeline_lib.digest import digest, file_sha256
+from pipeline_lib.digest import current_sha256, digest, forget
 
 
-@lru_cache(maxsize=64)
 def base_identity(base: BaseModel) -> dict[str, str | None]:
-    """Name and weights digest of a base model, for dataset keys. Fetches and hashes it, once per process."""
+    """Name and weights digest of a base model, for dataset keys. Fetches it and hashes what is new or was changed."""
     from pipeline_lib.models.components import encoder_digest, folder, part_files  # loads torch and diffusers
 
     parts = ("unet", "scheduler")
     root = folder(base, parts)
     files = sorted(file for part in parts for file in part_files(base, part).values())
-    weights = digest([encoder_digest(base), [[f.relative_to(root).as_posix(), file_sha256(f)] for f in files]], 16)
+    weights = digest([encoder_digest(base), [[f.relative_to(root).as_posix(), current_sha256(f)] for f in files]], 16)
     return {"family": base.family, "repo": base.repo, "vae_repo": base.vae_repo, "weights": weights}
+
+
+base_identity.cache_clear = forget  # type: ignore[attr-defined]  # as of functools' caches: all is hashed again

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from pipeline_lib.errors import ConfigError, excerpt
-from pipeline_lib.urls import local_path
+from pipeline_lib.urls import is_path, local_path
 
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 """`<org>/<name>[@<revision>]` on the hub."""
@@ -13,7 +13,7 @@ REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 def check_base_name(name: str) -> None:
     """Raise ConfigError for what is neither a folder of this machine nor the name of a repository."""
-    if not (REPOSITORY.fullmatch(name) or local_path(name).is_dir()):
+    if not (local_path(name).is_dir() or (REPOSITORY.fullmatch(name) and not is_path(name))):
         raise ConfigError(
             f"{excerpt(name)} names no base model, and there is no such folder.",
             "Write <org>/<name>[@<revision>], a folder, or an MLflow model URI such as models:/<name>@<alias>.",

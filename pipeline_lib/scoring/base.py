@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline_lib.digest import digest, file_sha256
+from pipeline_lib.digest import current_sha256, digest
 
 if TYPE_CHECKING:
     import torch
@@ -94,7 +93,7 @@ class Located:
 
     def identity(self) -> dict[str, Any]:
         """What decides the scores, as JSON-like values: part of the dataset's key and of its Parquet metadata."""
-        hashes = {name: _sha256(path, path.stat().st_mtime_ns) for name, path in self.files.items()}
+        hashes = {name: current_sha256(path) for name, path in self.files.items()}
         return {
             "scorer": self.name,
             "column": self.column,
@@ -118,10 +117,3 @@ def no_prompts(prompts: Sequence[str]) -> Tensor:
 def files_in(folder: Path, patterns: Sequence[str]) -> dict[str, Path]:
     """The files of `folder` that match any of the glob patterns, by name, sorted."""
     return {path.name: path for path in sorted({p for pattern in patterns for p in folder.glob(pattern)})}
-
-
-@lru_cache(maxsize=256)
-def _sha256(path: Path, modified: int) -> str:
-    """Checkpoints have gigabytes: each is hashed once per process and modification time."""
-    del modified  # only tells files of the same name apart
-    return file_sha256(path)

@@ -12,7 +12,7 @@ from zipfile import ZipFile, is_zipfile
 import torch
 from torch import Tensor, nn
 
-from pipeline_lib.digest import file_sha256
+from pipeline_lib.digest import current_sha256
 from pipeline_lib.errors import CheckpointError, HubError, PipelineError
 from pipeline_lib.hub import HUB, snapshot
 
@@ -49,7 +49,7 @@ def github_file(repo: str, revision: str, file: str, sha256: str, mirror: str) -
     if mirror != HUB:
         return snapshot(repo, None, [file], mirror) / file
     url, target = github_url(repo, revision, file), downloaded(file)
-    if not target.exists() or file_sha256(target) != sha256:
+    if not target.exists() or current_sha256(target) != sha256:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             torch.hub.download_url_to_file(url, str(target), hash_prefix=sha256, progress=False)

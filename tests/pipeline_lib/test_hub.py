@@ -87,3 +87,44 @@ def test_unreachable_hub_is_a_short_typed_error_soon(tmp_path: Path, offline: st
     assert all("the model hub cannot be reached" in line for line in lines[::2])
     assert all(line.startswith("-> Check the network, proxy and HF_ENDPOINT") for line in lines[1::2])
     assert time.monotonic() - began < 60
+
+
+def test_a_name_is_never_a_folder_of_the_working_directory(
+    mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a mirror as on the hub: presets name repositories, and a worker's directory may hold anything."""
+    shadow = tmp_path / "work/org/name"
+    shadow.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "work")
+    assert snapshot("org/name", mirror=str(mirror)) == mirror / "org/name"
+    (tmp_path / "work/only").mkdir()
+    with pytest.raises(HubError, match="no folder only"):
+        snapshot("only", mirror=str(mirror))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "empty"))
+    with pytest.raises(HubError, match="Cannot read org/name@main"):
+        snapshot("org/name")
+
+
+def test_a_path_is_that_folder_whatever_mirror_and_revision_say(
+    mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = mirror / "org/name"
+    monkeypatch.setenv("HOME", str(mirror / "org"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    for path in (str(folder), f"{folder}/", "~/name", "../mirror/org/name"):
+        for source in ("hub", "shapes://hub", str(tmp_path)):
+            found = snapshot(path, "refs/pr/1", ["config.json"], source)
+            assert found.is_absolute() and found.samefile(folder)
+    with pytest.raises(HubError, match=r"There is no folder .*/work/name\."):
+        snapshot("./name", mirror=str(mirror))
+    with pytest.raises(HubError, match=r"lacks vae/\*"):
+        snapshot(str(folder), files=["vae/*"])
+
+
+def test_a_link_to_nothing_is_a_missing_file(mirror: Path) -> None:
+    """As in the hub's cache where somebody removed blobs."""
+    (mirror / "org/name/unet/more.safetensors").symlink_to("../../../blobs/gone")
+    with pytest.raises(HubError, match=r"lacks unet/\*\.safetensors"):
+        snapshot("org/name", files=["config.json", "unet/*.safetensors"], mirror=str(mirror))
