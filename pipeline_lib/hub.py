@@ -6,7 +6,6 @@ A name is never looked for in the working directory: what happens to lie there i
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,10 +17,8 @@ from pipeline_lib.urls import is_path, local_path
 HUB = "hub"
 SHAPES_MIRROR = "shapes://hub"
 _COMMIT = re.compile("[0-9a-f]{40}")
-BELIEVED_S = 60.0
-"""How long this process believes what the hub said of a branch or a tag; a commit never changes."""
-_fetched: dict[tuple[str, str | None, tuple[str, ...] | None], tuple[Path, float]] = {}
-"""Where files that this process asked the hub for are, and since when."""
+_fetched: dict[tuple[str, str | None, tuple[str, ...] | None], Path] = {}
+"""Where this process found files of commits. What a branch or a tag means now, the hub is always asked."""
 
 
 def snapshot(
@@ -108,15 +105,15 @@ def check_mirror(mirror: str) -> None:
 def _from_hub(repo: str, revision: str | None, files: Sequence[str] | None, optional: Sequence[str]) -> Path:
     patterns = (*files, *optional) if files else None
     wanted = (repo, revision, patterns)
-    known, asked = _fetched.get(wanted, (None, 0.0))
-    current = bool(revision and _COMMIT.fullmatch(revision)) or time.monotonic() - asked < BELIEVED_S
-    if known and current and known.is_dir() and not _absent(known, files):
+    known = _fetched.get(wanted)
+    if known and known.is_dir() and not _absent(known, files):
         return known
     from huggingface_hub import snapshot_download
 
     with hub_errors(f"{repo}@{revision or 'main'}"):
         folder = Path(snapshot_download(repo, revision=revision, allow_patterns=list(patterns) if patterns else None))
-    _fetched[wanted] = folder, time.monotonic()
+    if revision and _COMMIT.fullmatch(revision):
+        _fetched[wanted] = folder
     return folder
 
 
