@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline_lib.scoring.base import Located, Runtime, Scorer, files_in, no_prompts
-from pipeline_lib.scoring.checkpoints import check_keys, github_file, read_torch, state_dict
+from pipeline_lib.scoring.checkpoints import REMEDY, github_file, read_torch, state_dict
 from pipeline_lib.scoring.clip import CONFIG, L14, PROCESSOR, clip_weights, load_clip
 from pipeline_lib.scoring.heads import linear_head
 from pipeline_lib.scoring.preprocess import centre_crop_name
+from pipeline_lib.weights.keys import check_keys
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +32,7 @@ def locate(mirror: str) -> Located:
         clip = load_clip(weights, weights.parent, "even", runtime)
         weight, bias = (tensor.to(runtime.device) for tensor in read_head(head))
         wrong = [] if len(weight) == clip.width else [f"layers.0.weight reads {len(weight)} of {clip.width} features"]
-        check_keys(head, misshapen=wrong)
+        check_keys(head, misshapen=wrong, remedy=REMEDY)
 
         def score(images: Tensor, prompts: Tensor) -> Tensor:
             return images @ weight + bias

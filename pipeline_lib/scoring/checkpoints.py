@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile, is_zipfile
@@ -13,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from pipeline_lib.digest import current_sha256
-from pipeline_lib.errors import CheckpointError, HubError, PipelineError
+from pipeline_lib.errors import CheckpointError, HubError
 from pipeline_lib.hub import HUB, snapshot
+from pipeline_lib.weights.keys import check_keys, match, plain_name
+from pipeline_lib.weights.read import check_finite, reading, sizes
 
 REMEDY = "Download the file again, and check that it is the official checkpoint of this scorer."
-SHOWN = 12
 
 
 def snapshot_with_one_of(repo: str, revision: str, layouts: Sequence[str], others: Sequence[str], mirror: str) -> Path:
@@ -71,26 +70,9 @@ def downloaded(file: str) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / file
 
 
-@contextmanager
-def reading(path: Path, what: str) -> Iterator[None]:
-    """Inside, whatever a library raises over a damaged file becomes a CheckpointError that names it.
-
-    Args:
-        what: what the file should be, with its article.
-    """
-    try:
-        yield
-    except (PipelineError, MemoryError):
-        raise
-    except (
-        Exception
-    ) as error:  # libraries raise a dozen types (pickle, zip, JSON, OS, ...) for a file that is not right
-        raise CheckpointError(f"{path} is not {what}: {type(error).__name__}: {error}", REMEDY) from error
-
-
 def read_torch(path: Path) -> Any:
     """The content of a `.pt` or `.pth` file of tensors and plain containers; raises CheckpointError."""
-    with reading(path, "a checkpoint of plain tensors"):
+    with reading(path, "a checkpoint of plain tensors", REMEDY):
         content = torch.load(path, map_location="cpu", weights_only=True)
         if is_zipfile(path) and (damaged := ZipFile(path).testzip()):  # torch does not look at the checksums
             raise CheckpointError(f"{path} is damaged: the checksum of its part {damaged} is wrong.", REMEDY)
@@ -98,53 +80,32 @@ def read_torch(path: Path) -> Any:
 
 
 def state_dict(content: Any, path: Path) -> dict[str, Tensor]:
-    """`content` as a mapping of names to tensors; raises CheckpointError."""
+    """`content` as a mapping of names to finite tensors, without what compiling or DDP put before the names.
+
+    Raises:
+        CheckpointError: it is none.
+    """
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise CheckpointError(f"{path} does not hold a mapping of names to tensors.", REMEDY)
-    return dict(content)
+    for name, tensor in content.items():
+        check_finite(tensor, name, path)
+    names = [plain_name(str(name)) for name in content]
+    check_keys(path, repeated={name for name in names if names.count(name) > 1}, remedy=REMEDY)
+    return dict(zip(names, content.values(), strict=True))
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object next to the weights; raises CheckpointError."""
-    with reading(path, "JSON"):
-        value = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} is not a JSON object.", REMEDY)
-    return value
-
-
-def load_strict(
-    module: nn.Module, state: Mapping[str, Tensor], path: Path, prefix: str = "", harmless: Collection[str] = ()
-) -> None:
+def load_strict(module: nn.Module, state: Mapping[str, Tensor], path: Path, kind: str, prefix: str = "") -> None:
     """Put the tensors of `state` into `module` as they are.
 
     Args:
+        kind: what the model is; it decides which names the file may have that the module does not use.
         prefix: what the file's names have before the module's.
-        harmless: names that the file may have and the module does not use.
 
     Raises:
         CheckpointError: a key is missing, unexpected or of another shape; the message lists them as in the file.
     """
-    own = {prefix + name: tensor for name, tensor in module.state_dict().items()}
-    used = {name: tensor for name, tensor in state.items() if name not in harmless}
-    misshapen = [
-        f"{name} is {tuple(used[name].shape)}, expected {tuple(own[name].shape)}"
-        for name in own
-        if name in used and used[name].shape != own[name].shape
-    ]
-    check_keys(path, missing=own.keys() - used.keys(), unexpected=used.keys() - own.keys(), misshapen=misshapen)
-    module.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in used.items()}, assign=True)
-
-
-def check_keys(
-    path: Path, missing: Iterable[str] = (), unexpected: Iterable[str] = (), misshapen: Iterable[str] = ()
-) -> None:
-    """Raise CheckpointError naming the keys, unless there are none."""
-    problems = []
-    for kind, names in (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen)):
-        found = sorted(names)
-        if found:
-            more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-            problems.append(f"{len(found)} {kind}: {', '.join(found[:SHOWN])}{more}")
-    if problems:
-        raise CheckpointError(f"{path} does not fit the architecture. {'; '.join(problems)}.", REMEDY)
+    own = {prefix + name: shape for name, shape in sizes(module).items()}
+    matched = match({name: tuple(tensor.shape) for name, tensor in state.items()}, own, kind, path, REMEDY)
+    module.load_state_dict(
+        {own_name.removeprefix(prefix): state[name] for name, own_name in matched.items()}, assign=True
+    )

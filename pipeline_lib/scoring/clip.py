@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING
 
 from pipeline_lib.errors import CheckpointError
 from pipeline_lib.scoring.base import ImageTower, Located, Runtime, Scorer, files_in
-from pipeline_lib.scoring.checkpoints import REMEDY, check_keys, read_json, reading, snapshot_with_one_of
+from pipeline_lib.scoring.checkpoints import REMEDY, read_torch, snapshot_with_one_of, state_dict
 from pipeline_lib.scoring.preprocess import CLIP_MEAN, CLIP_STD, CentreCrop, Rounding, Triple, centre_crop_name
+from pipeline_lib.weights.files import TRANSFORMERS, Layout, json_object
+from pipeline_lib.weights.keys import match
+from pipeline_lib.weights.read import on_meta, reading, sizes, tensors, transformers_model
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +28,6 @@ L14 = ("openai/clip-vit-large-patch14", "32bd64288804d66eefd0ccbe215aa642df71cc4
 H14 = ("laion/CLIP-ViT-H-14-laion2B-s32B-b79K", "1c2b8495b28150b8a4922ee1c8edee224c284c0c")
 CONFIG = "config.json"
 LAYOUTS = ("model.safetensors", "pytorch_model.bin")
-UNUSED = ("text_model.embeddings.position_ids", "vision_model.embeddings.position_ids")  # 0, 1, 2, ...
 PROCESSOR = ("preprocessor_config.json", "tokenizer.json", "tokenizer_config.json")
 
 
@@ -82,7 +84,7 @@ def _load_clip(weights: Path, processor: Path, rounding: Rounding, runtime: Runt
     model = _read_model(weights).eval().requires_grad_(False)
     scale = model.logit_scale.exp().item()  # before the cast: fp16 would turn 100 into 100.03
     model.to(runtime.device, runtime.dtype)
-    with reading(processor / "tokenizer.json", "CLIP's tokenizer"):
+    with reading(processor / "tokenizer.json", "CLIP's tokenizer", REMEDY):
         tokenizer = CLIPTokenizer.from_pretrained(processor, local_files_only=True)
     length = model.config.text_config.max_position_embeddings
 
@@ -102,30 +104,20 @@ def _load_clip(weights: Path, processor: Path, rounding: Rounding, runtime: Runt
 
 
 def _read_model(weights: Path) -> CLIPModel:
+    import torch
     from transformers import CLIPConfig, CLIPModel
-    from transformers.utils import logging
 
-    with reading(weights.parent / CONFIG, "the configuration of a CLIPModel"):
+    with reading(weights.parent / CONFIG, "the configuration of a CLIPModel", REMEDY):
         config = CLIPConfig.from_pretrained(weights.parent, local_files_only=True)
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # its report of keys goes to the log; ours is in the error
-    logging.disable_progress_bar()
-    try:
-        with reading(weights, "a CLIPModel's weights"):
-            model, report = CLIPModel.from_pretrained(
-                weights.parent,
-                config=config,
-                local_files_only=True,
-                use_safetensors=weights.suffix == ".safetensors",
-                dtype="float32",
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-            )
-    finally:
-        logging.set_verbosity(verbosity)
-    misshapen = [f"{name} is {tuple(found)}, expected {tuple(own)}" for name, found, own in report["mismatched_keys"]]
-    unexpected = [name for name in report["unexpected_keys"] if name not in UNUSED]
-    check_keys(weights, report["missing_keys"], unexpected, misshapen)
+    own = sizes(on_meta(CLIPModel, config, weights.parent / CONFIG))
+    if weights.suffix == ".safetensors":
+        state = tensors(Layout(TRANSFORMERS, "", None, (weights,)), own, CLIPModel.__name__, torch.float32)
+    else:
+        found = state_dict(read_torch(weights), weights)
+        shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
+        matched = match(shapes, own, CLIPModel.__name__, weights, REMEDY)
+        state = {own_name: found[name].float() for name, own_name in matched.items()}
+    model: CLIPModel = transformers_model(CLIPModel, config, state, torch.float32)
     for parameter in model.parameters():
         # The file's tensors lie at any address; matrix products round differently when they are not aligned.
         parameter.data = parameter.data.clone()
@@ -135,7 +127,7 @@ def _read_model(weights: Path) -> CLIPModel:
 def image_processing(folder: Path, trained_size: int, rounding: Rounding) -> CentreCrop:
     """The folder's preprocessor_config.json as our own transform; raises CheckpointError for other recipes."""
     path = folder / "preprocessor_config.json"
-    config = read_json(path)
+    config = json_object(path)
     crop = config.get("crop_size", trained_size)
     size = crop.get("height") if isinstance(crop, dict) else crop
     resize = config.get("size", trained_size)
@@ -144,7 +136,7 @@ def image_processing(folder: Path, trained_size: int, rounding: Rounding) -> Cen
         raise CheckpointError(
             f"{path} describes another recipe than bicubic resize and centre crop to {trained_size} pixels.", REMEDY
         )
-    with reading(path, "a recipe with the mean and deviation of three channels"):
+    with reading(path, "a recipe with the mean and deviation of three channels", REMEDY):
         mean, std = _triple(config.get("image_mean", CLIP_MEAN)), _triple(config.get("image_std", CLIP_STD))
     return CentreCrop(trained_size, rounding, mean, std)
 

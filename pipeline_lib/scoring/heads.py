@@ -7,7 +7,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from pipeline_lib.scoring.checkpoints import check_keys
+from pipeline_lib.scoring.checkpoints import REMEDY
+from pipeline_lib.weights.keys import check_keys
 
 INDICES = (0, 2, 4, 6, 7)
 """Positions of the linear layers; dropout layers, which have no tensors, lie at 1, 3 and 5."""
@@ -31,7 +32,7 @@ def linear_head(state: Mapping[str, Tensor], path: Path, prefix: str = "") -> tu
     """
     names = [(f"{prefix}layers.{index}.weight", f"{prefix}layers.{index}.bias") for index in INDICES]
     known = {name for layer in names for name in layer}
-    check_keys(path, missing=known - state.keys(), unexpected=state.keys() - known)
+    check_keys(path, missing=known - state.keys(), unexpected=state.keys() - known, remedy=REMEDY)
     layers = [(state[weight], state[bias]) for weight, bias in names]
     widths = [tuple(weight.shape) for weight, _ in layers]
     wrong = [
@@ -46,7 +47,7 @@ def linear_head(state: Mapping[str, Tensor], path: Path, prefix: str = "") -> tu
     ]
     if len(widths[0]) != 2 or widths[-1][0] != 1:
         wrong.append(f"{names[0][0]} {widths[0]} to {names[-1][0]} {widths[-1]} (features to one score)")
-    check_keys(path, misshapen=wrong)
+    check_keys(path, misshapen=wrong, remedy=REMEDY)
     weight, bias = (tensor.double() for tensor in layers[0])
     for next_weight, next_bias in layers[1:]:
         weight, bias = next_weight.double() @ weight, next_weight.double() @ bias + next_bias.double()

@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 from pipeline_lib.errors import CheckpointError
 from pipeline_lib.hub import snapshot
 from pipeline_lib.scoring.base import ImageTower, Located, Runtime, Scorer, files_in
-from pipeline_lib.scoring.checkpoints import REMEDY, load_strict, read_json, read_torch, reading, state_dict
+from pipeline_lib.scoring.checkpoints import REMEDY, load_strict, read_torch, state_dict
 from pipeline_lib.scoring.clip import cosine, unit
 from pipeline_lib.scoring.preprocess import Letterbox, letterbox_name
+from pipeline_lib.weights.files import json_object
+from pipeline_lib.weights.read import reading
 
 if TYPE_CHECKING:
     from open_clip import CLIP
@@ -79,9 +81,12 @@ def _read_model(folder: Path, file: str, runtime: Runtime) -> CLIP:
     import open_clip
     import torch
 
-    with reading(folder / CONFIG, "a CLIP architecture"), torch.device("meta"):  # 21 s of random weights at full size
+    with (
+        reading(folder / CONFIG, "a CLIP architecture", REMEDY),
+        torch.device("meta"),
+    ):  # 21 s of random weights at full size
         model = open_clip.CLIP(**model_config(folder), quick_gelu=False)
-    load_strict(model, read_weights(folder / file), folder / file)
+    load_strict(model, read_weights(folder / file), folder / file, "HPSv2")
     model.attn_mask = torch.full(model.attn_mask.shape, -torch.inf).triu_(1)  # the one tensor not in the file: causal
     return model.to(runtime.device, runtime.dtype).eval().requires_grad_(False)
 
@@ -92,7 +97,7 @@ def model_config(folder: Path) -> dict[str, Any]:
 
     if not (folder / CONFIG).exists():
         return dict(open_clip.get_model_config(ARCHITECTURE))
-    config = read_json(folder / CONFIG).get("model_cfg")
+    config = json_object(folder / CONFIG).get("model_cfg")
     if not isinstance(config, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= config.keys():
         raise CheckpointError(f"{folder / CONFIG} has no model_cfg with embed_dim, vision_cfg and text_cfg.", REMEDY)
     return config
@@ -112,6 +117,6 @@ def _tokenizer(folder: Path, context_length: int) -> Any:
 
     merges = sorted(folder.glob(MERGES))
     if merges:
-        with reading(merges[0], "a vocabulary of byte pairs"):
+        with reading(merges[0], "a vocabulary of byte pairs", REMEDY):
             return open_clip.SimpleTokenizer(str(merges[0]), context_length=context_length)
     return open_clip.SimpleTokenizer(context_length=context_length)

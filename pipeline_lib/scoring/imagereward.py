@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.hub import snapshot
 from pipeline_lib.scoring.base import ImageTower, Located, Runtime, Scorer, files_in
-from pipeline_lib.scoring.checkpoints import check_keys, load_strict, read_json, read_torch, reading, state_dict
+from pipeline_lib.scoring.checkpoints import REMEDY, load_strict, read_torch, state_dict
 from pipeline_lib.scoring.heads import linear_head
 from pipeline_lib.scoring.preprocess import CentreCrop, centre_crop_name
+from pipeline_lib.weights.files import json_object
+from pipeline_lib.weights.keys import check_keys
+from pipeline_lib.weights.read import reading
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +32,7 @@ TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 MEAN, STD = 0.16717362830052426, 1.0333394966054072
 MAX_TOKENS = 35
 BLIP = "blip."
+KIND = "ImageReward"
 MED_FIELDS = (
     "hidden_size",
     "intermediate_size",
@@ -37,13 +41,6 @@ MED_FIELDS = (
     "num_attention_heads",
     "num_hidden_layers",
     "vocab_size",
-)
-UNUSED = (
-    "blip.text_encoder.embeddings.position_ids",  # 0, 1, 2, ...
-    "blip.vision_proj.weight",  # BLIP's contrastive head
-    "blip.vision_proj.bias",
-    "blip.text_proj.weight",
-    "blip.text_proj.bias",
 )
 
 
@@ -66,7 +63,7 @@ def _load(folder: Path, bert: Path, runtime: Runtime) -> Scorer:
     weight, bias = (tensor.to(runtime.device) for tensor in linear_head(head, folder / WEIGHTS, "mlp."))
     width = blip.text_encoder.embeddings["word_embeddings"].embedding_dim
     wrong = [] if len(weight) == width else [f"mlp.layers.0.weight reads {len(weight)} of {width} features"]
-    check_keys(folder / WEIGHTS, misshapen=wrong)
+    check_keys(folder / WEIGHTS, misshapen=wrong, remedy=REMEDY)
     tokenizer = _tokenizer(bert)
     padding = tokenizer.pad_token_id
 
@@ -100,13 +97,13 @@ def build_blip(state: Mapping[str, Tensor], folder: Path) -> tuple[Blip, int]:
     from pipeline_lib.scoring.blip import Blip
 
     weights = folder / WEIGHTS
-    med = read_json(folder / CONFIG)
-    check_keys(folder / CONFIG, missing=[name for name in MED_FIELDS if name not in med])
+    med = json_object(folder / CONFIG)
+    check_keys(folder / CONFIG, missing=[name for name in MED_FIELDS if name not in med], remedy=REMEDY)
     own = {name: tensor for name, tensor in state.items() if name.startswith(BLIP)}
     shape = _vision_shape(own, weights)
-    with reading(folder / CONFIG, "the configuration of a BERT"), torch.device("meta"):
+    with reading(folder / CONFIG, "the configuration of a BERT", REMEDY), torch.device("meta"):
         blip = Blip(shape, med)
-    load_strict(blip, own, weights, prefix=BLIP, harmless=UNUSED)
+    load_strict(blip, own, weights, KIND, prefix=BLIP)
     return blip, shape.image_size
 
 
@@ -115,7 +112,7 @@ def _vision_shape(state: Mapping[str, Any], path: Path) -> VisionShape:
 
     tower = f"{BLIP}visual_encoder."
     names = [tower + name for name in ("patch_embed.proj.weight", "pos_embed", "blocks.0.mlp.fc1.weight")]
-    check_keys(path, missing=[name for name in names if name not in state])
+    check_keys(path, missing=[name for name in names if name not in state], remedy=REMEDY)
     patch, positions, hidden = (tuple(state[name].shape) for name in names)
     blocks = {name.split(".")[3] for name in state if name.startswith(f"{tower}blocks.")}
     side = round((positions[1] - 1) ** 0.5) if len(positions) == 3 else 0
@@ -126,7 +123,7 @@ def _vision_shape(state: Mapping[str, Any], path: Path) -> VisionShape:
         wrong.append(f"{names[1]} {positions} (one class token and a square of patches)")
     if len(hidden) != 2:
         wrong.append(f"{names[2]} {hidden} (a matrix)")
-    check_keys(path, misshapen=wrong)
+    check_keys(path, misshapen=wrong, remedy=REMEDY)
     return VisionShape(patch[0], patch[2], positions[1], len(blocks), hidden[0])
 
 
@@ -134,7 +131,7 @@ def _tokenizer(folder: Path) -> Any:
     """BERT's, with BLIP's two added tokens."""
     from transformers import BertTokenizer
 
-    with reading(folder / TOKENIZER[0], "BERT's tokenizer"):
+    with reading(folder / TOKENIZER[0], "BERT's tokenizer", REMEDY):
         tokenizer = BertTokenizer.from_pretrained(folder, local_files_only=True)
     tokenizer.add_special_tokens({"bos_token": "[DEC]", "extra_special_tokens": ["[ENC]"]})
     return tokenizer

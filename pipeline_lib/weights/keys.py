@@ -50,7 +50,9 @@ def plain_name(name: str) -> str:
     return name
 
 
-def match(found: Mapping[str, Shape], own: Mapping[str, Shape], kind: str, where: Path) -> dict[str, str]:
+def match(
+    found: Mapping[str, Shape], own: Mapping[str, Shape], kind: str, where: Path, remedy: str = REMEDY
+) -> dict[str, str]:
     """Which of a file's tensors is which of a model's.
 
     Args:
@@ -93,7 +95,7 @@ def match(found: Mapping[str, Shape], own: Mapping[str, Shape], kind: str, where
         misshapen,
         repeated,
         what=f"a {kind}" if origin is None else f"a {kind}: its names are those of {origin}",
-        remedy=_CONVERT if origin and "original" in origin else REMEDY,
+        remedy=_CONVERT if origin and "original" in origin else remedy,
     )
     return matched
 

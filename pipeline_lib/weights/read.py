@@ -35,7 +35,7 @@ def diffusers_model(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
 def text_encoder(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
     """A CLIP text encoder of transformers, as `diffusers_model`."""
     config = _text_config(cls, folder)
-    state = tensors(locate(folder, TRANSFORMERS), sizes(_on_meta(cls, config, folder)), cls.__name__, dtype)
+    state = tensors(locate(folder, TRANSFORMERS), sizes(on_meta(cls, config, folder / CONFIG)), cls.__name__, dtype)
     return transformers_model(cls, config, state, dtype)
 
 
@@ -44,12 +44,18 @@ def transformers_model(cls: Any, config: Any, state: dict[str, Tensor], dtype: t
     return cls.from_pretrained(None, config=config, state_dict=state, dtype=dtype)
 
 
+def on_meta(cls: Any, config: Any, path: Path) -> Any:
+    """A model of transformers without weights, from the configuration that is in `path`."""
+    with reading(path, f"the configuration of a {cls.__name__}", AGAIN), torch.device("meta"):
+        return cls(config)
+
+
 def check(cls: Any, folder: Path, stem: str) -> None:
     """Raise CheckpointError where `diffusers_model` or `text_encoder` would; a file's values are read once."""
     if stem == DIFFUSERS:
         model = _diffusers_architecture(cls, folder)
     else:
-        model = _on_meta(cls, _text_config(cls, folder), folder)
+        model = on_meta(cls, _text_config(cls, folder), folder / CONFIG)
     layout = locate(folder, stem)
     _matched(layout, sizes(model), cls.__name__)
     for path in layout.shards:
@@ -159,8 +165,3 @@ def _text_config(cls: Any, folder: Path) -> Any:
         )
     with reading(folder / CONFIG, f"the configuration of a {cls.__name__}", AGAIN):
         return cls.config_class.from_pretrained(folder, local_files_only=True)
-
-
-def _on_meta(cls: Any, config: Any, folder: Path) -> Any:
-    with reading(folder / CONFIG, f"the configuration of a {cls.__name__}", AGAIN), torch.device("meta"):
-        return cls(config)

@@ -13,6 +13,7 @@ from PIL import Image
 from pipeline_lib.scoring import aesthetic, clip, hpsv2, imagereward, pickscore
 from pipeline_lib.scoring.base import Scorer
 from pipeline_lib.scoring.engine import distinct_towers, load_scorers, prepare, score_images
+from pipeline_lib.weights.keys import HARMLESS
 from tests.pipeline_lib.scoring.conftest import NAMES
 from tests.pipeline_lib.scoring.contract import ScorerContract
 
@@ -22,20 +23,20 @@ L14 = f"{clip.L14[0]}/{clip.LAYOUTS[0]}"
 class TestClip(ScorerContract):
     name = "clip"
     weights = (L14,)
-    harmless = clip.UNUSED
+    harmless = HARMLESS["CLIPModel"]
 
 
 @pytest.mark.slow  # the recipe of TestClip, with other widths
 class TestClipH14(ScorerContract):
     name = "clip-h14"
     weights = (f"{clip.H14[0]}/{clip.LAYOUTS[0]}",)
-    harmless = clip.UNUSED
+    harmless = HARMLESS["CLIPModel"]
 
 
 class TestPickScore(ScorerContract):
     name = "pickscore"
     weights = (f"{pickscore.REPO}/{clip.LAYOUTS[0]}",)
-    harmless = clip.UNUSED
+    harmless = HARMLESS["CLIPModel"]
 
 
 class TestHpsV21(ScorerContract):
@@ -59,7 +60,7 @@ class TestAesthetic(ScorerContract):
 class TestImageReward(ScorerContract):
     name = "imagereward"
     weights = (f"{imagereward.REPO}/{imagereward.WEIGHTS}",)
-    harmless = imagereward.UNUSED
+    harmless = HARMLESS["ImageReward"]
 
 
 def test_other_versions_load_and_differ(
