@@ -15,6 +15,7 @@ from pipeline_lib.models.names import check_base_name
 from pipeline_lib.registry import unknown_name
 from pipeline_lib.scoring.scorers import SCORERS
 from pipeline_lib.store import absolute, open_dataset
+from pipeline_lib.urls import local_path
 from tasks.base import MLFLOW_SCHEMES
 
 STAGES = {
@@ -50,10 +51,15 @@ def check_given(
     Raises:
         UnknownNameError, ConfigError: a name that there is not, or a dataset of another stage.
         HubError: a mirror that there is not.
+        CheckpointError: `base` is a folder whose weights cannot be used.
         DatasetUnfinishedError: no finished dataset under a URI.
     """
     if base and not base.startswith(MLFLOW_SCHEMES):
         check_base_name(base)
+        if (folder := local_path(base)).is_dir():
+            from pipeline_lib.models.local import check_folder  # loads torch
+
+            check_folder(folder.resolve())
     if weights:
         check_mirror(weights)
     if prompts:

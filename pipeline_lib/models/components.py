@@ -166,11 +166,16 @@ def check_weights(base: BaseModel) -> None:
     """
     family: Family = FAMILIES.get(base.family)
     root = folder(base, ["unet", *family.text_parts])
-    check(diffusers.UNet2DConditionModel, root / "unet", DIFFUSERS)
+    check_unet(root / "unet")
     check(diffusers.AutoencoderKL, vae_folder(base), DIFFUSERS)
     for part in family.text_parts:
         if part.startswith("text_encoder"):
             check(_cls(part), root / part, TRANSFORMERS)
+
+
+def check_unet(path: Path) -> None:
+    """Raise CheckpointError where `unet_from` would."""
+    check(diffusers.UNet2DConditionModel, path, DIFFUSERS)
 
 
 def encoder_digest(base: BaseModel) -> str:

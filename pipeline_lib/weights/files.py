@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from pipeline_lib.errors import CheckpointError, excerpt
+from pipeline_lib.json_files import read_json
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -20,8 +21,8 @@ VARIANTS = ("", "fp16")
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5")
 """Endings of weights in formats that can hold code, or that torch does not read."""
 AGAIN = "Fetch the file again, and compare its size with the one that its repository states."
-MAX_JSON = 1 << 26
-"""Bytes of a JSON file or header of others; the index of a thousand shards has less than one million."""
+MAX_HEADER = 100_000_000
+"""Bytes of a file's header, as the library has it."""
 _SHARD = "[0-9][0-9][0-9][0-9][0-9]-of-[0-9][0-9][0-9][0-9][0-9]"
 _LFS = b"version https://git-lfs"
 
@@ -138,7 +139,7 @@ def header(path: Path) -> dict[str, tuple[str, Shape]]:
                 raise CheckpointError(
                     f"{path} is a pointer of Git LFS, not the file itself.", "Run `git lfs pull` in its folder."
                 )
-            if size < 8 or length > min(size - 8, MAX_JSON):
+            if size < 8 or length > min(size - 8, MAX_HEADER):
                 raise CheckpointError(f"{path} is cut, or is no file of safetensors.", AGAIN)
             content = json.loads(file.read(length))
         content.pop("__metadata__", None)
@@ -155,18 +156,7 @@ def header(path: Path) -> dict[str, tuple[str, Shape]]:
 
 def json_object(path: Path) -> dict[str, Any]:
     """A JSON object of others; raises CheckpointError where it is none."""
-    remedy = "Fetch the file again from where the model was published."
-    try:
-        with path.open("rb") as file:
-            text = file.read(MAX_JSON + 1)
-        if len(text) > MAX_JSON:
-            raise CheckpointError(f"{path} has more than {MAX_JSON} bytes.", remedy)
-        value = json.loads(text)
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON: {error}.", remedy) from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} is not a JSON object.", remedy)
-    return value
+    return read_json(path, CheckpointError, "Fetch the file again from where the model was published.")
 
 
 def _names(stem: str, variant: str) -> tuple[str, str]:

@@ -41,6 +41,9 @@ def text_encoder(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
 
 def transformers_model(cls: Any, config: Any, state: dict[str, Tensor], dtype: torch.dtype) -> Any:
     """A model of transformers with exactly the tensors `state`, by the model's names."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
     return cls.from_pretrained(None, config=config, state_dict=state, dtype=dtype)
 
 
