@@ -7,10 +7,9 @@ from pathlib import Path
 from pipeline_lib.config import BaseModel
 from pipeline_lib.errors import CheckpointError
 from pipeline_lib.models.aligned import BASE, LORA_WEIGHTS, UNET, export, read_base
+from pipeline_lib.models.index import INDEX
 from pipeline_lib.models.names import check_base_name
 from pipeline_lib.urls import local_path
-
-INDEX = "model_index.json"
 
 
 def base_named(base: BaseModel, name: str, scratch: Path) -> BaseModel:
