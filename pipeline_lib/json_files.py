@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.errors import PipelineError, excerpt
 
 LIMIT = 16 << 20
 """Bytes of a configuration: the largest of known models have some thousand."""
@@ -32,17 +32,22 @@ def parse_json(
     content: bytes, name: str, error: type[PipelineError], remedy: str, limit: int = LIMIT
 ) -> dict[str, Any]:
     """The object in the bytes of a JSON file called `name`; raises `error` as `read_json` does."""
+    found = json_value(content, name, error, remedy, limit)
+    if not isinstance(found, dict):
+        raise error(f"{name} holds a JSON {_KINDS[type(found)]}, not an object.", remedy)
+    return found
+
+
+def json_value(content: bytes, name: str, error: type[PipelineError], remedy: str, limit: int = LIMIT) -> Any:
+    """Whatever is in the bytes of a JSON file called `name`; raises `error` as `read_json` does."""
     if len(content) > limit:
         raise error(f"{name} has more than {limit >> 20} MiB: too much for this file.", remedy)
     if not content.strip():
         raise error(f"{name} is empty.", remedy)
     try:
-        found = json.loads(content)
+        return json.loads(content)
     except (ValueError, RecursionError) as problem:
-        raise error(f"{name} is not JSON, or only a part of it: {problem}.", remedy) from problem
-    if not isinstance(found, dict):
-        raise error(f"{name} holds a JSON {_KINDS[type(found)]}, not an object.", remedy)
-    return found
+        raise error(f"{name} is not JSON, or only a part of it: {excerpt(str(problem))}.", remedy) from problem
 
 
 _KINDS = {list: "array", str: "string", int: "number", float: "number", bool: "truth value", type(None): "null"}

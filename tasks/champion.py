@@ -9,7 +9,7 @@ from typing import Any
 from prefect.logging import get_run_logger
 
 from pipeline_lib.config import BaseModel
-from pipeline_lib.errors import CheckpointError, ConfigError, DatasetUnfinishedError, HubError
+from pipeline_lib.errors import CheckpointError, ConfigError, DatasetCorruptError, DatasetUnfinishedError, HubError
 from pipeline_lib.evaluation.gate import Decision, decide
 from pipeline_lib.evaluation.painter import model_folder
 from pipeline_lib.models.identity import base_identity
@@ -81,7 +81,7 @@ def open_rival(rival: Rival, store: str) -> tuple[Dataset, BaseModel] | None:
     """The rival's model dataset and the base it was trained from; None, with a warning, where one is not at hand."""
     try:
         return open_version(rival, store)
-    except (CheckpointError, ConfigError, DatasetUnfinishedError, HubError) as error:
+    except (CheckpointError, ConfigError, DatasetCorruptError, DatasetUnfinishedError, HubError) as error:
         get_run_logger().warning("evaluate: no comparison with the %s: %s", rival.label, error)
         return None
 
@@ -91,7 +91,7 @@ def open_version(version: Rival, store: str) -> tuple[Dataset, BaseModel]:
 
     Raises:
         ConfigError: the version does not say, or the store holds another model there.
-        DatasetUnfinishedError, CheckpointError, HubError: the dataset or its base is not at hand.
+        DatasetCorruptError, DatasetUnfinishedError, CheckpointError, HubError: the dataset or its base is not at hand.
     """
     if not version.digest:
         raise ConfigError("its version has no tag of a model dataset", "Register models with the flow register.")
@@ -102,7 +102,7 @@ def open_version(version: Rival, store: str) -> tuple[Dataset, BaseModel]:
 
 
 def base_of(model: Dataset) -> BaseModel:
-    """The base that a model dataset was trained from, its files at hand; raises CheckpointError, HubError."""
+    """The base that a model dataset was trained from, its files at hand; raises DatasetCorruptError and others."""
     from pipeline_lib.models.aligned import read_base  # loads torch
 
     base = read_base(model.local(model_folder(model)))

@@ -10,7 +10,14 @@ from prefect import task
 from prefect.logging import get_run_logger
 
 from pipeline_lib.config import BaseModel, require
-from pipeline_lib.errors import CheckpointError, ConfigError, DatasetUnfinishedError, HubError, excerpt
+from pipeline_lib.errors import (
+    CheckpointError,
+    ConfigError,
+    DatasetCorruptError,
+    DatasetUnfinishedError,
+    HubError,
+    excerpt,
+)
 from pipeline_lib.models.names import REPOSITORY
 from pipeline_lib.store import MANIFEST, open_dataset
 from pipeline_lib.urls import local_path
@@ -105,7 +112,7 @@ def _registered(store: str, base: BaseModel, uri: str) -> Contender:
         try:
             dataset, own = champion.open_version(held, store)
             return Contender(path, own, dataset.uri, uri)
-        except (CheckpointError, ConfigError, DatasetUnfinishedError, HubError) as error:
+        except (CheckpointError, ConfigError, DatasetCorruptError, DatasetUnfinishedError, HubError) as error:
             get_run_logger().warning("compare: %s as the files that were registered: %s", uri, error)
     return Contender(path, resolve.fn(base, uri), version=uri if name else None)
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipeline_lib.config import require
-from pipeline_lib.errors import ConfigError, DatasetUnfinishedError, HubError, StoreError, excerpt
+from pipeline_lib.errors import ConfigError, DatasetUnfinishedError, HubError, ManifestError, StoreError, excerpt
 from pipeline_lib.evaluation.prompts import HELD_OUT, check_name, load_prompts
 from pipeline_lib.hub import check_mirror
 from pipeline_lib.models.names import check_base_name
@@ -52,7 +52,7 @@ def check_given(
         UnknownNameError, ConfigError: a name that there is not, or a dataset of another stage.
         HubError: a mirror that there is not.
         CheckpointError: `base` is a folder whose weights cannot be used.
-        DatasetUnfinishedError: no finished dataset under a URI.
+        DatasetUnfinishedError, ManifestError: no finished dataset under a URI, or one that cannot be read.
     """
     if base and not base.startswith(MLFLOW_SCHEMES):
         check_base_name(base)
@@ -84,7 +84,7 @@ def check_given(
 def _check_dataset(name: str, uri: str, stage: re.Pattern[str]) -> None:
     try:
         found = open_dataset(uri)
-    except (ConfigError, DatasetUnfinishedError) as error:
+    except (ConfigError, DatasetUnfinishedError, ManifestError) as error:
         raise type(error)(f"{name}: {error.problem}", error.remedy) from error
     except StoreError:
         return

@@ -18,7 +18,7 @@ from prefect.logging import get_run_logger
 from pipeline_lib.config import BaseModel, EvaluateConfig
 from pipeline_lib.evaluation.painter import make_scheduler, model_folder
 from pipeline_lib.pins import pin
-from pipeline_lib.store import Dataset, open_dataset
+from pipeline_lib.store import Dataset, check, open_dataset
 from tasks import champion, evaluation_runs, registry, tracking
 from tasks.evaluate import evaluation_metrics, read_report, record
 from tasks.flavour import write_flavour
@@ -36,9 +36,14 @@ def register(name: str, base: BaseModel, model: str, evaluation: str) -> str:
     """Publish model dataset `model` with the numbers of `evaluation`; returns `models:/<name>/<version>`.
 
     A version of the same model and evaluation is found, and nothing is built for it.
+
+    Raises:
+        DatasetCorruptError: files of the model or the evaluation are not those that were written.
     """
     require_wanted(f"register {name}")
     trained, judged = open_dataset(model), open_dataset(evaluation)
+    for dataset in (trained, judged):
+        check(dataset)
     run_id = tracking.find_run(trained.key)
     report = read_report(judged)
     champion.evaluated(report, name, trained.digest)

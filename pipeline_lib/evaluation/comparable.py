@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
 from pipeline_lib.config import BaseModel
-from pipeline_lib.errors import ConfigError
+from pipeline_lib.errors import CheckpointError, ConfigError
+from pipeline_lib.json_files import read_json
 from pipeline_lib.models.identity import base_identity
 from pipeline_lib.store import Dataset
 
@@ -53,10 +53,16 @@ def check_comparable(models: Mapping[str, Dataset | None], bases: Mapping[str, B
 def latents(base: BaseModel) -> Latents:
     """The latents that a base model was made for, from its configuration files."""
     from pipeline_lib.models.components import folder, vae_folder  # loads torch and diffusers
+    from pipeline_lib.weights.read import CONFIG
 
-    unet = json.loads((folder(base, ["unet"]) / "unet" / "config.json").read_text())
-    vae = json.loads((vae_folder(base) / "config.json").read_text())
-    return unet["in_channels"], unet["sample_size"], 2 ** (len(vae["block_out_channels"]) - 1)
+    files = folder(base, ["unet"]) / "unet" / CONFIG, vae_folder(base) / CONFIG
+    unet, vae = (read_json(file, CheckpointError, "Fetch the repository again.") for file in files)
+    try:
+        return unet["in_channels"], unet["sample_size"], 2 ** (len(vae["block_out_channels"]) - 1)
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{' or '.join(map(str, files))} does not say what latents are: {error!r}.", "Fetch the repository again."
+        ) from error
 
 
 def _identity(name: str, base: BaseModel) -> dict[str, str | None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -14,6 +13,7 @@ from PIL import Image
 
 from pipeline_lib.errors import EvaluationError, HubError
 from pipeline_lib.evaluation.prompts import PromptSet, from_file
+from pipeline_lib.json_files import json_value
 
 PARTIPROMPTS = ("nateraw/parti-prompts", "944b156abfdad7627c3221b5ec4f6a6fb060a197", "PartiPrompts.tsv")
 HPDV2 = (
@@ -45,7 +45,7 @@ def partiprompts() -> PromptSet:
 
 def hpdv2() -> PromptSet:
     """The benchmark of HPSv2 (Wu et al. 2023), 800 prompts in each of four styles, from the hub."""
-    found = [(prompt, file.stem) for file in _hub_files(*HPDV2) for prompt in json.loads(file.read_text("utf-8"))]
+    found = [(prompt, file.stem) for file in _hub_files(*HPDV2) for prompt in _texts(file)]
     return PromptSet("hpdv2", tuple(prompt for prompt, _ in found), categories=tuple(style for _, style in found))
 
 
@@ -63,6 +63,15 @@ def pickapic_validation_unique() -> PromptSet:
 def pickapic_test_unique() -> PromptSet:
     """Pick-a-Pic's test_unique split: 500 prompts, each by another user."""
     return _pickapic("test_unique")
+
+
+def _texts(file: Path) -> list[str]:
+    """A JSON array of texts from the hub."""
+    remedy = "Fetch the repository again."
+    found = json_value(file.read_bytes(), str(file), HubError, remedy)
+    if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+        raise HubError(f"{file} is no JSON array of prompts.", remedy)
+    return found
 
 
 def _pickapic(split: str) -> PromptSet:

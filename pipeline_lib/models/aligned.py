@@ -14,6 +14,7 @@ import torch
 
 from pipeline_lib.config import BaseModel
 from pipeline_lib.errors import CheckpointError
+from pipeline_lib.json_files import read_json
 from pipeline_lib.models import FAMILIES
 from pipeline_lib.models.components import folder, load_unet, load_vae, pipeline_from, pipeline_parts, quiet, unet_from
 from pipeline_lib.models.family import Family
@@ -31,12 +32,12 @@ def write_base(base: BaseModel, out: Path) -> None:
 
 def read_base(model_dir: Path) -> BaseModel:
     """The base a model belongs to; raises CheckpointError when the directory is not a model."""
+    remedy = "Give a directory that training wrote."
+    said = read_json(model_dir / BASE, CheckpointError, remedy)
     try:
-        return BaseModel(**json.loads((model_dir / BASE).read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(
-            f"{model_dir}: no readable {BASE} ({error}).", "Give a directory that training wrote."
-        ) from error
+        return BaseModel(**said)
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{model_dir / BASE} names no base model: {error}.", remedy) from error
 
 
 def load_pipeline(

@@ -163,9 +163,7 @@ def check(dataset: Dataset) -> None:
 
 def verify(dataset: Dataset) -> None:
     """Read every file again, whatever is remembered; raises DatasetCorruptError naming the wrong ones."""
-    _, root = url_to_fs(dataset.uri)
-    for shard in dataset.shards:
-        verification.forget(f"{root}/{shard.path}")
+    verification.forget()
     check(dataset)
 
 

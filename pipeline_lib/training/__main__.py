@@ -18,7 +18,7 @@ from typing import IO
 from pipeline_lib.disk import space
 from pipeline_lib.errors import ConfigError, PipelineError
 from pipeline_lib.training.sigterm import asked_to_stop
-from pipeline_lib.training.spec import INTERRUPTED, TRAINERS, USER_ERROR, read_spec
+from pipeline_lib.training.spec import INTERRUPTED, STATUS, TRAINERS, USER_ERROR, read_spec
 from pipeline_lib.training.tether import follow_parent
 
 RESERVE = 64 << 10
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
         logging.basicConfig(format=f"%(asctime)s %(levelname)s train model/{run_dir.name}: %(message)s")
         lock = _lock_file(run_dir)  # until this process ends
         fcntl.flock(lock, fcntl.LOCK_SH)
-        status = run_dir / "status.json"
+        status = run_dir / STATUS
         reserve = run_dir / f"reserve-{os.environ.get('RANK', '0')}"
         with space(run_dir):
             _write(status, {"status": "running"})

@@ -1,13 +1,14 @@
 """Checkpoints: everything a run needs to continue exactly, as safetensors and JSON, published atomically.
 
-`<run_dir>/checkpoints/step-000200/` holds `state.json` (written last, with the hash of every other file),
-`trainable.safetensors`, `optimizer.safetensors`, and where they exist `reference.safetensors` (after a refresh) and
-`annotator-<i>.safetensors`. Order and noise of the pairs follow from the step alone.
+`<run_dir>/checkpoints/step-000200/` holds `state.json` (written last, with the hash of every other file, and of the
+rest of itself), `trainable.safetensors`, `optimizer.safetensors`, and where they exist `reference.safetensors` (after
+a refresh) and `annotator-<i>.safetensors`. Order and noise of the pairs follow from the step alone.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +28,15 @@ from torch import Tensor
 from pipeline_lib.digest import file_sha256
 from pipeline_lib.disk import space
 from pipeline_lib.errors import CheckpointError
+from pipeline_lib.json_files import read_json
 
 _NAME = re.compile(r"step-(\d{6,})")
 _STATE = "state.json"
+_DIGEST = "digest"
+"""Of the rest of the state."""
+_FIELDS = {"step", "run", "scalars", "files"}
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -83,8 +91,9 @@ def save(folder: Path, checkpoint: Checkpoint, kept: Kept = Kept()) -> Path:
                 flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
                 save_file(flat, scratch / f"{group}.safetensors")
             files = {path.name: file_sha256(path) for path in sorted(scratch.iterdir())}
-            state = {"step": checkpoint.step, "run": checkpoint.run, "scalars": dict(checkpoint.scalars)}
-            (scratch / _STATE).write_text(json.dumps({**state, "files": files}, sort_keys=True))
+            scalars = dict(checkpoint.scalars)
+            state = {"step": checkpoint.step, "run": checkpoint.run, "scalars": scalars, "files": files}
+            (scratch / _STATE).write_text(json.dumps({**state, _DIGEST: _digest(state)}, sort_keys=True))
             for path in scratch.iterdir():
                 _sync(path)
             shutil.rmtree(target, ignore_errors=True)
@@ -104,9 +113,11 @@ def newest(folder: Path) -> Path | None:
 
 def latest(folder: Path, run: str) -> Checkpoint | None:
     """The newest intact checkpoint below `folder`, or None; raises CheckpointError when it belongs to another run."""
-    for _, path in reversed(_all(folder)):
-        checkpoint = _load(path)
-        if checkpoint is None:
+    for step, path in reversed(_all(folder)):
+        try:
+            checkpoint = _load(path, step)
+        except CheckpointError as error:
+            logger.warning("not continued from: %s", error.problem)
             continue
         if checkpoint.run != run:
             raise CheckpointError(
@@ -144,16 +155,28 @@ def _all(folder: Path) -> list[tuple[int, Path]]:
     return sorted(found)
 
 
-def _load(path: Path) -> Checkpoint | None:
-    """None when files are missing or their bytes are not those that were written."""
+def _load(path: Path, step: int) -> Checkpoint:
+    """Raise CheckpointError when files are missing or their bytes are not those that were written."""
+    remedy = f"Delete {path}."
+    state = read_json(path / _STATE, CheckpointError, remedy)
+    # Releases before the digest wrote the other fields and nothing else.
+    if state.keys() != _FIELDS and state.pop(_DIGEST, None) != _digest(state):
+        raise CheckpointError(f"{path / _STATE} is not what was written.", remedy)
     try:
-        state = json.loads((path / _STATE).read_text())
-        if any(file_sha256(path / name) != sha for name, sha in state["files"].items()):
-            return None
+        for name, sha in state["files"].items():
+            if file_sha256(path / name) != sha:
+                raise CheckpointError(f"{path / name} is not what was written.", remedy)
+        if state["step"] != step:
+            raise CheckpointError(f"{path} holds the state of step {state['step']}.", remedy)
         tensors = {Path(name).stem: load_file(path / name) for name in state["files"]}
-    except (OSError, ValueError, KeyError):
-        return None
-    return Checkpoint(state["step"], state["run"], tensors, state["scalars"])
+        return Checkpoint(step, state["run"], tensors, state["scalars"])
+    except (OSError, SafetensorError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}.", remedy) from error
+
+
+def _digest(state: Mapping[str, Any]) -> str:
+    """Not `digest.digest`: an optimizer's values may be infinite."""
+    return sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
 def _sync(path: Path) -> None:

@@ -28,6 +28,7 @@ from typing import IO, Any, Literal
 from pipeline_lib.config import BaseModel, TrainConfig, training_question
 from pipeline_lib.disk import space
 from pipeline_lib.errors import DiskFullError, TrainingError
+from pipeline_lib.json_files import read_json
 from pipeline_lib.models.identity import base_identity
 from pipeline_lib.store import Dataset, DatasetWriter, writer
 from pipeline_lib.training import movement
@@ -39,6 +40,7 @@ from pipeline_lib.training.spec import (
     METRICS,
     SAMPLES,
     SPEC,
+    STATUS,
     TRAINERS,
     USER_ERROR,
     TrainSpec,
@@ -204,10 +206,11 @@ def _progress(run_dir: Path) -> list[str]:
 
 def _status(run_dir: Path) -> dict[str, str]:
     """What the trainer last said of itself: launchers hide exit codes."""
-    try:
-        return dict(json.loads((run_dir / "status.json").read_text()))
-    except FileNotFoundError:
+    path = run_dir / STATUS
+    if not path.exists():
         return {}
+    found = read_json(path, TrainingError, f"Look at {run_dir / 'trainer.log'}, and run the same again.")
+    return {name: str(value) for name, value in found.items()}
 
 
 @contextmanager
@@ -257,7 +260,7 @@ def _run(started: Started) -> int:
     with _exclusive(
         run_dir / TRAINERS, started.stopping
     ):  # one that lost its parent may still be writing its checkpoint
-        (run_dir / "status.json").unlink(missing_ok=True)
+        (run_dir / STATUS).unlink(missing_ok=True)
     place = (0, 0)
     tether = [sys.executable, "-m", "pipeline_lib.training.tether", str(os.getpid())]
     command = [*tether, *started.command, str(run_dir / SPEC)]

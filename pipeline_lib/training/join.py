@@ -7,7 +7,6 @@ answers as on the first machine: all processes agree on a checkpoint and stop.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -19,7 +18,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.errors import PipelineError, TrainingError
+from pipeline_lib.json_files import read_json
 from pipeline_lib.permissions import umask_of
 from pipeline_lib.training.launch import environment, launcher
 from pipeline_lib.training.machines import REMEDY, Machines, machines
@@ -45,8 +45,9 @@ def announced(scratch: Path) -> list[Launch]:
     """What the first machine wants started, or has running."""
     found = []
     for path in sorted(scratch.glob(f"*/{LAUNCH}")):
-        with suppress(OSError, ValueError):  # withdrawn, or not yet whole, while we look
-            found.append(Launch(run_dir=path.parent, **json.loads(path.read_text())))
+        with suppress(TrainingError, KeyError, TypeError, ValueError):  # withdrawn, or not yet whole, while we look
+            said = read_json(path, TrainingError, "Start the training again.")
+            found.append(Launch(str(said["id"]), int(said["processes"]), path.parent))
     return found
 
 

@@ -103,7 +103,7 @@ def truncate(path: Path, step: int) -> None:
         try:
             if json.loads(text)["step"] <= step:
                 kept.append(text)
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, TypeError):
             break
     scratch = path.with_suffix(".tmp")
     scratch.write_text("".join(f"{text}\n" for text in kept))

@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pipeline_lib.config import BaseModel, TrainConfig, training_question
+from pipeline_lib.config import BaseModel, TrainConfig, require, training_question
 from pipeline_lib.digest import digest
-from pipeline_lib.errors import ConfigError
+from pipeline_lib.errors import ConfigError, excerpt
+from pipeline_lib.json_files import read_json
 from pipeline_lib.registry import unknown_name
 
 T = TypeVar("T")
@@ -27,6 +28,8 @@ LAUNCH = "launch.json"
 """There while a trainer over several machines runs: what the others are to start (join.py)."""
 METRICS = "metrics.jsonl"
 SAMPLES = "samples"
+STATUS = "status.json"
+"""What the trainer last said of itself."""
 TRAINERS = "trainers"
 """Locked (shared) by every training process for as long as it lives."""
 
@@ -60,17 +63,12 @@ def write_spec(path: Path, spec: TrainSpec) -> None:
 
 def read_spec(path: Path) -> TrainSpec:
     """The spec in a JSON file; raises ConfigError for unreadable JSON and for unknown or missing fields."""
-    try:
-        raw = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"{path} is not a readable training spec: {error}.", "Write it with write_spec()."
-        ) from error
-    parts = {
-        **raw,
-        "model": _build(BaseModel, raw.get("model", {})),
-        "train": _build(TrainConfig, raw.get("train", {})),
-    }
+    remedy = "Write it with write_spec()."
+    raw = read_json(path, ConfigError, remedy)
+    parts: dict[str, Any] = {"model": raw.get("model", {}), "train": raw.get("train", {})}
+    for name, value in parts.items():
+        require(isinstance(value, dict), f"{path} is no training spec: its {name} is {excerpt(value)}.", remedy)
+    parts = {**raw, "model": _build(BaseModel, parts["model"]), "train": _build(TrainConfig, parts["train"])}
     return _build(TrainSpec, parts)
 
 
