@@ -13,15 +13,14 @@ import transformers
 
 from pipeline_lib.config import BaseModel
 from pipeline_lib.digest import current_sha256, digest
-from pipeline_lib.errors import CheckpointError, ConfigError
+from pipeline_lib.errors import ConfigError
 from pipeline_lib.hub import repository_files, snapshot
 from pipeline_lib.models import FAMILIES
 from pipeline_lib.models.family import Family, NoiseSchedule
 from pipeline_lib.models.index import INDEX, TOKENIZER_FILES, check_parts, pipeline_class, read_index, unused_parts
+from pipeline_lib.models.text import is_encoder, load_text_parts
 from pipeline_lib.weights.files import DIFFUSERS, TRANSFORMERS, VARIANTS, json_object, locate, patterns, present
-from pipeline_lib.weights.read import CONFIG, check, diffusers_model, reading, stored_tensors, text_encoder, unwrapped
-
-_AGAIN = "Fetch the repository again."
+from pipeline_lib.weights.read import CONFIG, diffusers_model, reading, stored_tensors, unwrapped
 
 
 def folder(base: BaseModel, parts: Sequence[str]) -> Path:
@@ -70,7 +69,7 @@ def part_files(base: BaseModel, part: str) -> dict[str, Path]:
 
 def weights_stem(part: str) -> str:
     """How the names of a part's weight files begin; empty for parts without weights."""
-    if part.startswith("text_encoder"):
+    if is_encoder(part):
         return TRANSFORMERS
     return DIFFUSERS if part in ("unet", "vae") else ""
 
@@ -139,43 +138,15 @@ def pipeline_from(family: Family, root: Path, dtype: torch.dtype, parts: dict[st
     index, cls = read_index(root / INDEX), getattr(diffusers, family.pipeline)
     own = [part for part in family.text_parts if part not in parts]
     check_parts(root / INDEX, index, own)
-    encoders = {part: text_encoder(_cls(part), root / part, dtype) for part in own if part.startswith("text_encoder")}
-    given = {**dict.fromkeys(unused_parts(index, cls, pipeline_parts(family))), **encoders, **parts}
-    with reading(root, f"a {family.pipeline}", _AGAIN):
-        pipeline = cls.from_pretrained(root, dtype=dtype, local_files_only=True, **given)
-    for part in encoders:
-        tokens, rows = len(getattr(pipeline, part.replace("text_encoder", "tokenizer"))), _rows(encoders[part])
-        if tokens > rows:
-            raise CheckpointError(
-                f"{root / part} has embeddings of {rows} tokens, its tokenizer {tokens}.",
-                "Give the tokenizer that the text encoder was trained with.",
-            )
-    return pipeline
+    unused = unused_parts(index, cls, pipeline_parts(family))
+    given = {**dict.fromkeys(unused), **load_text_parts(root, own, dtype), **parts}
+    with reading(root, f"a {family.pipeline}", "Fetch the repository again."):
+        return cls.from_pretrained(root, dtype=dtype, local_files_only=True, **given)
 
 
 def pipeline_parts(family: Family) -> list[str]:
     """Every component a complete pipeline of the family is loaded from."""
     return ["scheduler", "unet", "vae", *family.text_parts]
-
-
-def check_weights(base: BaseModel) -> None:
-    """Look at every weight of a base model's parts, before anything is made with them.
-
-    Raises:
-        HubError, ConfigError, CheckpointError: as loading them would.
-    """
-    family: Family = FAMILIES.get(base.family)
-    root = folder(base, ["unet", *family.text_parts])
-    check_unet(root / "unet")
-    check(diffusers.AutoencoderKL, vae_folder(base), DIFFUSERS)
-    for part in family.text_parts:
-        if part.startswith("text_encoder"):
-            check(_cls(part), root / part, TRANSFORMERS)
-
-
-def check_unet(path: Path) -> None:
-    """Raise CheckpointError where `unet_from` would."""
-    check(diffusers.UNet2DConditionModel, path, DIFFUSERS)
 
 
 def encoder_digest(base: BaseModel) -> str:
@@ -212,14 +183,6 @@ def _files(part: str) -> list[str]:
     if part == "scheduler":
         return ["scheduler/scheduler_config.json"]
     return [f"{part}/*"] if part.startswith("tokenizer") else [f"{part}/{CONFIG}"]
-
-
-def _cls(part: str) -> Any:
-    return transformers.CLIPTextModelWithProjection if part == "text_encoder_2" else transformers.CLIPTextModel
-
-
-def _rows(encoder: Any) -> int:
-    return int(encoder.get_input_embeddings().num_embeddings)
 
 
 def _fetched(repo: str, revision: str | None, mirror: str, files: Sequence[str], models: Mapping[str, str]) -> Path:

@@ -34,9 +34,20 @@ def diffusers_model(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
 
 def text_encoder(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
     """A CLIP text encoder of transformers, as `diffusers_model`."""
-    config = _text_config(cls, folder)
+    config = text_config(cls, folder)
     state = tensors(locate(folder, TRANSFORMERS), sizes(on_meta(cls, config, folder / CONFIG)), cls.__name__, dtype)
     return transformers_model(cls, config, state, dtype)
+
+
+def text_config(cls: Any, folder: Path) -> Any:
+    """The configuration of a CLIP text encoder; raises CheckpointError where it is of something else."""
+    kind = json_object(folder / CONFIG).get("model_type", "clip_text_model")
+    if kind not in ("clip_text_model", "clip"):
+        raise CheckpointError(
+            f"{folder / CONFIG} is that of a {kind}, not of a {cls.__name__}.", "Give a model with CLIP text encoders."
+        )
+    with reading(folder / CONFIG, f"the configuration of a {cls.__name__}", AGAIN):
+        return cls.config_class.from_pretrained(folder, local_files_only=True)
 
 
 def transformers_model(cls: Any, config: Any, state: dict[str, Tensor], dtype: torch.dtype) -> Any:
@@ -53,17 +64,22 @@ def on_meta(cls: Any, config: Any, path: Path) -> Any:
         return cls(config)
 
 
-def check(cls: Any, folder: Path, stem: str) -> None:
-    """Raise CheckpointError where `diffusers_model` or `text_encoder` would; a file's values are read once."""
+def check(cls: Any, folder: Path, stem: str) -> Any:
+    """Raise CheckpointError where `diffusers_model` or `text_encoder` would; a file's values are read once.
+
+    Returns:
+        The model's configuration.
+    """
     if stem == DIFFUSERS:
         model = _diffusers_architecture(cls, folder)
     else:
-        model = on_meta(cls, _text_config(cls, folder), folder / CONFIG)
+        model = on_meta(cls, text_config(cls, folder), folder / CONFIG)
     layout = locate(folder, stem)
     _matched(layout, sizes(model), cls.__name__)
     for path in layout.shards:
         stat = path.stat()
         _check_file(path, stat.st_mtime_ns, stat.st_size)
+    return model.config
 
 
 def sizes(model: nn.Module) -> dict[str, Shape]:
@@ -158,13 +174,3 @@ def _diffusers_architecture(cls: Any, folder: Path) -> Any:
         )
     with reading(folder / CONFIG, f"the configuration of a {cls.__name__}", AGAIN), torch.device("meta"):
         return cls.from_config(config)
-
-
-def _text_config(cls: Any, folder: Path) -> Any:
-    kind = json_object(folder / CONFIG).get("model_type", "clip_text_model")
-    if kind not in ("clip_text_model", "clip"):
-        raise CheckpointError(
-            f"{folder / CONFIG} is that of a {kind}, not of a {cls.__name__}.", "Give a model with CLIP text encoders."
-        )
-    with reading(folder / CONFIG, f"the configuration of a {cls.__name__}", AGAIN):
-        return cls.config_class.from_pretrained(folder, local_files_only=True)
