@@ -68,11 +68,15 @@ class Dataset:
             with access(self.uri):
                 return verification.opened(fs, f"{root}/{path}", shard)
         except (FileNotFoundError, ValueError) as error:
-            raise self._corrupt([path]) from error
+            raise self.corrupt([path]) from error
 
     def peek(self, path: str) -> IO[bytes]:
         """A file opened for a look at a little of it, not verified: for pages that show samples, nothing else."""
-        return fsspec.open(f"{self.uri}/{path}", "rb").open()
+        try:
+            with access(self.uri):
+                return fsspec.open(f"{self.uri}/{path}", "rb").open()
+        except FileNotFoundError as error:
+            raise self.corrupt([path]) from error
 
     def local(self, folder: str = "") -> Path:
         """A local folder with the dataset's files under `folder`, and no others; remote ones are copied there once.
@@ -106,14 +110,15 @@ class Dataset:
                 if not right and not here:
                     right = _copied(fs, f"{root}/{shard.path}", shard, target)
             if not right:
-                raise self._corrupt([shard.path])
+                raise self.corrupt([shard.path])
             found.append(target)
         return found
 
     def _lacks(self, what: str) -> StoreError:
         return StoreError(f"{self.uri} has no {what}.", f"It holds: {excerpt([shard.path for shard in self.shards])}.")
 
-    def _corrupt(self, paths: Sequence[str]) -> DatasetCorruptError:
+    def corrupt(self, paths: Sequence[str]) -> DatasetCorruptError:
+        """The error about files that are missing or not those that were written."""
         return DatasetCorruptError(
             f"{self.uri}: {len(paths)} of {len(self.shards)} files are missing or not those that its {MANIFEST} "
             f"names: {', '.join(paths[:5])}.",
@@ -158,7 +163,7 @@ def check(dataset: Dataset) -> None:
     with access(dataset.uri):
         bad = [s.path for s in dataset.shards if not verification.is_right(fs, f"{root}/{s.path}", s)]
     if bad:
-        raise dataset._corrupt(bad)
+        raise dataset.corrupt(bad)
 
 
 def verify(dataset: Dataset) -> None:

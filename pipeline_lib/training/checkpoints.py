@@ -32,9 +32,10 @@ from pipeline_lib.json_files import read_json
 
 _NAME = re.compile(r"step-(\d{6,})")
 _STATE = "state.json"
+_VERSION = 1
 _DIGEST = "digest"
 """Of the rest of the state."""
-_FIELDS = {"step", "run", "scalars", "files"}
+_FIELDS_0 = {"step", "run", "scalars", "files"}
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +94,7 @@ def save(folder: Path, checkpoint: Checkpoint, kept: Kept = Kept()) -> Path:
             files = {path.name: file_sha256(path) for path in sorted(scratch.iterdir())}
             scalars = dict(checkpoint.scalars)
             state = {"step": checkpoint.step, "run": checkpoint.run, "scalars": scalars, "files": files}
+            state |= {"version": _VERSION}
             (scratch / _STATE).write_text(json.dumps({**state, _DIGEST: _digest(state)}, sort_keys=True))
             for path in scratch.iterdir():
                 _sync(path)
@@ -159,9 +161,11 @@ def _load(path: Path, step: int) -> Checkpoint:
     """Raise CheckpointError when files are missing or their bytes are not those that were written."""
     remedy = f"Delete {path}."
     state = read_json(path / _STATE, CheckpointError, remedy)
-    # Releases before the digest wrote the other fields and nothing else.
-    if state.keys() != _FIELDS and state.pop(_DIGEST, None) != _digest(state):
+    # A version is told since there is a digest; before, there were these fields and no other.
+    if state.keys() != _FIELDS_0 and state.pop(_DIGEST, None) != _digest(state):
         raise CheckpointError(f"{path / _STATE} is not what was written.", remedy)
+    if state.get("version", 0) not in (0, _VERSION):
+        raise CheckpointError(f"{path / _STATE} was written by a later release.", "Continue with that release.")
     try:
         for name, sha in state["files"].items():
             if file_sha256(path / name) != sha:
