@@ -1,20 +1,19 @@
-"""Settings of every stage as flat dataclasses. Values are JSON-like, so `digest.digest(config)` identifies them.
+"""Settings of every stage as flat dataclasses of JSON-like values; which of them are in keys, identity.py says.
 
 Presets (pipeline_lib/presets.py) hold the values for each base model; flows override single fields.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeVar
 
 from pipeline_lib.errors import ConfigError
 from pipeline_lib.hub import HUB
+from pipeline_lib.identity import undecided
 from pipeline_lib.registry import unknown_name
 
 C = TypeVar("C")
-_ADDED_LATER = ("stability", "margin_offset")
-"""Fields of TrainConfig that came when models had keys already: at its default such a field is in no key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,16 +119,16 @@ class TrainConfig:
     """c2 of Adaptive-DPO's margin: the mean of a forward pass's logits, as the paper says, or, as in the authors'
     code, of ell before it is multiplied by beta."""
     seed: int = 0
-    max_skipped_steps: int = 5
+    max_skipped_steps: int = undecided(5)
     """A step whose loss or gradient is not finite is skipped; more than this many in a row end the run."""
-    checkpoint_every: int = 200
+    checkpoint_every: int = undecided(200)
     """Optimizer steps between checkpoints."""
-    keep_checkpoints: int = 2
+    keep_checkpoints: int = undecided(2)
     """Newest checkpoints that are kept."""
-    milestones: tuple[int, ...] = ()
-    """Optimizer steps whose checkpoint is written and kept whatever comes after."""
-    sample_every: int = 0
-    """Optimizer steps between grids of sample images; 0 paints none."""
+    milestones: tuple[int, ...] = undecided(())
+    """Optimizer steps whose checkpoint is written and kept whatever comes after, for as long as the model trains."""
+    sample_every: int = undecided(0)
+    """Optimizer steps between grids of sample images, which are painted while the model trains; 0 paints none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,12 +179,6 @@ def override(config: C, /, **changes: Any) -> C:
             raise unknown_name(f"{type(config).__name__} field", name, known)
     chosen = {name: value for name, value in changes.items() if value is not None}
     return replace(config, **chosen)  # type: ignore[type-var]
-
-
-def training_question(config: TrainConfig) -> dict[str, Any]:
-    """The settings of a training run as they stand in keys: a new field at its default changes no old key."""
-    default = {f.name: f.default for f in fields(config)}
-    return {k: v for k, v in asdict(config).items() if k not in _ADDED_LATER or v != default[k]}
 
 
 def require(condition: bool, problem: str, remedy: str) -> None:

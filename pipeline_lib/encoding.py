@@ -24,6 +24,7 @@ from pipeline_lib import schemas
 from pipeline_lib.config import BaseModel, EncodeConfig, require
 from pipeline_lib.digest import text_id
 from pipeline_lib.errors import CheckpointError, SourceError, UnreadableImageError
+from pipeline_lib.identity import identity, settled
 from pipeline_lib.images import decode
 from pipeline_lib.models import FAMILIES
 from pipeline_lib.models.components import encoder_digest, load_text_pipeline, load_vae
@@ -151,25 +152,26 @@ def _resident_encoder(work: Encoding, device: str | None) -> Encoder:
 
 def encoded_writer(store: str, model: BaseModel, config: EncodeConfig, ingested: Dataset) -> DatasetWriter:
     """The writer of the encoded dataset; its key holds the digest of the encoders' files, not where they lie."""
-    identity = {
+    base = {
         "family": model.family,
         "repo": model.repo,
         "vae_repo": model.vae_repo,
         "weights": encoder_digest(model),
     }
-    settings: dict[str, Any] = {
-        "resolution": config.resolution,
-        "batch_size": config.batch_size,
-        "mixed_precision": config.mixed_precision,
+    settings = settled(config)
+    late = ("aspect", "flipped", "empty_prompt")  # in no key at their default when the others were in every one
+    told = {
+        name: value for name, value in settings.items() if name not in late or value != getattr(EncodeConfig, name)
     }
-    for name in (
-        "aspect",
-        "flipped",
-        "empty_prompt",
-    ):  # absent at their defaults: the key of a store from before the options
-        if getattr(config, name) != getattr(EncodeConfig, name):
-            settings[name] = getattr(config, name)
-    return writer(store, STAGE, VERSION, {"model": identity, "encode": settings}, [ingested])
+    return writer(
+        store,
+        STAGE,
+        VERSION,
+        {"model": base, "encode": told},
+        [ingested],
+        identity={"model": identity(base, BaseModel), "encode": identity(settings, EncodeConfig)},
+        modules=[__name__],
+    )
 
 
 def open_encoder(model: BaseModel, config: EncodeConfig, device: str | None = None) -> Encoder:

@@ -45,7 +45,7 @@ def agreement(store: str, pairs: Dataset, scores: Mapping[str, Dataset]) -> Data
     if not scores:
         raise ConfigError("There are no scores to compare.", "Give the score datasets of one or more scorers.")
     columns = column_names(scores)
-    w = writer(store, STAGE, VERSION, {"scorers": columns}, [pairs, *scores.values()])
+    w = writer(store, STAGE, VERSION, {"scorers": columns}, [pairs, *scores.values()], modules=[__name__])
     if finished := w.finished():
         return finished
     frame = pair_table(pairs, scores)

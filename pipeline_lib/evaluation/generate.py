@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -14,6 +15,7 @@ from pipeline_lib.errors import ConfigError
 from pipeline_lib.evaluation.painter import Painter, images_at_once, load_painter
 from pipeline_lib.evaluation.prompts import PromptSet
 from pipeline_lib.evaluation.texts import Texts
+from pipeline_lib.identity import identity
 from pipeline_lib.ingest import prompt_id
 from pipeline_lib.models import FAMILIES
 from pipeline_lib.models.identity import base_identity
@@ -66,7 +68,7 @@ def open_painting(
     once: the noise does not depend on it, but kernels round differently for other shapes, which moves a few pixels by
     one grey level. On the CPU it is always the same (`painter`), on CUDA it is the configuration's.
     """
-    question = {
+    question: dict[str, Any] = {
         "base": base_identity(base),
         "prompts": prompts.digest,
         "seeds": list(config.seeds),
@@ -77,7 +79,10 @@ def open_painting(
         "batch_size": images_at_once(config, _kind(device)),
         "mixed_precision": config.mixed_precision,
     }
-    writer = store.writer(root, STAGE, VERSION, question, [model] if model else [])
+    key = {**identity(question, EvaluateConfig), "base": identity(question["base"], BaseModel)}
+    key["batch_size"] = question["batch_size"]  # not the setting of that name
+    inputs = [model] if model else []
+    writer = store.writer(root, STAGE, VERSION, question, inputs, identity=key, modules=[__name__])
     return Painting(writer, model, base, prompts, config)
 
 

@@ -22,6 +22,7 @@ from pipeline_lib.config import BaseModel, EncodeConfig, EvaluateConfig, JudgeCo
 from pipeline_lib.errors import EvaluationError
 from pipeline_lib.evaluation.prompts import leaked
 from pipeline_lib.evaluation.statistics import Interval, bootstrap, shares
+from pipeline_lib.identity import identity
 from pipeline_lib.registry import unknown_name
 from pipeline_lib.store import Dataset, Shard
 
@@ -69,7 +70,9 @@ def implicit_rewards(root: str, model: Dataset, base: BaseModel, held_out: Datas
     require(config.implicit_draws > 0, f"implicit_draws is {config.implicit_draws}.", "Judge at 1 timestep or more.")
     draws = JudgeConfig(timesteps=config.implicit_draws, seed=config.implicit_seed)
     encoded = encoded_held_out(root, base, held_out, config)
-    writer = store.writer(root, STAGE, VERSION, asdict(draws), [model, encoded, held_out])
+    question, inputs = asdict(draws), [model, encoded, held_out]
+    key = identity(question, JudgeConfig)
+    writer = store.writer(root, STAGE, VERSION, question, inputs, identity=key, modules=[__name__])
     if finished := writer.finished():
         return finished
     columns = ("pair_id", "prompt_id", "image_0", "image_1", "label_0")

@@ -47,7 +47,9 @@ def open_judging(
     question = {"scorers": list(identities.values()), "truth": prompts.name if prompts.truth else None}
     if tower := diversity_tower(identities, images):
         question["diversity"] = tower
-    return Judging(store.writer(root, STAGE, VERSION, question, [images]), images, prompts, identities)
+    return Judging(
+        store.writer(root, STAGE, VERSION, question, [images], modules=[__name__]), images, prompts, identities
+    )
 
 
 def score_generated(judging: Judging, mirror: str, device: str = "auto", progress: Progress | None = None) -> Dataset:

@@ -29,6 +29,7 @@ from pipeline_lib.evaluation.implicit import implicit_accuracy, rewards_by_model
 from pipeline_lib.evaluation.prompts import PromptSet, leaked, load_prompts
 from pipeline_lib.evaluation.scores import KEYS, diversity_tower, open_judging, score_generated
 from pipeline_lib.evaluation.unmoved import unmoved
+from pipeline_lib.identity import identity
 from pipeline_lib.ingest import prompt_id
 from pipeline_lib.models.identity import base_identity
 from pipeline_lib.registry import unknown_name
@@ -148,7 +149,8 @@ def evaluate(
     question["unchecked"] = list(unchecked)
     inputs = [*images.values(), *scored.values(), *rewards.values(), *training_pairs]
     inputs += [agreement] if agreement else []
-    writer = store.writer(root, STAGE, VERSION, question, inputs)
+    key = {**question, "settings": _identity(settings, gated), "base": identity(question["base"], BaseModel)}
+    writer = store.writer(root, STAGE, VERSION, question, inputs, identity=key, modules=[__name__])
     if finished := writer.finished():
         return finished
 
@@ -278,6 +280,12 @@ def _plain(config: EvaluateConfig, gated: bool, judged: bool) -> dict[str, Any]:
     settings = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
     left_out = tuple(part for part, wanted in asked.items() if not wanted)
     return {key: value for key, value in settings.items() if not key.startswith(left_out)}
+
+
+def _identity(settings: Mapping[str, Any], gated: bool) -> dict[str, Any]:
+    """The settings as they stand in the key; the number of images at once is the images', not the setting's."""
+    asked = {} if gated else {"gated": False}
+    return {**identity(settings, EvaluateConfig), "batch_size": settings["batch_size"], **asked}
 
 
 def _shifted(progress: Progress | None, before: int, total: int) -> Progress | None:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from pipeline_lib import schemas
 from pipeline_lib.config import IngestConfig, require
 from pipeline_lib.errors import SourceError, StoreError, UnreadableFileError
+from pipeline_lib.identity import identity
 from pipeline_lib.ingest import images, rows
 from pipeline_lib.ingest.leakage import leakage
 from pipeline_lib.ingest.reasons import Reason
@@ -84,7 +85,9 @@ def start(store: str, config: IngestConfig) -> Job:
     if config.limit is not None:  # a look at the first rows; measuring leakage reads every file of the other splits
         source = replace(source, others={})
     question = {**asdict(config), **source.identity()}
-    return Job(writer(store, "ingest", VERSION, question), source, replace(config, split=source.split))
+    key = identity(question, IngestConfig)
+    w = writer(store, "ingest", VERSION, question, identity=key, modules=[__name__])
+    return Job(w, source, replace(config, split=source.split))
 
 
 def plan(job: Job) -> list[Unit]:

@@ -73,7 +73,8 @@ def build_labels(
     steps = steps_of(recipe)
     used = {scorer: scores[scorer] for scorer in sorted(check_recipe(steps, scores))}
     config = {"recipe": [step.plain() for step in steps], "scorers": list(used)}
-    w = writer(store, "labels", VERSION, config, [pairs, *used.values()])
+    key = {**config, "recipe": [step.identity() for step in steps]}
+    w = writer(store, "labels", VERSION, config, [pairs, *used.values()], identity=key, modules=[__name__])
     if done := w.finished():
         return done
     columns = dict.fromkeys(column for step in steps for column in step.columns())

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import polars as pl
 
 from pipeline_lib.errors import LabelError
+from pipeline_lib.identity import identity, settled
 from pipeline_lib.registry import unknown_name
 
 HUMAN = "human"
@@ -65,6 +66,10 @@ class Step:
     def plain(self) -> dict[str, Any]:
         """The step as JSON-like values with every option spelled out."""
         return {self.name: {option(f.name): _plain(getattr(self, f.name)) for f in fields(self)}}
+
+    def identity(self) -> dict[str, Any]:
+        """The step as it stands in keys (identity.py)."""
+        return {self.name: {option(name): _plain(value) for name, value in identity(settled(self), self).items()}}
 
 
 def option(field: str) -> str:

@@ -249,7 +249,7 @@ def _import(
         "file": read.name,
         "sha256": read.sha256,
     }
-    w = writer(store, f"scores-{name}", VERSION, identity, [ingested])
+    w = writer(store, f"scores-{name}", VERSION, identity, [ingested], modules=[__name__])
     if finished := w.finished():
         return finished
     if direction == "lower":

@@ -105,7 +105,7 @@ def open_work(
     """The datasets that hold these scorers' scores of `ingested`, each once. Finds and hashes weights, loads none."""
     questions = engine.identities(dict.fromkeys(scorers), mirror, device, precision)
     return [
-        Work(name, identity, writer(store, f"scores-{name}", VERSION, identity, [ingested]))
+        Work(name, identity, writer(store, f"scores-{name}", VERSION, identity, [ingested], modules=[__name__]))
         for name, identity in questions.items()
     ]
 

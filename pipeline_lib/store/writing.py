@@ -11,7 +11,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from pipeline_lib import __version__
+from pipeline_lib import __version__, code
 from pipeline_lib.digest import digest, file_sha256
 from pipeline_lib.disk import space
 from pipeline_lib.errors import DatasetCorruptError, StoreError
@@ -46,16 +46,32 @@ class DatasetWriter:
     key: str
     config: Mapping[str, Any]
     inputs: Sequence[Mapping[str, str]]
+    code: Mapping[str, str] = field(default_factory=dict)
+    """The stage's modules here (`code.modules`); none where a stage says nothing of them."""
+    keys: Sequence[str] = ()
+    """Every key under which the question may have been answered, the first one preferred; none means `key` alone."""
+    force: bool = False
+    """Whether what other code made is no answer."""
 
     def path(self) -> str:
         """`stage/key`, as of the dataset that it will be."""
         return f"{self.stage}/{self.key}"
 
     def finished(self) -> Dataset | None:
-        """The dataset, if it has been committed."""
-        fs, root = url_to_fs(self.uri)
-        with access(self.uri):
-            return open_dataset(self.uri) if fs.exists(f"{root}/{MANIFEST}") else None
+        """The dataset that answers the question, if one has been committed; one that other code made only if not
+        `force`, and the log says so."""
+        for key in self.keys or (self.key,):
+            uri = f"{self.uri.removesuffix(self.key)}{key}"
+            fs, root = url_to_fs(uri)
+            with access(uri):
+                found = open_dataset(uri) if fs.exists(f"{root}/{MANIFEST}") else None
+            other = bool(found and self.code and code.differing(found.code, self.code))
+            if found is None or (other and self.force):
+                continue
+            if other:
+                code.say_other(found.path(), code.told(found.code, self.code))
+            return found
+        return None
 
     def existing(self, path: str) -> Shard | None:
         """The shard at `path` if an earlier run published it.
@@ -132,7 +148,7 @@ class DatasetWriter:
             shards=ordered,
             counts=dict(sorted(totals.items())),
             created=time.time(),
-            code={"release": __version__},
+            code={code.RELEASE: __version__, **self.code},
         )
         text = manifest_text(manifest)
         self._publish(MANIFEST, lambda file: Path(file).write_text(text), len(text))
@@ -173,7 +189,17 @@ class DatasetWriter:
         return shard
 
 
-def writer(store: str, stage: str, version: int, config: Any, inputs: Sequence[Dataset] = ()) -> DatasetWriter:
+def writer(
+    store: str,
+    stage: str,
+    version: int,
+    config: Any,
+    inputs: Sequence[Dataset] = (),
+    *,
+    identity: Any = None,
+    formerly: Any = None,
+    modules: Sequence[str] = (),
+) -> DatasetWriter:
     """The writer of the one dataset that answers (stage, schema version, config, inputs) in `store`.
 
     Args:
@@ -182,12 +208,33 @@ def writer(store: str, stage: str, version: int, config: Any, inputs: Sequence[D
         version: raise it when the stage's output changes for the same config.
         config: JSON-like values or a dataclass; everything that decides the output and nothing else.
         inputs: the datasets read; their digests are part of the key, so a changed input is a new question.
+        identity: what of `config` is in the key (identity.py); None means all of it.
+        formerly: what was in it before that rule; None means all of `config`. A dataset of that key is an answer, too.
+        modules: names of the modules that make the dataset; what these import is found (code.py).
     """
-    plain = json.loads(json.dumps(asdict(config) if hasattr(config, "__dataclass_fields__") else config))
-    key = digest([stage, version, plain, [source.digest for source in inputs]], KEY_LENGTH)
+    plain = _plain(config)
+    digests = [source.digest for source in inputs]
+
+    def key_of(question: Any) -> str:
+        return digest([stage, version, question, digests], KEY_LENGTH)
+
+    key = key_of(plain if identity is None else _plain(identity))
+    keys = [key] if identity is None else [key, key_of(plain if formerly is None else _plain(formerly))]
+    found, force = code.modules(*modules), bool(modules) and code.forced()
+    if found:
+        keys = [digest([key, found], KEY_LENGTH), *keys]  # what `code.recomputing` has had made by this very code
+        key = keys[0] if force else key
     lineage = [{"uri": source.path(), "digest": source.digest} for source in inputs]
     logger.debug("working on %s/%s", stage, key, extra={"dataset": f"{stage}/{key}"})
-    return DatasetWriter(f"{absolute(store)}/{stage}/{key}", stage, key, plain, lineage)
+    uri = f"{absolute(store)}/{stage}/{key}"
+    return DatasetWriter(
+        uri, stage, key, plain, lineage, found, () if keys == [key] else tuple(dict.fromkeys(keys)), force
+    )
+
+
+def _plain(config: Any) -> Any:
+    """Settings as their JSON gives them back."""
+    return json.loads(json.dumps(asdict(config) if hasattr(config, "__dataclass_fields__") else config))
 
 
 def _describe(local: Path, path: str) -> Shard:

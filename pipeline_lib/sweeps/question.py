@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from pipeline_lib.claims.claim import MIN_SEEDS, Claim
 from pipeline_lib.config import EvaluateConfig, require
 from pipeline_lib.digest import digest
+from pipeline_lib.identity import identity, settled
 from pipeline_lib.registry import unknown_name
 from pipeline_lib.sweeps.measures import AVERAGE, QUALITY, TRUE, Measure, measure_of
 from pipeline_lib.sweeps.plan import Cell, Setting, cells_of, settings_of
@@ -68,7 +69,7 @@ class Question:
                 settings,
                 self.seeds,
                 self.reference,
-                asdict(self.judging),
+                identity(settled(self.judging), EvaluateConfig),
                 self.scorers,
                 self.measures,
             ],

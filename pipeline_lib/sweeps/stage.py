@@ -12,13 +12,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline_lib import store
-from pipeline_lib.config import BaseModel
+from pipeline_lib.config import BaseModel, EvaluateConfig
 from pipeline_lib.errors import ConfigError
 from pipeline_lib.evaluation.generate import generate
 from pipeline_lib.evaluation.implicit import implicit_rewards, judged_by_prompt, trained_prompts
 from pipeline_lib.evaluation.prompts import PromptSet, load_prompts
 from pipeline_lib.evaluation.scores import open_judging, score_generated
 from pipeline_lib.evaluation.stage import find_leaks
+from pipeline_lib.identity import identity
 from pipeline_lib.ingest import prompt_id
 from pipeline_lib.registry import unknown_name
 from pipeline_lib.resident import release
@@ -112,7 +113,10 @@ def sweep(
     inputs = [*(one.model for one in models), *labels.values(), *(one.scores for one in every)]
     inputs += [one.rewards for one in every if one.rewards] + ([held_out] if held_out and _uses(question) else [])
     unique = list({dataset.uri: dataset for dataset in inputs}.values())
-    writer = store.writer(root, STAGE, VERSION, about, [*unique, *pairs.values()])
+    images_at_once = {"batch_size": about["judging"]["batch_size"]}  # not the setting of that name
+    key = {**about, "judging": {**identity(about["judging"], EvaluateConfig), **images_at_once}}
+    inputs = [*unique, *pairs.values()]
+    writer = store.writer(root, STAGE, VERSION, about, inputs, identity=key, modules=[__name__])
     if finished := writer.finished():
         return finished
 

@@ -113,6 +113,11 @@ def newest(folder: Path) -> Path | None:
     return _all(folder)[-1][1] if _all(folder) else None
 
 
+def steps(folder: Path) -> set[int]:
+    """The optimizer steps of which there are checkpoints, without reading them."""
+    return {step for step, _ in _all(folder)}
+
+
 def latest(folder: Path, run: str) -> Checkpoint | None:
     """The newest intact checkpoint below `folder`, or None; raises CheckpointError when it belongs to another run."""
     for step, path in reversed(_all(folder)):

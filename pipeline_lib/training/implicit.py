@@ -21,6 +21,7 @@ from torch import Tensor
 
 from pipeline_lib.config import BaseModel, JudgeConfig, TrainConfig, require
 from pipeline_lib.errors import CheckpointError, LabelError
+from pipeline_lib.identity import identity
 from pipeline_lib.labels.steps import SELF_TRAINING
 from pipeline_lib.labels.table import PREFERENCES
 from pipeline_lib.models import FAMILIES
@@ -97,7 +98,8 @@ def judge_pairs(
     require(config.timesteps > 0, f"timesteps is {config.timesteps}.", "Judge at 1 timestep or more.")
     require(config.batch_size > 0, f"batch_size is {config.batch_size}.", "Give 1 or more.")
     question = {"scorer": SELF_TRAINING, **asdict(config)}
-    w = writer(store, STAGE, VERSION, question, [*models, encoded, pairs])
+    key = identity(question, JudgeConfig)
+    w = writer(store, STAGE, VERSION, question, [*models, encoded, pairs], identity=key, modules=[__name__])
     if done := w.finished():
         return done
     frame = pairs.scan("pairs").select("pair_id", "prompt_id", "image_0", "image_1").collect()

@@ -21,19 +21,20 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from pipeline_lib.config import BaseModel, TrainConfig, training_question
+from pipeline_lib.config import BaseModel, TrainConfig
 from pipeline_lib.disk import space
 from pipeline_lib.errors import DiskFullError, TrainingError
+from pipeline_lib.identity import identity, settled
 from pipeline_lib.json_files import read_json
 from pipeline_lib.models.identity import base_identity
 from pipeline_lib.store import Dataset, DatasetWriter, writer
-from pipeline_lib.training import movement
 from pipeline_lib.training.launch import environment, launcher, process_count, visible_gpus
 from pipeline_lib.training.machines import machines
+from pipeline_lib.training.publish import begin, publish_model, publish_samples, tell_missing
 from pipeline_lib.training.spec import (
     INTERRUPTED,
     LAUNCH,
@@ -51,8 +52,9 @@ VERSION = 1
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 60.0
 MAX_RESTARTS = 20
-TIMING_FIELDS = ("seconds", "pairs_per_second", "memory_mb")
-"""Left out of the published metrics: the same job must give the same bytes."""
+
+_LATE = ("stability", "margin_offset")
+"""Fields that were in no key at their default when all others were in every one."""
 
 logger = logging.getLogger(__name__)
 
@@ -70,8 +72,18 @@ def model_writer(
     store: str, model: BaseModel, config: TrainConfig, encoded: Dataset, labels: Dataset
 ) -> DatasetWriter:
     """The dataset that the trained model will be; its key identifies the run before it starts."""
-    question = {"base": base_identity(model), "train": training_question(config)}
-    return writer(store, "model", VERSION, question, [encoded, labels])
+    base = base_identity(model)
+    every = {k: v for k, v in asdict(config).items() if k not in _LATE or v != getattr(TrainConfig, k)}
+    return writer(
+        store,
+        "model",
+        VERSION,
+        {"base": base, "train": settled(config)},
+        [encoded, labels],
+        identity={"base": identity(base, BaseModel), "train": identity(settled(config), TrainConfig)},
+        formerly={"base": base, "train": every},
+        modules=[__name__, "pipeline_lib.training.__main__"],
+    )
 
 
 def train(
@@ -102,7 +114,8 @@ def train(
         stopping: asked twice a second; once it is true the trainer is stopped, with a checkpoint.
 
     Returns:
-        A dataset with `model/` (LoRA or UNet files and `base.json`), `metrics.jsonl`, and `samples/` if there are any.
+        A dataset with `model/` (LoRA or UNet files and `base.json`) and `metrics.jsonl`; its samples are another one
+        (publish.py).
 
     Raises:
         TrainingError: the trainer failed; the message holds its own words and the log's path.
@@ -112,6 +125,7 @@ def train(
     target = model_writer(store, model, config, encoded, labels)
     run_dir = scratch / target.key
     if (done := target.finished()) and not run_dir.exists():
+        tell_missing(done, config)
         return done
     with space(scratch):
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -127,22 +141,15 @@ def train(
     with space(run_dir), _exclusive(run_dir / "lock", stopping):
         done = target.finished()
         if done is None:
+            begin(target, run_dir)
             write_spec(run_dir / SPEC, spec)
             _until_done(started)
             # Another machine, whose GPU may round otherwise, may have finished it: its files stay as they are.
-            done = target.finished() or _published(target, run_dir)
+            done = target.finished() or publish_model(target, run_dir)
+        publish_samples(done, config, run_dir)
         # Also what a job left that was killed after its commit; another one that waited for the lock may do the same.
         shutil.rmtree(run_dir, ignore_errors=True)
     return done
-
-
-def _published(target: DatasetWriter, run_dir: Path) -> Dataset:
-    """The trainer's result as a dataset."""
-    shards = target.write_folder("model", run_dir / "model")
-    shards.append(target.write_bytes(METRICS, _reproducible_metrics(run_dir / METRICS, target.config["train"])))
-    if (run_dir / SAMPLES).is_dir():
-        shards += target.write_folder(SAMPLES, run_dir / SAMPLES)
-    return target.commit(shards)
 
 
 @dataclass(frozen=True)
@@ -338,14 +345,3 @@ def _failure(code: int, run_dir: Path) -> TrainingError | DiskFullError:
         f"The trainer ended {how}. The end of {log}:\n{tail}",
         "Mend the cause and run the same flow again: it continues from the last checkpoint.",
     )
-
-
-def _reproducible_metrics(path: Path, train: Mapping[str, Any]) -> bytes:
-    """What does not depend on the machine. How far weights moved is kept only where they did not: of others the files
-    tell it, and a model keeps the digest that it had before this was measured."""
-    records = [json.loads(line) for line in path.read_text().splitlines()]
-    left_out = (
-        TIMING_FIELDS if movement.unmoved(train, records) else (*TIMING_FIELDS, movement.CHANGE, movement.PROJECTED)
-    )
-    kept = ({k: v for k, v in record.items() if k not in left_out} for record in records)
-    return "".join(json.dumps(record) + "\n" for record in kept).encode()

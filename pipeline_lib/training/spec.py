@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pipeline_lib.config import BaseModel, TrainConfig, require, training_question
+from pipeline_lib.config import BaseModel, TrainConfig, require
 from pipeline_lib.digest import digest
 from pipeline_lib.errors import ConfigError, excerpt
+from pipeline_lib.identity import identity, settled
 from pipeline_lib.json_files import read_json
 from pipeline_lib.registry import unknown_name
 
 T = TypeVar("T")
-_NOT_OF_THE_RESULT = ("checkpoint_every", "keep_checkpoints", "milestones", "max_skipped_steps", "sample_every")
 
 # Exit codes of the training process.
 USER_ERROR = 2
@@ -74,8 +74,8 @@ def read_spec(path: Path) -> TrainSpec:
 
 def run_digest(spec: TrainSpec, encoded_digest: str, labels_digest: str) -> str:
     """Identity of a run: everything that decides its result. When it checkpoints and where it writes do not."""
-    train = {name: value for name, value in training_question(spec.train).items() if name not in _NOT_OF_THE_RESULT}
-    return digest([asdict(spec.model), train, encoded_digest, labels_digest])
+    model, train = identity(settled(spec.model), BaseModel), identity(settled(spec.train), TrainConfig)
+    return digest([model, train, encoded_digest, labels_digest])
 
 
 def _build(cls: type[T], values: dict[str, Any]) -> T:

@@ -47,6 +47,14 @@ def train(spec: TrainSpec, stopping: Callable[[], bool] = lambda: False) -> Outc
     """
     config, folder = spec.train, Path(spec.run_dir)
     if (folder / MODEL).is_dir():
+        kept = checkpoints.steps(folder / CHECKPOINTS)
+        if missing := sorted({step for step in config.milestones if step < config.steps} - kept):
+            logger.warning(
+                "%s is trained: there are no checkpoints of the steps %s, which are kept while a model trains. "
+                "To have them train in another run_dir; the model will be the same.",
+                folder / MODEL,
+                ", ".join(map(str, missing)),
+            )
         return "done"
     method = check_config(config)
     if spec.sharding != "none":

@@ -15,7 +15,7 @@ from mlflow.entities import ViewType
 
 from pipeline_lib.digest import digest, file_sha256
 from pipeline_lib.store import KEY_LENGTH, MANIFEST, open_dataset, verify
-from pipeline_lib.training.job import TIMING_FIELDS
+from pipeline_lib.training.publish import TIMING_FIELDS
 from tasks.register import EVALUATION_RUN
 from tests.chaos.site import Site
 

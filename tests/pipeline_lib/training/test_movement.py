@@ -18,8 +18,9 @@ from safetensors.torch import load_file
 
 from pipeline_lib.config import TrainConfig
 from pipeline_lib.models.components import load_unet
-from pipeline_lib.training import job, movement
+from pipeline_lib.training import movement
 from pipeline_lib.training.change import original_weights, projected
+from pipeline_lib.training.publish import reproducible_metrics
 from pipeline_lib.training.spec import TrainSpec
 from pipeline_lib.training.trainer import train
 from tests.pipeline_lib.models import tiny
@@ -154,4 +155,4 @@ def test_published_metrics_tell_it_only_of_weights_that_did_not_move(tmp_path: P
     for change, kept in ((1e-6, ["relative_change", "projected_change"]), (0.1, [])):
         line = {"step": 20, "loss": 0.7, "relative_change": change / 2, "projected_change": change, "seconds": 1.5}
         path.write_text(json.dumps(line) + "\n")
-        assert list(json.loads(job._reproducible_metrics(path, settings))) == ["step", "loss", *kept]
+        assert list(json.loads(reproducible_metrics(path, settings))) == ["step", "loss", *kept]

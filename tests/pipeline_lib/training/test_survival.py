@@ -21,8 +21,8 @@ from pipeline_lib.errors import CheckpointError, TrainingDivergedError
 from pipeline_lib.training import checkpoints, losses, movement
 from pipeline_lib.training.bounds import BOUNDS
 from pipeline_lib.training.checkpoints import Checkpoint
-from pipeline_lib.training.job import TIMING_FIELDS
 from pipeline_lib.training.losses import Pairs
+from pipeline_lib.training.publish import TIMING_FIELDS
 from pipeline_lib.training.spec import TrainSpec
 from pipeline_lib.training.trainer import train
 from tests.pipeline_lib.training.runs import records, saved, stop_in_step, weights

@@ -21,8 +21,8 @@ from pipeline_lib.store import Dataset, open_dataset
 from pipeline_lib.training import trainer
 from pipeline_lib.training.batches import Sampler
 from pipeline_lib.training.bounds import BOUNDS
-from pipeline_lib.training.job import TIMING_FIELDS
 from pipeline_lib.training.policy import build_policy
+from pipeline_lib.training.publish import TIMING_FIELDS
 from pipeline_lib.training.spec import TrainSpec
 from pipeline_lib.training.tables import open_tables, read_labels
 from pipeline_lib.training.trainer import train
