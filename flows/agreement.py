@@ -6,6 +6,7 @@ from prefect import flow
 
 from flows.ingest import ingest
 from flows.score import score
+from pipeline_lib.code import recomputing
 from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
 from tasks.agreement import agreement as agreement_task
@@ -27,6 +28,7 @@ def agreement(
     pairs: Location | None = None,
     scores: ScoreUris | None = None,
     store: Location | None = None,
+    force: bool = False,
 ) -> Outcome:
     """Report accuracy against human labels, agreement with each other, ties, and the pairs scorers dispute most.
 
@@ -40,13 +42,15 @@ def agreement(
         pairs: URI of an ingest dataset; empty runs ingest.
         scores: URIs of score datasets by scorer, of `score` or `import-scores`; compared besides `scorers`.
         store: Dataset store; empty for the machine's default.
+        force: Make again what other code made; the log says so where it is used. What is there stays.
     """
     found = dict(scores or {})
     wanted = scorers or ([] if found else list(find_preset(preset).scorers))
     missing = [name for name in wanted if name not in found]
     check_given(scorers=missing, scores=found, weights=weights, pairs=pairs)
-    pairs = pairs or ingest(preset, source, split, limit, store=store).uri
-    if missing:
-        outcomes = score(preset, scorers=missing, weights=weights, pairs=pairs, store=store)
-        found |= {name: outcome.uri for name, outcome in outcomes.items()}
-    return agreement_task(store_url(store), pairs, found)
+    with recomputing(force):
+        pairs = pairs or ingest(preset, source, split, limit, store=store).uri
+        if missing:
+            outcomes = score(preset, scorers=missing, weights=weights, pairs=pairs, store=store)
+            found |= {name: outcome.uri for name, outcome in outcomes.items()}
+        return agreement_task(store_url(store), pairs, found)

@@ -16,15 +16,18 @@ from flows.register import register
 from flows.score import score
 from flows.self_training import annotated
 from flows.train import TRAINING_FLOWS
+from pipeline_lib.code import recomputing
 from pipeline_lib.labels.recipe import check_recipe
 from pipeline_lib.labels.self_training import runnable
 from pipeline_lib.presets import MethodName, PresetName, alignment
 from pipeline_lib.presets import preset as find_preset
 from tasks.agreement import agreement
 from tasks.base import pinned
+from tasks.evaluate import trained_name
 from tasks.fields import Beta, Count, Location, Rate, Seed, Share, SourceLocation, Steps, Text, Workers
 from tasks.given import check_given
 from tasks.mirrors import check_prompts
+from tasks.registry import versions as registered_versions
 from tasks.run_names import flow_run_name
 from tasks.settings import store_url
 from tasks.training_settings import training_config
@@ -57,6 +60,7 @@ def align(
     gate_scorer: Share | None = None,
     heldout: Location | None = None,
     store: Location | None = None,
+    force: bool = False,
 ) -> str:
     """Align a base model with preferences, end to end; stages whose answer is in the store are skipped.
 
@@ -86,6 +90,7 @@ def align(
         heldout: URI of an ingest dataset of pairs that were not trained on, to measure the implicit reward's accuracy
             on; empty for the preset's, if it has any and `source` and `weights` are its.
         store: Dataset store, a folder or fsspec URL; empty for the machine's default.
+        force: Make again what other code made; the log says so where it is used. What is there stays.
 
     Returns:
         URI of the registered model version.
@@ -115,66 +120,68 @@ def align(
         stages.append({"stage": stage, "status": status, "seconds": seconds, "uri": uri, "digest": digest})
 
     base = pinned(base)  # one version for all stages, even if the alias moves meanwhile
-    pairs = ingest(preset, source, split, limit, store=store)
-    heldout = heldout or held_out(preset, source, weights, store)
-    note("ingest", pairs.uri, pairs.digest, pairs.status)
-    scores = score(preset, weights=weights, pairs=pairs.uri, store=store)
-    status = "ran" if any(outcome.status == "ran" for outcome in scores.values()) else "skipped"
-    note("score", " ".join(o.uri for o in scores.values()), " ".join(o.digest for o in scores.values()), status)
-    measured = {name: outcome.uri for name, outcome in scores.items()}
-    found = annotated(
-        preset,
-        chosen,
-        config,
-        pairs.uri,
-        measured,
-        weights=weights,
-        base=base,
-        processes=processes,
-        sharding=sharding,
-        store=store,
-    )
-    labels = label(preset, method, recipe, pairs=pairs.uri, scores=found, weights=weights, store=store)
-    note("label", labels.uri, labels.digest, labels.status)
-    encoded = encode(preset, flipped=config.flip > 0 or None, pairs=pairs.uri, base=base, store=store)
-    note("encode", encoded.uri, encoded.digest, encoded.status)
-    trained = TRAINING_FLOWS[method](
-        preset,
-        recipe,
-        steps,
-        learning_rate,
-        beta,
-        adapter,
-        seed,
-        pairs=pairs.uri,
-        scores=found,
-        labels=labels.uri,
-        encoded=encoded.uri,
-        base=base,
-        processes=processes,
-        sharding=sharding,
-        settings=settings,
-        store=store,
-    )
-    model = trained.outcome
-    note("train", model.uri, model.digest, model.status)
-    judged = evaluate(
-        preset,
-        method,
-        prompts=prompts,
-        num_prompts=num_prompts,
-        gate_average=gate_average,
-        gate_scorer=gate_scorer,
-        weights=weights,
-        model=model.uri,
-        pairs=pairs.uri,
-        heldout=heldout,
-        agreement=agreement(store_url(store), pairs.uri, measured).uri,
-        base=base,
-        store=store,
-    )
-    note("evaluate", judged.uri, judged.digest, judged.status)
-    version = register(preset, method, model.uri, judged.uri, base=base, store=store)
-    note("register", version, model.digest, "ran")
-    create_table_artifact(stages, key=STAGES_ARTIFACT, description=f"{version}: seconds and datasets by stage")
-    return version
+    with recomputing(force):
+        pairs = ingest(preset, source, split, limit, store=store)
+        heldout = heldout or held_out(preset, source, weights, store)
+        note("ingest", pairs.uri, pairs.digest, pairs.status)
+        scores = score(preset, weights=weights, pairs=pairs.uri, store=store)
+        status = "ran" if any(outcome.status == "ran" for outcome in scores.values()) else "skipped"
+        note("score", " ".join(o.uri for o in scores.values()), " ".join(o.digest for o in scores.values()), status)
+        measured = {name: outcome.uri for name, outcome in scores.items()}
+        found = annotated(
+            preset,
+            chosen,
+            config,
+            pairs.uri,
+            measured,
+            weights=weights,
+            base=base,
+            processes=processes,
+            sharding=sharding,
+            store=store,
+        )
+        labels = label(preset, method, recipe, pairs=pairs.uri, scores=found, weights=weights, store=store)
+        note("label", labels.uri, labels.digest, labels.status)
+        encoded = encode(preset, flipped=config.flip > 0 or None, pairs=pairs.uri, base=base, store=store)
+        note("encode", encoded.uri, encoded.digest, encoded.status)
+        trained = TRAINING_FLOWS[method](
+            preset,
+            recipe,
+            steps,
+            learning_rate,
+            beta,
+            adapter,
+            seed,
+            pairs=pairs.uri,
+            scores=found,
+            labels=labels.uri,
+            encoded=encoded.uri,
+            base=base,
+            processes=processes,
+            sharding=sharding,
+            settings=settings,
+            store=store,
+        )
+        model = trained.outcome
+        note("train", model.uri, model.digest, model.status)
+        judged = evaluate(
+            preset,
+            method,
+            prompts=prompts,
+            num_prompts=num_prompts,
+            gate_average=gate_average,
+            gate_scorer=gate_scorer,
+            weights=weights,
+            model=model.uri,
+            pairs=pairs.uri,
+            heldout=heldout,
+            agreement=agreement(store_url(store), pairs.uri, measured).uri,
+            base=base,
+            store=store,
+        )
+        note("evaluate", judged.uri, judged.digest, judged.status)
+        known = registered_versions(trained_name(preset, model.uri))
+        version = register(preset, method, model.uri, judged.uri, base=base, store=store)
+        note("register", version, model.digest, "skipped" if version in known else "ran")
+        create_table_artifact(stages, key=STAGES_ARTIFACT, description=f"{version}: seconds and datasets by stage")
+        return version

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.paint import paint_and_judge
+from pipeline_lib.code import recomputing
 from pipeline_lib.config import override
 from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
@@ -37,6 +38,7 @@ def compare(
     address: Location | None = None,
     max_workers: Workers | None = None,
     store: Location | None = None,
+    force: bool = False,
 ) -> Outcome:
     """Compare models with one of them: win rates by every reward model, a report, and a run in MLflow.
 
@@ -63,6 +65,7 @@ def compare(
         max_workers: Shards of images painted, and then scored, at a time; empty for one per GPU, on the CPU one per
             core for painting (thread), or all that the cluster has room for (ray).
         store: Dataset store; empty for the machine's default.
+        force: Make again what other code made; the log says so where it is used. What is there stays.
     """
     check_given(prompts=prompts, num_prompts=num_prompts, scorers=scorers, weights=weights, heldout=heldout)
     where = task_runner(runner, address)
@@ -81,8 +84,9 @@ def compare(
     found = find_models(store, chosen.base, names)
     judges, mirror = scorers or list(chosen.scorers), weights or chosen.weights
     contestants, pairs = [(contender.model, contender.base) for contender in found], check_models(found)
-    device = paint_and_judge.with_options(task_runner=where)(
-        store, contestants, config, judges, mirror, pairs, heldout, runner, max_workers
-    )
-    chief = found[names.index(reference or names[0])]
-    return compare_task(store, found, chief, config, judges, mirror, heldout, device)
+    with recomputing(force):
+        device = paint_and_judge.with_options(task_runner=where)(
+            store, contestants, config, judges, mirror, pairs, heldout, runner, max_workers
+        )
+        chief = found[names.index(reference or names[0])]
+        return compare_task(store, found, chief, config, judges, mirror, heldout, device)

@@ -9,6 +9,7 @@ from prefect import flow
 
 from flows.ingest import ingest
 from pipeline_lib import resident
+from pipeline_lib.code import forced, recomputing
 from pipeline_lib.config import EncodeConfig, override
 from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
@@ -39,6 +40,7 @@ def encode(
     address: Location | None = None,
     max_workers: Workers | None = None,
     store: Location | None = None,
+    force: bool = False,
 ) -> Outcome:
     """Cache VAE moments of every image and text embeddings of every prompt for the preset's base model.
 
@@ -59,15 +61,17 @@ def encode(
         max_workers: Shards encoded at a time; empty for one per GPU (thread), or all that the cluster has room for
             (ray).
         store: Dataset store; empty for the machine's default.
+        force: Make again what other code made; the log says so where it is used. What is there stays.
     """
     check_given(pairs=pairs, base=base)
     where = task_runner(runner, address)
     chosen = find_preset(preset)
-    pairs = pairs or ingest(preset, source, split, limit, store=store).uri
-    config = override(chosen.encode, resolution=resolution, aspect=aspect, flipped=flipped)
-    return encode_shards.with_options(task_runner=where)(
-        store_url(store), preset, base, config, pairs, runner, max_workers
-    )
+    with recomputing(force):
+        pairs = pairs or ingest(preset, source, split, limit, store=store).uri
+        config = override(chosen.encode, resolution=resolution, aspect=aspect, flipped=flipped)
+        return encode_shards.with_options(task_runner=where)(
+            store_url(store), preset, base, config, pairs, runner, max_workers
+        )
 
 
 @flow(name="encode-shards", flow_run_name=flow_run_name)
@@ -85,7 +89,7 @@ def encode_shards(
     model = base_model(preset, base)
     shards = []
     with a_gpu_for_each_task(runner):
-        work = plan_encoding.submit(store, model, config, pairs).result()
+        work = plan_encoding.submit(store, model, config, pairs, forced()).result()
         if not isinstance(work, Dataset):
             report = reporter("encode", "shards")
             room = len(resident.devices()) if runner == "thread" else work.shards  # Ray keeps its own queue

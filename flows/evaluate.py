@@ -7,6 +7,7 @@ from prefect import flow
 from flows.ingest import ingest
 from flows.paint import paint_and_judge
 from flows.train import TRAINING_FLOWS
+from pipeline_lib.code import recomputing
 from pipeline_lib.config import override
 from pipeline_lib.presets import MethodName, PresetName
 from pipeline_lib.presets import preset as find_preset
@@ -45,6 +46,7 @@ def evaluate(
     address: Location | None = None,
     max_workers: Workers | None = None,
     store: Location | None = None,
+    force: bool = False,
 ) -> Outcome:
     """Generate with both models for the same prompts and seeds, score with every reward model, report win rates.
 
@@ -76,6 +78,7 @@ def evaluate(
         max_workers: Shards of images painted, and then scored, at a time; empty for one per GPU, on the CPU one per
             core for painting (thread), or all that the cluster has room for (ray).
         store: Dataset store; empty for the machine's default.
+        force: Make again what other code made; the log says so where it is used. What is there stays.
     """
     where = task_runner(runner, address)
     chosen = find_preset(preset)
@@ -90,28 +93,29 @@ def evaluate(
         agreement=agreement,
         base=base,
     )
-    base = pinned(base)
-    pairs = pairs or ingest(preset, source, store=store).uri
-    heldout = heldout or held_out(preset, open_dataset(pairs).config["source"], weights, store)
-    if model is None:
-        trained = TRAINING_FLOWS[method](preset, seed=seed, weights=weights, pairs=pairs, base=base, store=store)
-        model = trained.outcome.uri
-    config = override(
-        chosen.evaluate,
-        prompts=prompts,
-        num_prompts=num_prompts,
-        steps=steps,
-        guidance=guidance,
-        gate_average=gate_average,
-        gate_scorer=gate_scorer,
-    )
-    root, own, name = store_url(store), base_model(preset, base), trained_name(preset, model)
-    scorers, mirror = list(chosen.scorers), weights or chosen.weights
-    models = contestants(root, own, model, name)
-    device = paint_and_judge.with_options(task_runner=where)(
-        root, models, config, scorers, mirror, [pairs], heldout, runner, max_workers
-    )
-    return evaluate_task(root, own, model, name, config, scorers, mirror, pairs, heldout, agreement, device)
+    with recomputing(force):
+        base = pinned(base)
+        pairs = pairs or ingest(preset, source, store=store).uri
+        heldout = heldout or held_out(preset, open_dataset(pairs).config["source"], weights, store)
+        if model is None:
+            trained = TRAINING_FLOWS[method](preset, seed=seed, weights=weights, pairs=pairs, base=base, store=store)
+            model = trained.outcome.uri
+        config = override(
+            chosen.evaluate,
+            prompts=prompts,
+            num_prompts=num_prompts,
+            steps=steps,
+            guidance=guidance,
+            gate_average=gate_average,
+            gate_scorer=gate_scorer,
+        )
+        root, own, name = store_url(store), base_model(preset, base), trained_name(preset, model)
+        scorers, mirror = list(chosen.scorers), weights or chosen.weights
+        models = contestants(root, own, model, name)
+        device = paint_and_judge.with_options(task_runner=where)(
+            root, models, config, scorers, mirror, [pairs], heldout, runner, max_workers
+        )
+        return evaluate_task(root, own, model, name, config, scorers, mirror, pairs, heldout, agreement, device)
 
 
 def held_out(preset: PresetName, source: str | None, weights: str | None, store: str | None) -> str | None:

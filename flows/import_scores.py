@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.ingest import ingest
+from pipeline_lib.code import recomputing
 from pipeline_lib.presets import PresetName
 from tasks.fields import Count, Location, Names, SourceLocation, Text
 from tasks.given import check_given
@@ -25,6 +26,7 @@ def import_scores(
     limit: Count | None = None,
     pairs: Location | None = None,
     store: Location | None = None,
+    force: bool = False,
 ) -> dict[str, Outcome]:
     """Import scores that others published; rows that do not fit the pairs go to quarantine with their reason.
 
@@ -38,7 +40,9 @@ def import_scores(
         limit: At most this many source rows, when `pairs` is empty.
         pairs: URI of an ingest dataset; empty runs ingest.
         store: Dataset store; empty for the machine's default.
+        force: Make again what other code made; the log says so where it is used. What is there stays.
     """
     check_given(file=file, pairs=pairs)
-    pairs = pairs or ingest(preset, source, split, limit, store=store).uri
-    return import_scores_task(store_url(store), pairs, file, scorers, lower_is_better or [])
+    with recomputing(force):
+        pairs = pairs or ingest(preset, source, split, limit, store=store).uri
+        return import_scores_task(store_url(store), pairs, file, scorers, lower_is_better or [])

@@ -6,6 +6,7 @@ import time
 
 from prefect import flow
 
+from pipeline_lib.code import recomputing
 from pipeline_lib.config import IngestConfig, override
 from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
@@ -29,6 +30,7 @@ def ingest(
     runner: RunnerName = "thread",
     address: Location | None = None,
     store: Location | None = None,
+    force: bool = False,
 ) -> Outcome:
     """Read preference pairs in the Pick-a-Pic schema into the store.
 
@@ -44,11 +46,13 @@ def ingest(
         address: Ray cluster: host:port or auto on one of its nodes, ray://host:10001 from outside; empty starts one
             on this machine.
         store: Dataset store, a folder or fsspec URL; empty for the machine's default.
+        force: Make again what other code made; the log says so where it is used. What is there stays.
     """
     where = task_runner(runner, address)
     chosen = tuple(models) if models else None
     config = override(find_preset(preset).ingest, source=source, split=split, limit=limit, models=chosen)
-    return ingest_units.with_options(task_runner=where)(store_url(store), config, runner, workers)
+    with recomputing(force):
+        return ingest_units.with_options(task_runner=where)(store_url(store), config, runner, workers)
 
 
 @flow(name="ingest-units", flow_run_name=flow_run_name)

@@ -7,6 +7,7 @@ from prefect import flow
 from flows.ingest import ingest
 from flows.score import score
 from flows.self_training import annotated
+from pipeline_lib.code import recomputing
 from pipeline_lib.labels.recipe import check_recipe
 from pipeline_lib.labels.self_training import runnable
 from pipeline_lib.presets import MethodName, PresetName, alignment
@@ -31,6 +32,7 @@ def label(
     pairs: Location | None = None,
     scores: ScoreUris | None = None,
     store: Location | None = None,
+    force: bool = False,
 ) -> Outcome:
     """Turn human votes and scores into training targets.
 
@@ -46,14 +48,16 @@ def label(
         scores: URIs of score datasets by scorer; scorers that the recipe needs and that are missing here are run.
             For self-training, models are trained by the preset's train-dpo, one per fold.
         store: Dataset store; empty for the machine's default.
+        force: Make again what other code made; the log says so where it is used. What is there stays.
     """
     recipe = recipe or alignment(preset, method).labels
     needed = check_recipe(recipe, scores or {}, runnable())
     check_given(weights=weights, pairs=pairs, scores=scores)
-    pairs = pairs or ingest(preset, source, split, limit, store=store).uri
-    found = annotated(preset, recipe, alignment(preset, "dpo").train, pairs, scores, weights=weights, store=store)
-    found = {name: uri for name, uri in found.items() if name in needed}
-    if missing := [name for name in needed if name not in found]:
-        outcomes = score(preset, scorers=missing, weights=weights, pairs=pairs, store=store)
-        found |= {name: outcome.uri for name, outcome in outcomes.items()}
-    return label_task(store_url(store), recipe, pairs, found)
+    with recomputing(force):
+        pairs = pairs or ingest(preset, source, split, limit, store=store).uri
+        found = annotated(preset, recipe, alignment(preset, "dpo").train, pairs, scores, weights=weights, store=store)
+        found = {name: uri for name, uri in found.items() if name in needed}
+        if missing := [name for name in needed if name not in found]:
+            outcomes = score(preset, scorers=missing, weights=weights, pairs=pairs, store=store)
+            found |= {name: outcome.uri for name, outcome in outcomes.items()}
+        return label_task(store_url(store), recipe, pairs, found)

@@ -8,6 +8,7 @@ from prefect import flow
 from prefect.futures import PrefectFuture
 
 from pipeline_lib import resident
+from pipeline_lib.code import forced
 from pipeline_lib.config import EvaluateConfig
 from pipeline_lib.evaluation.painter import workers
 from pipeline_lib.store import Shard
@@ -35,7 +36,9 @@ def paint_and_judge(
     A flow of its own, because a flow has one task runner.
     """
     with a_gpu_for_each_task(runner):
-        paintings, device = plan_paintings.submit(store, models, config, scorers, weights, pairs, heldout).result()
+        paintings, device = plan_paintings.submit(
+            store, models, config, scorers, weights, pairs, heldout, forced()
+        ).result()
         try:
             room = max_workers or (workers() if runner == "thread" else None)
             painted = _shards(
@@ -45,7 +48,7 @@ def paint_and_judge(
                 lambda: reporter("paint", "images"),
                 room,
             )
-            judgings = plan_judging.submit(store, paintings, painted, scorers, weights).result()
+            judgings = plan_judging.submit(store, paintings, painted, scorers, weights, forced()).result()
             room = max_workers or (len(resident.devices()) if runner == "thread" else None)
             judged = _shards(
                 lambda model, index: judge_shard.submit(judgings[model], index, weights),

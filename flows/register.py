@@ -6,6 +6,7 @@ from prefect import flow
 
 from flows.evaluate import evaluate
 from flows.train import TRAINING_FLOWS
+from pipeline_lib.code import recomputing
 from pipeline_lib.presets import MethodName, PresetName
 from tasks.base import base_model, pinned
 from tasks.evaluate import trained_name
@@ -27,6 +28,7 @@ def register(
     prompts: Location | None = None,
     base: Location | None = None,
     store: Location | None = None,
+    force: bool = False,
 ) -> str:
     """Publish a model version with lineage tags, metrics and the alias `candidate`. Its name is that of the loss that
     trained it and the preset, such as `dpo-sdxl` or `ipo-sdxl`.
@@ -45,24 +47,26 @@ def register(
         base: Base model of the same family instead of the preset's: <org>/<name>@<revision>, a local folder,
             or an MLflow model URI such as models:/balanced-sdxl@champion.
         store: Dataset store; empty for the machine's default.
+        force: Make again what other code made; the log says so where it is used. What is there stays.
     """
     if evaluation is None:
         check_prompts(preset, prompts, None, weights)
     check_given(model=model, evaluation=evaluation, prompts=prompts, weights=weights, base=base)
     base, pairs = pinned(base), None
-    if model is None:
-        trained = TRAINING_FLOWS[method](preset, source=source, weights=weights, base=base, store=store)
-        model, pairs = trained.outcome.uri, trained.pairs
-    if evaluation is None:
-        evaluation = evaluate(
-            preset,
-            method,
-            prompts=prompts,
-            source=source,
-            weights=weights,
-            model=model,
-            pairs=pairs,
-            base=base,
-            store=store,
-        ).uri
-    return register_task(trained_name(preset, model), base_model(preset, base), model, evaluation)
+    with recomputing(force):
+        if model is None:
+            trained = TRAINING_FLOWS[method](preset, source=source, weights=weights, base=base, store=store)
+            model, pairs = trained.outcome.uri, trained.pairs
+        if evaluation is None:
+            evaluation = evaluate(
+                preset,
+                method,
+                prompts=prompts,
+                source=source,
+                weights=weights,
+                model=model,
+                pairs=pairs,
+                base=base,
+                store=store,
+            ).uri
+        return register_task(trained_name(preset, model), base_model(preset, base), model, evaluation)

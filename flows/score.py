@@ -8,6 +8,7 @@ from prefect import flow
 
 from flows.ingest import ingest
 from pipeline_lib import resident
+from pipeline_lib.code import forced, recomputing
 from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
 from pipeline_lib.store import Shard
@@ -35,6 +36,7 @@ def score(
     max_workers: Workers | None = None,
     pairs: Location | None = None,
     store: Location | None = None,
+    force: bool = False,
 ) -> dict[str, Outcome]:
     """Score images with reward models; each scorer's table is a dataset of its own. Several scorers are then compared.
 
@@ -52,17 +54,19 @@ def score(
             room for (ray).
         pairs: URI of an ingest dataset; empty runs ingest.
         store: Dataset store; empty for the machine's default.
+        force: Make again what other code made; the log says so where it is used. What is there stays.
     """
     check_given(scorers=scorers, weights=weights, pairs=pairs)
     chosen = find_preset(preset)
     where = task_runner(runner, address)
-    pairs = pairs or ingest(preset, source, split, limit, store=store).uri
-    names, mirror = scorers or list(chosen.scorers), weights or chosen.weights
-    root = store_url(store)
-    outcomes = score_shards.with_options(task_runner=where)(root, names, pairs, mirror, runner, max_workers)
-    if len(outcomes) > 1:
-        agreement(root, pairs, {name: outcome.uri for name, outcome in outcomes.items()})
-    return outcomes
+    with recomputing(force):
+        pairs = pairs or ingest(preset, source, split, limit, store=store).uri
+        names, mirror = scorers or list(chosen.scorers), weights or chosen.weights
+        root = store_url(store)
+        outcomes = score_shards.with_options(task_runner=where)(root, names, pairs, mirror, runner, max_workers)
+        if len(outcomes) > 1:
+            agreement(root, pairs, {name: outcome.uri for name, outcome in outcomes.items()})
+        return outcomes
 
 
 @flow(name="score-shards", flow_run_name=flow_run_name)
@@ -73,7 +77,7 @@ def score_shards(
     started = time.time()
     shards: dict[str, list[Shard]] = {name: [] for name in scorers}
     with a_gpu_for_each_task(runner):
-        work, missing, total = plan_scores.submit(store, scorers, pairs, weights).result()
+        work, missing, total = plan_scores.submit(store, scorers, pairs, weights, forced()).result()
         if missing:
             report = reporter("score", "shards")
             room = len(resident.devices()) if runner == "thread" else total  # Ray keeps its own queue

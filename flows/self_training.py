@@ -11,6 +11,7 @@ from prefect import flow
 from flows.encode import encode
 from flows.ingest import ingest
 from flows.score import score
+from pipeline_lib.code import recomputing
 from pipeline_lib.config import JudgeConfig, TrainConfig, require
 from pipeline_lib.labels.recipe import required_scorers
 from pipeline_lib.labels.recipes import Recipe
@@ -44,6 +45,7 @@ def self_training(
     pairs: Location | None = None,
     encoded: Location | None = None,
     store: Location | None = None,
+    force: bool = False,
 ) -> Outcome:
     """Judge pairs by the implicit preference of trained models; give the result to `label` as a score.
 
@@ -58,13 +60,15 @@ def self_training(
         pairs: URI of an ingest dataset; empty runs ingest.
         encoded: URI of an encode dataset of the pairs; empty runs encode.
         store: Dataset store; empty for the machine's default.
+        force: Make again what other code made; the log says so where it is used. What is there stays.
     """
     require(bool(models), "There is no model to judge with.", "Give URIs of datasets of the stage model in `models`.")
     config = JudgeConfig(timesteps=timesteps, seed=seed)
     check_given(models=models, pairs=pairs, encoded=encoded)
-    pairs = pairs or ingest(preset, source, split, limit, store=store).uri
-    encoded = encoded or encode(preset, pairs=pairs, store=store).uri
-    return self_training_task(store_url(store), models or [], encoded, pairs, config)
+    with recomputing(force):
+        pairs = pairs or ingest(preset, source, split, limit, store=store).uri
+        encoded = encoded or encode(preset, pairs=pairs, store=store).uri
+        return self_training_task(store_url(store), models or [], encoded, pairs, config)
 
 
 def annotated(

@@ -20,6 +20,7 @@ from flows.paint import paint_and_judge
 from flows.score import score
 from flows.train import TRAINING_FLOWS
 from pipeline_lib.claims.claim import load
+from pipeline_lib.code import recomputing
 from pipeline_lib.config import BaseModel, override
 from pipeline_lib.errors import SweepError
 from pipeline_lib.evaluation.prompts import HELD_OUT
@@ -74,6 +75,7 @@ def sweep(
     heldout: Location | None = None,
     max_parallel: Workers | None = None,
     store: Location | None = None,
+    force: bool = False,
 ) -> Outcome:
     """Train every setting with every seed, judge all models alike, and compare the settings, with intervals.
 
@@ -102,6 +104,7 @@ def sweep(
             preset's, if it has any.
         max_parallel: Models trained at a time; empty for one with GPUs, else one per core.
         store: Dataset store; empty for the machine's default.
+        force: Make again what other code made; the log says so where it is used. What is there stays.
     """
     room = max_parallel or (1 if visible_gpus() else len(os.sched_getaffinity(0)))
     check_given(prompts=prompts, weights=weights, heldout=heldout)
@@ -112,28 +115,30 @@ def sweep(
     judging = override(chosen.evaluate, prompts=prompts, num_prompts=num_prompts, seeds=pictured)
     asked: dict[str, Any] = {"grid": grid, "settings": settings, "common": common}
     asked |= {"seeds": seeds, "reference": reference, "measures": measures}
-    if heldout is None and (implicit or prompts == HELD_OUT):
-        check_sweep(preset, judging, chosen.scorers, tested, asked)
-        heldout = held_out(preset, (common or {}).get("source"), weights, store)
-    question, cells = plan_sweep(preset, judging, chosen.scorers, heldout, tested, asked)
-    root, mirror = store_url(store), weights or chosen.weights
-    with alone(f"sweep-{question.key}"):  # a second sweep of the same would fight over its MLflow run
-        run_id = open_sweep(question)
-        with tracking.closing(run_id):
-            inputs = upstream(preset, cells, weights, store)
-            models = train_all(question, cells, inputs, room, run_id, weights, store)
-            bases = dict.fromkeys(one.base for one in models)
-            contestants = [(None, base) for base in bases] + list({(one.model, one.base): None for one in models})
-            pairs = list(dict.fromkeys(one.pairs for one in models))
-            device = paint_and_judge(root, contestants, judging, question.scorers, mirror, pairs, heldout)
-            if implicit and heldout:
-                for base in bases:
-                    encode_held_out(root, base, heldout, judging)
-                tell, judged = reporter("implicit", "models"), list(dict.fromkeys((m.model, m.base) for m in models))
-                ended = as_finished(lambda one: judge_held_out.submit(root, *one, heldout, judging), judged, room)
-                for done, _ in enumerate(ended, start=1):
-                    tell(done, len(judged))
-            return conclude(root, question, models, mirror, heldout, device, run_id)
+    with recomputing(force):
+        if heldout is None and (implicit or prompts == HELD_OUT):
+            check_sweep(preset, judging, chosen.scorers, tested, asked)
+            heldout = held_out(preset, (common or {}).get("source"), weights, store)
+        question, cells = plan_sweep(preset, judging, chosen.scorers, heldout, tested, asked)
+        root, mirror = store_url(store), weights or chosen.weights
+        with alone(f"sweep-{question.key}"):  # a second sweep of the same would fight over its MLflow run
+            run_id = open_sweep(question)
+            with tracking.closing(run_id):
+                inputs = upstream(preset, cells, weights, store)
+                models = train_all(question, cells, inputs, room, run_id, weights, store)
+                bases = dict.fromkeys(one.base for one in models)
+                contestants = [(None, base) for base in bases] + list({(one.model, one.base): None for one in models})
+                pairs = list(dict.fromkeys(one.pairs for one in models))
+                device = paint_and_judge(root, contestants, judging, question.scorers, mirror, pairs, heldout)
+                if implicit and heldout:
+                    for base in bases:
+                        encode_held_out(root, base, heldout, judging)
+                    tell = reporter("implicit", "models")
+                    judged = list(dict.fromkeys((m.model, m.base) for m in models))
+                    ended = as_finished(lambda one: judge_held_out.submit(root, *one, heldout, judging), judged, room)
+                    for done, _ in enumerate(ended, start=1):
+                        tell(done, len(judged))
+                return conclude(root, question, models, mirror, heldout, device, run_id)
 
 
 @task(name="open-sweep", **IO_TASK)

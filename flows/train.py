@@ -11,6 +11,7 @@ from flows.encode import encode
 from flows.ingest import ingest
 from flows.label import label
 from flows.self_training import annotated
+from pipeline_lib.code import recomputing
 from pipeline_lib.labels.recipe import check_recipe
 from pipeline_lib.labels.self_training import runnable
 from pipeline_lib.names import model_name
@@ -63,6 +64,7 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
         mixed_precision: Literal["no", "fp16", "bf16"] | None = None,
         sample_every: Interval | None = None,
         settings: TrainSettings | None = None,
+        force: bool = False,
     ) -> Trained:
         """Train a model on preference pairs, running upstream stages that the store does not hold yet.
 
@@ -92,6 +94,7 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
             mixed_precision: Precision of the forward passes; weights that train stay fp32.
             sample_every: Optimizer steps between grids of sample images, shown in MLflow; 0 for none.
             settings: Any other setting of the training run by name, such as {"compile": true, "flip": 0.5}.
+            force: Make again what other code made; the log says so where it is used. What is there stays.
         """
         chosen = recipe or alignment(preset, method).labels
         check_recipe(chosen, scores or {}, runnable())
@@ -111,40 +114,41 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
             sample_every=sample_every,
         )
         base = pinned(base)
-        pairs = pairs or ingest(preset, source, split, limit, store=store).uri
-        if labels is None:
-            scores = (
-                annotated(
-                    preset,
-                    chosen,
-                    config,
-                    pairs,
-                    scores,
-                    weights=weights,
-                    encoded=encoded,
-                    base=base,
-                    processes=processes,
-                    sharding=sharding,
-                    store=store,
+        with recomputing(force):
+            pairs = pairs or ingest(preset, source, split, limit, store=store).uri
+            if labels is None:
+                scores = (
+                    annotated(
+                        preset,
+                        chosen,
+                        config,
+                        pairs,
+                        scores,
+                        weights=weights,
+                        encoded=encoded,
+                        base=base,
+                        processes=processes,
+                        sharding=sharding,
+                        store=store,
+                    )
+                    or scores
                 )
-                or scores
+                labels = label(preset, method, recipe, weights=weights, pairs=pairs, scores=scores, store=store).uri
+            flipped = config.flip > 0 or None
+            encoded = encoded or encode(preset, flipped=flipped, pairs=pairs, base=base, store=store).uri
+            lineage = {"pairs": pairs} | {f"scores-{name}": uri for name, uri in (scores or {}).items()}
+            outcome, run_id = train_task(
+                store_url(store),
+                model_name(preset, config.method),
+                base_model(preset, base),
+                config,
+                encoded,
+                labels,
+                lineage,
+                processes,
+                sharding,
             )
-            labels = label(preset, method, recipe, weights=weights, pairs=pairs, scores=scores, store=store).uri
-        flipped = config.flip > 0 or None
-        encoded = encoded or encode(preset, flipped=flipped, pairs=pairs, base=base, store=store).uri
-        lineage = {"pairs": pairs} | {f"scores-{name}": uri for name, uri in (scores or {}).items()}
-        outcome, run_id = train_task(
-            store_url(store),
-            model_name(preset, config.method),
-            base_model(preset, base),
-            config,
-            encoded,
-            labels,
-            lineage,
-            processes,
-            sharding,
-        )
-        return Trained(outcome, pairs, run_id)
+            return Trained(outcome, pairs, run_id)
 
     return train
 

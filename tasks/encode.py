@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from prefect import task
 
 from pipeline_lib import resident
+from pipeline_lib.code import recomputing
 from pipeline_lib.config import BaseModel, EncodeConfig
 from pipeline_lib.store import Dataset, Shard, open_dataset
 from tasks.downloads import hub_slot
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
 
 
 @task(name="encode-plan", **IO_TASK)
-def plan_encoding(store: str, model: BaseModel, config: EncodeConfig, pairs: str) -> Encoding | Dataset:
-    """What is to be encoded, or the dataset where it is there already."""
+def plan_encoding(
+    store: str, model: BaseModel, config: EncodeConfig, pairs: str, force: bool = False
+) -> Encoding | Dataset:
+    """What is to be encoded, or the dataset where it is there already; `force` as of `code.recomputing`."""
     from pipeline_lib import encoding
 
-    with hub_slot(model.mirror):  # this downloads the encoders
+    with recomputing(force), hub_slot(model.mirror):  # this downloads the encoders
         return encoding.open_encoding(store, model, config, open_dataset(pairs))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from prefect import task
 
 from pipeline_lib import resident, scoring
+from pipeline_lib.code import recomputing
 from pipeline_lib.config import BaseModel, EvaluateConfig
 from pipeline_lib.evaluation import generate, scores
 from pipeline_lib.evaluation.gate import Gate
@@ -34,11 +35,13 @@ def plan_paintings(
     weights: str,
     pairs: Sequence[str],
     heldout: str | None,
+    force: bool = False,
 ) -> tuple[list[Painting], str]:
     """Every model's painting, and the kind of device, "cpu" or "cuda": it decides the datasets.
 
     It runs where the shards will be painted. What would stop the evaluation afterwards is checked here: the gate, that
-    the scorers are at hand, and that not every prompt is one of the `pairs` that were trained on.
+    the scorers are at hand, and that not every prompt is one of the `pairs` that were trained on. `force` is that of
+    `code.recomputing`.
     """
     Gate(config.gate_average, config.gate_scorer)
     with hub_slot(weights):  # this downloads them
@@ -47,7 +50,7 @@ def plan_paintings(
     find_leaks(prompts, [open_dataset(uri) for uri in pairs])
     paintings = []
     for uri, base in models:
-        with hub_slot(base.mirror):
+        with recomputing(force), hub_slot(base.mirror):
             paintings.append(generate.open_painting(store, open_dataset(uri) if uri else None, base, prompts, config))
     return paintings, resident.devices()[0].partition(":")[0]
 
@@ -65,14 +68,20 @@ def paint_shard(painting: Painting, index: int) -> Shard:
 
 @task(name="judge-plan", **IO_TASK)
 def plan_judging(
-    store: str, paintings: Sequence[Painting], shards: Sequence[Sequence[Shard]], scorers: Sequence[str], weights: str
+    store: str,
+    paintings: Sequence[Painting],
+    shards: Sequence[Sequence[Shard]],
+    scorers: Sequence[str],
+    weights: str,
+    force: bool = False,
 ) -> list[Judging]:
     """Commit every model's images; what is to be scored. It runs where it will be: the precision depends on it."""
     identities = scoring.identities(scorers, weights)
-    return [
-        scores.open_judging(store, p.writer.finished() or p.writer.commit(painted), p.prompts, identities)
-        for p, painted in zip(paintings, shards, strict=True)
-    ]
+    with recomputing(force):
+        return [
+            scores.open_judging(store, p.writer.finished() or p.writer.commit(painted), p.prompts, identities)
+            for p, painted in zip(paintings, shards, strict=True)
+        ]
 
 
 @task(name="judge-shard", task_run_name="judge-shard-{index}", **IO_TASK)

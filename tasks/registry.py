@@ -85,6 +85,11 @@ def find(name: str, tags: Mapping[str, str]) -> str | None:
     return str(found[0]) if found else None
 
 
+def versions(name: str) -> list[str]:
+    """URIs of the versions of model `name`; none when nothing is registered under that name."""
+    return [f"models:/{name}/{found.version}" for found in _versions(client(), name)]
+
+
 def check_name(name: str) -> None:
     """Raise HubError where another user took the name of a registered model."""
     if client().search_registered_models(f"name = '{name}'"):

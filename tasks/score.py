@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from prefect import task
 
 from pipeline_lib import resident, scoring
+from pipeline_lib.code import recomputing
 from pipeline_lib.scoring.resident import resident_scorers
 from pipeline_lib.scoring.stage import Work
 from pipeline_lib.store import Shard, open_dataset
@@ -19,13 +20,16 @@ from tasks.settings import IO_TASK
 
 
 @task(name="score-plan", **IO_TASK)
-def plan_scores(store: str, scorers: list[str], pairs: str, weights: str) -> tuple[list[Work], list[Work], int]:
+def plan_scores(
+    store: str, scorers: list[str], pairs: str, weights: str, force: bool = False
+) -> tuple[list[Work], list[Work], int]:
     """The scorers' datasets, those of them that are unfinished, and the number of image shards.
 
-    It runs where the shards will be scored: the precision, and with it the dataset, depends on the device.
+    It runs where the shards will be scored: the precision, and with it the dataset, depends on the device. `force` is
+    that of `code.recomputing`.
     """
     ingested = open_dataset(pairs)
-    with hub_slot(weights):  # this downloads them
+    with recomputing(force), hub_slot(weights):  # this downloads them
         work = scoring.open_work(store, scorers, ingested, weights)
     missing = [item for item in work if item.writer.finished() is None]
     return work, missing, len(ingested.tables("images"))

@@ -46,8 +46,9 @@ def train(
     started = time.time()
     datasets = {"encoded": open_dataset(encoded), "labels": open_dataset(labels)}
     target = job.model_writer(store, model, config, datasets["encoded"], datasets["labels"])
-    with alone(f"train-{target.key}"):  # a second run of the same would open a second MLflow run, and fight over it
-        run_id = tracking.training_run(name, target.key, model, config)
+    key = done.key if (done := target.finished()) else target.key  # it may lie under the key of before, or of force
+    with alone(f"train-{key}"):  # a second run of the same would open a second MLflow run, and fight over it
+        run_id = tracking.training_run(name, key, model, config)
         tracking.log_datasets(run_id, datasets | {k: open_dataset(uri) for k, uri in inputs.items()})
         metrics = tracking.MetricBuffer(run_id)
         progress = reporter("train", "steps")

@@ -52,7 +52,7 @@ def test_a_training_makes_its_own_annotator_by_cross_fitting(tmp_path: Path, sta
     prompts = dict(table.select("pair_id", "prompt_id").iter_rows())
     assert not {prompts[pair] for pair in seen[0]} & {prompts[pair] for pair in seen[1]}
     for model in models:
-        own = {"method": "diffusion-dpo", "steps": 2, "seed": 3, "batch_size": 4, "sample_every": 0}
+        own = {"method": "diffusion-dpo", "steps": 2, "seed": 3, "batch_size": 4}
         assert own.items() <= model.config["train"].items()
         assert labels_of(model).scan().select(pl.col("target") == pl.col("human")).collect().to_series().all()
 
