@@ -78,7 +78,7 @@ format: setup  ## rewrite the sources in the project's format
 	$(PY) -m ruff check --fix .
 
 test: setup check  ## checks, then the tests on up to four cores (no network)
-	$(PY) -m pytest -q -n logical --maxprocesses 4 --dist loadgroup
+	$(PY) -m pytest -q -n logical --maxprocesses 4
 
 test-slow: setup  ## the tests that take minutes
 	$(PY) -m pytest -q -m slow

@@ -37,11 +37,28 @@ REGISTERED = (
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together what shares fixtures when several processes run the tests: a file, and all users of the stack."""
-    for item in items:
-        shared = "stack" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("stack" if shared else item.nodeid.partition("::")[0]))
+# Where the users of the stack are: one process runs them all when several share the tests, so that there is one stack.
+USERS = (
+    "tests/browser/",
+    "tests/flows/",
+    "tests/integration/",
+    "tests/chaos/test_checks.py",
+    "tests/deploy/doctor/test_stack.py",
+    "tests/deploy/test_stack_integration.py",
+    "tests/tasks/test_wanted.py",
+)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep together what shares fixtures, where several processes run the tests: a file; all users of the stack."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "stack" if nodeid.startswith(USERS) else nodeid.partition("::")[0]
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
