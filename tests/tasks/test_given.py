@@ -8,8 +8,16 @@ from typing import Any
 import pytest
 
 from pipeline_lib import store
-from pipeline_lib.errors import ConfigError, DatasetUnfinishedError, HubError, PipelineError, UnknownNameError
+from pipeline_lib.errors import (
+    CheckpointError,
+    ConfigError,
+    DatasetUnfinishedError,
+    HubError,
+    PipelineError,
+    UnknownNameError,
+)
 from tasks.given import check_given
+from tests.pipeline_lib.models import tiny
 
 
 @pytest.mark.parametrize(
@@ -42,3 +50,17 @@ def test_a_dataset_of_another_stage_is_refused(tmp_path: Path) -> None:
         check_given(pairs=labels)
     with pytest.raises(ConfigError, match=r"scores-<scorer>"):
         check_given(scores={"clip": labels})
+
+
+def test_every_weight_of_a_folder_is_looked_at(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    tiny.write_sd(folder)
+    check_given(base=str(folder))
+    weights = folder / "unet/diffusion_pytorch_model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-4] + b"\xff\xff\xff\xff")
+    with pytest.raises(CheckpointError, match=r"unet/.* holds NaN or infinity"):
+        check_given(base=str(folder))
+    weights.rename(weights.with_suffix(".bin"))
+    with pytest.raises(CheckpointError, match=r"(?s)unet has its weights as .*\.bin only.*convert the model once"):
+        check_given(base=str(folder))

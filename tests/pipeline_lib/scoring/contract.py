@@ -203,6 +203,26 @@ class ScorerContract:
                 edit(damaged / self.weights[0], change)
                 np.testing.assert_array_equal(score_images([self.load(damaged)], pictures, prompts)[self.name], before)
 
+    def test_weights_that_are_no_numbers_are_refused(self, damaged: Path) -> None:
+        for file in self.weights:
+            path = damaged / file
+            content = path.read_bytes()
+            for key, value in zip(self.sample(path), (float("nan"), float("inf"), -float("inf")), strict=True):
+                edit(path, lambda state, key=key, value=value: state[key].view(-1)[-1:].fill_(value))
+                self.assert_refused(damaged, path.name, key, "NaN or infinity")
+                path.write_bytes(content)
+
+    def test_weights_saved_compiled_or_distributed_are_the_same(
+        self, damaged: Path, scorer: Scorer, pictures: list[Image.Image], prompts: list[str]
+    ) -> None:
+        before = score_images([scorer], pictures, prompts)[self.name]
+        for prefix in ("_orig_mod.", "module."):
+            for file in self.weights:
+                edit(
+                    damaged / file, lambda state, p=prefix: [state.update({p + k: state.pop(k)}) for k in list(state)]
+                )
+            np.testing.assert_array_equal(score_images([self.load(damaged)], pictures, prompts)[self.name], before)
+
     def test_damaged_weights_are_refused(self, damaged: Path) -> None:
         for file in self.weights:
             path = damaged / file
