@@ -30,7 +30,7 @@ from tasks.mirrors import check_prompts
 from tasks.registry import versions as registered_versions
 from tasks.run_names import flow_run_name
 from tasks.settings import store_url
-from tasks.training_settings import training_config
+from tasks.training_settings import check_lora_targets, training_config
 from tasks.values import Recipe, TrainSettings
 
 STAGES_ARTIFACT = "stages"
@@ -111,6 +111,8 @@ def align(
         adapter=adapter,
         seed=seed,
     )
+    base = pinned(base)  # one version for all stages, even if the alias moves meanwhile
+    check_lora_targets(preset, base, config)
     stages: list[dict[str, Any]] = []
     started = time.time()
 
@@ -119,7 +121,6 @@ def align(
         seconds, started = round(time.time() - started, 2), time.time()
         stages.append({"stage": stage, "status": status, "seconds": seconds, "uri": uri, "digest": digest})
 
-    base = pinned(base)  # one version for all stages, even if the alias moves meanwhile
     with recomputing(force):
         pairs = ingest(preset, source, split, limit, store=store)
         heldout = heldout or held_out(preset, source, weights, store)

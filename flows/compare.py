@@ -10,6 +10,7 @@ from pipeline_lib.config import override
 from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
 from pipeline_lib.registry import unknown_name
+from tasks.base import base_model, pinned
 from tasks.compare import check_models
 from tasks.compare import compare as compare_task
 from tasks.contenders import find_models
@@ -34,6 +35,7 @@ def compare(
     scorers: ScorerNames | None = None,
     weights: Location | None = None,
     heldout: Location | None = None,
+    base: Location | None = None,
     runner: RunnerName = "thread",
     address: Location | None = None,
     max_workers: Workers | None = None,
@@ -45,9 +47,10 @@ def compare(
     Images and scores that an evaluation left in the store are taken from there.
 
     Args:
-        models: Two or more of: base (the preset's); models:/<name>@<alias> or models:/<name>/<version> from MLflow's
-            registry; model/<key> or the URI of a model dataset; a folder of diffusers, or one that training wrote;
-            <org>/<name>@<revision> on the hub. Empty for base and models:/balanced-<preset>@candidate.
+        models: Two or more of: base; models:/<name>@<alias> or models:/<name>/<version> from MLflow's registry;
+            model/<key> or the URI of a model dataset; a folder of diffusers, or one that training wrote;
+            <org>/<name>@<revision> on the hub. A folder or repository may hold a UNet alone, or a LoRA, whose file
+            may be named as well: they are put into the base. Empty for base and models:/balanced-<preset>@candidate.
         reference: Which of them the others are compared with; empty for the first.
         preset: Base model, prompt set, sampler and scorers; empty fields below take its values.
         prompts: Prompt set, heldout for the prompts of the pairs in `heldout`, or a file of prompts.
@@ -58,6 +61,8 @@ def compare(
         scorers: Reward models that judge.
         weights: Where reward-model checkpoints come from.
         heldout: URI of an ingest dataset of pairs that were not trained on.
+        base: What base means among the models, and what UNets alone and LoRAs are put into, instead of the preset's
+            base model: <org>/<name>@<revision>, a local folder, or an MLflow model URI.
         runner: thread paints and scores in this process; ray on the workers of a Ray cluster, a GPU each where there
             are GPUs.
         address: Ray cluster: host:port or auto on one of its nodes, ray://host:10001 from outside; empty starts one
@@ -67,7 +72,7 @@ def compare(
         store: Dataset store; empty for the machine's default.
         force: Make again what other code made; the log says so where it is used. What is there stays.
     """
-    check_given(prompts=prompts, num_prompts=num_prompts, scorers=scorers, weights=weights, heldout=heldout)
+    check_given(prompts=prompts, num_prompts=num_prompts, scorers=scorers, weights=weights, heldout=heldout, base=base)
     where = task_runner(runner, address)
     chosen, store = find_preset(preset), store_url(store)
     names = models or ["base", f"models:/balanced-{preset}@candidate"]
@@ -81,7 +86,7 @@ def compare(
         steps=steps,
         guidance=guidance,
     )
-    found = find_models(store, chosen.base, names)
+    found = find_models(store, base_model(preset, pinned(base)), names)
     judges, mirror = scorers or list(chosen.scorers), weights or chosen.weights
     contestants, pairs = [(contender.model, contender.base) for contender in found], check_models(found)
     with recomputing(force):

@@ -23,7 +23,7 @@ from tasks.outcome import Outcome
 from tasks.run_names import flow_run_name
 from tasks.settings import store_url
 from tasks.train import train as train_task
-from tasks.training_settings import training_config
+from tasks.training_settings import check_lora_targets, training_config
 from tasks.values import Recipe, TrainSettings
 
 
@@ -114,6 +114,7 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
             sample_every=sample_every,
         )
         base = pinned(base)
+        check_lora_targets(preset, base, config)
         with recomputing(force):
             pairs = pairs or ingest(preset, source, split, limit, store=store).uri
             if labels is None:

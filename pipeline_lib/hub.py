@@ -57,15 +57,24 @@ def snapshot(
 def repository_files(repo: str, revision: str | None = None, mirror: str = HUB) -> list[str]:
     """Every file of a repository on the hub; of others nothing, since `snapshot` gives their whole folder.
 
+    Without the hub, the files of its copy in the local cache.
+
     Raises:
         HubError: as `snapshot`.
     """
     if mirror != HUB or is_path(repo):
         return []
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, snapshot_download
 
-    with hub_errors(f"{repo}@{revision or 'main'}"):
-        return list(HfApi().list_repo_files(repo, revision=revision))
+    try:
+        with hub_errors(f"{repo}@{revision or 'main'}"):
+            return list(HfApi().list_repo_files(repo, revision=revision))
+    except HubError as error:
+        try:
+            copy = Path(snapshot_download(repo, revision=revision, local_files_only=True))
+        except (OSError, ValueError):
+            raise error from error.__cause__
+        return [path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()]
 
 
 def _absent(folder: Path, files: Sequence[str] | None) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from prefect import task
 from prefect.logging import get_run_logger
@@ -23,7 +24,7 @@ from pipeline_lib.store import MANIFEST, open_dataset
 from pipeline_lib.urls import local_path
 from tasks import champion, registry
 from tasks.base import MLFLOW_SCHEMES, resolve
-from tasks.settings import IO_TASK
+from tasks.settings import IO_TASK, state_place
 
 BASE = "base"
 VERSION = "models:/"
@@ -65,9 +66,11 @@ def find(store: str, base: BaseModel, name: str) -> Contender:
 
     Args:
         store: where the datasets of registered versions are looked for.
-        base: the preset's base model.
+        base: the preset's base model, or the one that was named instead.
         name: `base`; `models:/<name>@<alias>`, `models:/<name>/<version>` or other URI of MLflow; `model/<key>` or the
-            URI of a model dataset; a folder of diffusers or one that training wrote; `<org>/<name>[@<revision>]`.
+            URI of a model dataset; a folder of diffusers or one that training wrote; `<org>/<name>@<revision>`, or
+            without a revision. A folder or repository may also hold a UNet alone or a LoRA, and a LoRA may be a file:
+            they are put into `base`.
 
     Raises:
         ConfigError: it is none of these.
@@ -86,14 +89,15 @@ def find(store: str, base: BaseModel, name: str) -> Contender:
     folder = local_path(name).resolve()
     if (folder / MANIFEST).is_file():
         return _trained(str(folder))
-    if folder.is_dir():
-        return Contender(folder.name, resolve.fn(base, name))
+    if folder.exists():
+        place = folder if folder.is_dir() else local_path(name).absolute()  # a link's target may have lost its name
+        return Contender(place.name, _in_base(base, place) or resolve.fn(base, name))
     if REPOSITORY.fullmatch(name):
-        return Contender(name, resolve.fn(base, name))
+        return Contender(name, _fetched_in_base(base, name) or resolve.fn(base, name))
     raise ConfigError(
         f"{excerpt(name)} names no model, and there is no such folder.",
         "Write base, models:/<name>@<alias>, models:/<name>/<version>, model/<key> or the URI of a model dataset, a "
-        "folder, or <org>/<name>@<revision>.",
+        "folder, a LoRA's file, or <org>/<name>@<revision>.",
     )
 
 
@@ -115,6 +119,27 @@ def _registered(store: str, base: BaseModel, uri: str) -> Contender:
         except (CheckpointError, ConfigError, DatasetCorruptError, DatasetUnfinishedError, HubError) as error:
             get_run_logger().warning("compare: %s as the files that were registered: %s", uri, error)
     return Contender(path, resolve.fn(base, uri), version=uri if name else None)
+
+
+def _in_base(base: BaseModel, place: Path) -> BaseModel | None:
+    """A UNet alone or a LoRA on this machine, in `base`; None for others."""
+    from pipeline_lib.models import named  # loads torch
+
+    if not named.is_alone(place):
+        return None
+    get_run_logger().info("compare: %s holds no pipeline and is put into %s", place, base.repo)
+    return named.in_base(base, place, place.name, state_place("bases"))
+
+
+def _fetched_in_base(base: BaseModel, name: str) -> BaseModel | None:
+    """A UNet alone or a LoRA on the hub, in `base`; None for others."""
+    from pipeline_lib.models import named  # loads torch
+
+    files = named.fetched_alone(name)
+    if files is None:
+        return None
+    get_run_logger().info("compare: %s holds no pipeline and is put into %s", name, base.repo)
+    return named.in_base(base, files, name.partition("@")[0], state_place("bases"))
 
 
 def _trained(uri: str) -> Contender:

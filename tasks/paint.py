@@ -40,8 +40,8 @@ def plan_paintings(
     """Every model's painting, and the kind of device, "cpu" or "cuda": it decides the datasets.
 
     It runs where the shards will be painted. What would stop the evaluation afterwards is checked here: the gate, that
-    the scorers are at hand, and that not every prompt is one of the `pairs` that were trained on. `force` is that of
-    `code.recomputing`.
+    the scorers are at hand, that not every prompt is one of the `pairs` that were trained on, and that models fit
+    their bases. `force` is that of `code.recomputing`.
     """
     Gate(config.gate_average, config.gate_scorer)
     with hub_slot(weights):  # this downloads them
@@ -52,6 +52,7 @@ def plan_paintings(
     for uri, base in models:
         with recomputing(force), hub_slot(base.mirror):
             paintings.append(generate.open_painting(store, open_dataset(uri) if uri else None, base, prompts, config))
+            generate.check_paintable(paintings[-1])
     return paintings, resident.devices()[0].partition(":")[0]
 
 

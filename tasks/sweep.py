@@ -29,7 +29,7 @@ from tasks.links import link
 from tasks.outcome import Outcome, finish
 from tasks.progress import reporter
 from tasks.settings import IO_TASK
-from tasks.training_settings import training_config
+from tasks.training_settings import check_lora_targets, training_config
 
 OWN = ("steps", "learning_rate", "beta", "adapter")
 """A setting's parameters that are fields of the training run."""
@@ -92,6 +92,7 @@ def ready(cell: Cell, preset: str) -> Ready:
     parameters, method = cell.parameters(preset), cell.setting.method
     fields = {name: parameters.get(name) for name in OWN}
     config = training_config(preset, method, parameters.get("settings"), seed=cell.seed, **fields)  # type: ignore[arg-type]
+    check_lora_targets(preset, parameters.get("base"), config)  # type: ignore[arg-type]
     recipe = parameters.get("recipe") or alignment(preset, method).labels
     needed = check_recipe(recipe, (), runnable())
     # What trained models prefer is no score of images: the training flow asks them itself.

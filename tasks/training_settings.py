@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline_lib.config import TrainConfig, override
-from pipeline_lib.errors import ConfigError, excerpt
+from pipeline_lib.errors import ConfigError, HubError, excerpt
 from pipeline_lib.presets import MethodName, PresetName, alignment
 from pipeline_lib.training.bounds import check_bounds
 from pipeline_lib.training.methods import check_config, check_sharding
+from tasks.base import base_model, pinned
 
 _TYPES = TypeAdapter(TrainConfig)
 
@@ -37,6 +39,19 @@ def training_config(
     if sharding != "none":
         check_sharding(config)
     return config
+
+
+def check_lora_targets(preset: PresetName, base: str | None, config: TrainConfig) -> None:
+    """Raise ConfigError where `lora_targets` names layers that the run's base does not have.
+
+    Args:
+        base: a flow's parameter `base`.
+    """
+    if config.adapter == "lora" and config.lora_targets is not None:
+        from pipeline_lib.training.targets import check_targets  # loads torch
+
+        with suppress(HubError):  # a hub that cannot be reached now is left to the stages, which try again
+            check_targets(base_model(preset, pinned(base)), config)
 
 
 def _typed(config: TrainConfig) -> TrainConfig:

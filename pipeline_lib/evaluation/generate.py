@@ -12,7 +12,7 @@ from pipeline_lib import schemas, store
 from pipeline_lib.config import BaseModel, EvaluateConfig
 from pipeline_lib.digest import canonical_json
 from pipeline_lib.errors import ConfigError
-from pipeline_lib.evaluation.painter import Painter, images_at_once, load_painter
+from pipeline_lib.evaluation.painter import Painter, images_at_once, load_painter, model_folder
 from pipeline_lib.evaluation.prompts import PromptSet
 from pipeline_lib.evaluation.texts import Texts
 from pipeline_lib.identity import identity
@@ -84,6 +84,14 @@ def open_painting(
     inputs = [model] if model else []
     writer = store.writer(root, STAGE, VERSION, question, inputs, identity=key, modules=[__name__])
     return Painting(writer, model, base, prompts, config)
+
+
+def check_paintable(painting: Painting) -> None:
+    """Raise CheckpointError for a model whose weights do not fit its base, unless its images are there already."""
+    from pipeline_lib.models.aligned import check_fits  # loads torch and diffusers
+
+    if painting.model and painting.writer.finished() is None:
+        check_fits(painting.model.local(model_folder(painting.model)), painting.base)
 
 
 def generate(

@@ -24,7 +24,7 @@ from pipeline_lib.evaluation.comparisons import compare_models
 from pipeline_lib.evaluation.diversity import DIVERSITY
 from pipeline_lib.evaluation.examples import Scored, choose
 from pipeline_lib.evaluation.gate import Gate
-from pipeline_lib.evaluation.generate import Progress, generate, shard_path
+from pipeline_lib.evaluation.generate import Progress, check_paintable, generate, open_painting, shard_path
 from pipeline_lib.evaluation.implicit import implicit_accuracy, rewards_by_model, trained_prompts
 from pipeline_lib.evaluation.prompts import PromptSet, leaked, load_prompts
 from pipeline_lib.evaluation.scores import KEYS, diversity_tower, open_judging, score_generated
@@ -117,6 +117,9 @@ def evaluate(
     owners = {name: (bases or {}).get(name, base) for name in models}
     rewards = rewards_by_model(root, models, owners, held_out, config) if held_out else {}
     judges = scorer_identities(scorers, mirror, device)
+
+    for name, model in models.items():
+        check_paintable(open_painting(root, model, owners[name], prompts, config, device))
 
     images: dict[str, Dataset] = {}
     scored: dict[str, Dataset] = {}

@@ -1,6 +1,7 @@
 """Aligned models: the base with a trained LoRA or UNet, as a diffusers pipeline.
 
-A model directory (written by training) holds `pytorch_lora_weights.safetensors` or `unet/`, and `base.json`.
+A model directory (written by training) holds `pytorch_lora_weights.safetensors` or `unet/`, and `base.json`. What
+others publish alone, a UNet or a LoRA, is loaded the same way (`alone.weights_in`).
 """
 
 from __future__ import annotations
@@ -10,18 +11,31 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
 
 from pipeline_lib.config import BaseModel
 from pipeline_lib.errors import CheckpointError
 from pipeline_lib.json_files import read_json
 from pipeline_lib.models import FAMILIES
-from pipeline_lib.models.components import folder, load_unet, load_vae, pipeline_from, pipeline_parts, quiet, unet_from
+from pipeline_lib.models.components import (
+    empty_unet,
+    folder,
+    load_unet,
+    load_vae,
+    pipeline_from,
+    pipeline_parts,
+    quiet,
+    unet_from,
+)
 from pipeline_lib.models.family import Family
+from pipeline_lib.models.lora import LORA_WEIGHTS, fuse, read_lora
 from pipeline_lib.models.published import save
+from pipeline_lib.models.alone import UNET, Weights, check_interface, weights_in
+from pipeline_lib.weights.files import DIFFUSERS
+from pipeline_lib.weights.read import check, check_finite
 
-LORA_WEIGHTS = "pytorch_lora_weights.safetensors"
-UNET = "unet"
+__all__ = ["BASE", "LORA_WEIGHTS", "UNET", "check_fits", "export", "load_pipeline", "read_base", "write_base"]
 BASE = "base.json"
 
 
@@ -47,46 +61,49 @@ def load_pipeline(
 
     A LoRA is fused in fp32, whatever `torch_dtype`: the weights are those that `export` publishes, to the last bit.
 
+    Args:
+        model_dir: what `weights_in` reads.
+
     Raises:
         HubError: the base cannot be fetched.
-        CheckpointError: `model_dir` holds neither a LoRA nor a UNet, or they do not fit the base.
+        CheckpointError: `model_dir` holds neither a LoRA nor a UNet, or both, or they do not fit the base.
     """
     family: Family = FAMILIES.get(base.family)
     parts: dict[str, Any] = dict(family.absent)
-    full = model_dir is not None and (model_dir / UNET).is_dir()
-    lora = model_dir is not None and (model_dir / LORA_WEIGHTS).is_file()
-    if model_dir is not None and not (full or lora):
-        raise CheckpointError(
-            f"{model_dir} holds neither {LORA_WEIGHTS} nor a {UNET} folder.", "Give a directory that training wrote."
-        )
-    needed = [part for part in pipeline_parts(family) if part != "vae" and not (part == "unet" and full)]
+    weights = weights_in(model_dir) if model_dir else Weights()
+    needed = [part for part in pipeline_parts(family) if part != "vae" and not (part == "unet" and weights.unet)]
     root = folder(base, needed)
     quiet()
     parts["vae"] = load_vae(base, torch_dtype)
-    if full and model_dir:
-        parts["unet"] = unet_from(model_dir / UNET, torch_dtype)
-    else:
-        parts["unet"] = load_unet(base, torch.float32 if lora else torch_dtype)
+    parts["unet"] = _unet(weights, base, torch_dtype)
     pipeline = pipeline_from(family, root, torch_dtype, parts)
-    if lora and model_dir:
-        _fuse_lora(pipeline, model_dir)
-        pipeline.unet.to(torch_dtype)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
+
+
+def check_fits(model_dir: Path, base: BaseModel) -> None:
+    """Raise CheckpointError, HubError for weights that `load_pipeline` would refuse; no model is built."""
+    weights = weights_in(model_dir)
+    if weights.unet:
+        check(diffusers.UNet2DConditionModel, weights.unet, DIFFUSERS)
+        check_interface(weights.unet, base)
+    elif weights.lora:
+        read_lora(weights.lora, empty_unet(base), base.repo)
+
+
+def _unet(weights: Weights, base: BaseModel, torch_dtype: torch.dtype) -> Any:
+    if weights.unet:
+        check_interface(weights.unet, base)
+        return unet_from(weights.unet, torch_dtype)
+    if weights.lora:
+        unet = load_unet(base)
+        fuse(unet, read_lora(weights.lora, unet, base.repo))
+        for name, parameter in unet.named_parameters():
+            check_finite(parameter, name, weights.lora)
+        return unet.to(torch_dtype)
+    return load_unet(base, torch_dtype)
 
 
 def export(model_dir: Path, base: BaseModel, out: Path) -> Path:
     """Write a complete diffusers folder in fp32, any LoRA fused; `DiffusionPipeline.from_pretrained(out)` loads it."""
     return save(load_pipeline(model_dir, base), base, out)
-
-
-def _fuse_lora(pipeline: Any, model_dir: Path) -> None:
-    try:
-        pipeline.load_lora_weights(model_dir, weight_name=LORA_WEIGHTS)
-        pipeline.fuse_lora()
-        pipeline.unload_lora_weights()
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{model_dir / LORA_WEIGHTS} does not fit {type(pipeline).__name__}: {error}",
-            f"Use the base recorded in {BASE}.",
-        ) from error

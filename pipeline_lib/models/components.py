@@ -90,6 +90,12 @@ def load_unet(base: BaseModel, dtype: torch.dtype = torch.float32) -> Any:
     return unet_from(folder(base, ["unet"]) / "unet", dtype)
 
 
+def empty_unet(base: BaseModel) -> Any:
+    """The base model's UNet2DConditionModel without weights, on the device "meta": its layers and their shapes."""
+    with torch.device("meta"):
+        return diffusers.UNet2DConditionModel.from_config(own_json(base, "unet/config.json"))
+
+
 def unet_from(path: Path, dtype: torch.dtype) -> Any:
     """A UNet2DConditionModel from a local folder, on the CPU; raises CheckpointError."""
     return diffusers_model(diffusers.UNet2DConditionModel, path, dtype)

@@ -10,7 +10,7 @@ import diffusers
 from pipeline_lib.config import BaseModel
 from pipeline_lib.errors import CheckpointError, ConfigError
 from pipeline_lib.models import FAMILIES
-from pipeline_lib.models.aligned import UNET
+from pipeline_lib.models.aligned import BASE, check_fits, read_base
 from pipeline_lib.models.components import folder as fetched
 from pipeline_lib.models.components import vae_folder
 from pipeline_lib.models.family import Family
@@ -35,8 +35,8 @@ def check_folder(folder: Path) -> None:
                 return
         known = " or ".join(FAMILIES.get(name).pipeline for name in FAMILIES.names())
         raise ConfigError(f"{folder} is a {found}.", f"Give a {known}.")
-    if (folder / UNET).is_dir():
-        check(diffusers.UNet2DConditionModel, folder / UNET, DIFFUSERS)
+    if (folder / BASE).is_file():
+        check_fits(folder, read_base(folder))
 
 
 def check_weights(base: BaseModel) -> None:

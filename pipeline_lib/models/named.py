@@ -1,14 +1,19 @@
-"""Another base model than a preset's: a repository on the hub, or a local folder, by name."""
+"""Another base model than a preset's: a repository on the hub, or a local folder, by name; and weights in a base."""
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 from pipeline_lib.config import BaseModel
-from pipeline_lib.errors import CheckpointError
+from pipeline_lib.digest import current_sha256, digest
+from pipeline_lib.errors import CheckpointError, HubError
+from pipeline_lib.hub import repository_files, snapshot
 from pipeline_lib.models.aligned import BASE, LORA_WEIGHTS, UNET, export, read_base
+from pipeline_lib.models.identity import base_identity
 from pipeline_lib.models.index import INDEX
 from pipeline_lib.models.names import check_base_name
+from pipeline_lib.models.alone import files_of_weights, listed, names_among, weights_in
 from pipeline_lib.urls import local_path
 
 
@@ -34,6 +39,64 @@ def base_named(base: BaseModel, name: str, scratch: Path) -> BaseModel:
 def in_folder(base: BaseModel, folder: Path, depth: int = 1) -> BaseModel:
     """A diffusers folder as a base of the family of `base`; its last `depth` parts name it in dataset keys."""
     return BaseModel(family=base.family, repo="/".join(folder.parts[-depth:]), mirror=str(folder.parents[depth - 1]))
+
+
+def is_alone(place: Path) -> bool:
+    """Whether a folder or file holds a UNet alone or a LoRA, and nothing that says of which base.
+
+    Raises:
+        CheckpointError: it holds several, or only pickles.
+    """
+    if place.is_file():
+        return True
+    known = (place / INDEX).is_file() or (place / BASE).is_file()
+    return not known and names_among(str(place), listed(place)) is not None
+
+
+def fetched_alone(name: str) -> Path | None:
+    """The files of a repository on the hub that holds a UNet alone or a LoRA; None for others.
+
+    A repository that cannot be looked at now is taken for a whole pipeline, and missed where its files are needed.
+
+    Args:
+        name: `<org>/<name>[@<revision>]`.
+
+    Raises:
+        CheckpointError: it holds several, or only pickles.
+        HubError: its files cannot be fetched.
+    """
+    repo, _, revision = name.partition("@")
+    try:
+        files = repository_files(repo, revision or None)
+    except HubError:
+        return None
+    found = None if INDEX in files else names_among(name, files)
+    return snapshot(repo, revision or None, found.files) if found else None
+
+
+def in_base(base: BaseModel, place: Path, name: str, store: Path) -> BaseModel:
+    """A UNet alone or a LoRA (`weights_in`) in `base`: a complete diffusers folder in `store`, made once per content.
+
+    Args:
+        name: what it is called in dataset keys: the last parts of its path, or `<org>/<name>`.
+
+    Raises:
+        CheckpointError: it does not fit the base, or is neither.
+        HubError: the base cannot be fetched.
+    """
+    weights = weights_in(place)
+    content = [[file.name, current_sha256(file)] for file in files_of_weights(weights)]
+    final = store / digest([base_identity(base), content], 16) / name
+    if not final.is_dir():
+        with tempfile.TemporaryDirectory(dir=store, prefix=".", suffix=".tmp") as scratch:
+            whole = export(place, base, Path(scratch) / "whole")
+            final.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                whole.rename(final)
+            except OSError:
+                if not final.is_dir():  # otherwise another run was faster, with the same files
+                    raise
+    return in_folder(base, final, len(Path(name).parts))
 
 
 def complete(folder: Path, scratch: Path) -> Path:

@@ -17,6 +17,7 @@ from pipeline_lib.models import FAMILIES
 from pipeline_lib.models.aligned import LORA_WEIGHTS, UNET, write_base
 from pipeline_lib.models.components import load_unet
 from pipeline_lib.models.shared_text import share_text
+from pipeline_lib.training.targets import check_layers
 
 DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 ADAPTER = "default"
@@ -46,11 +47,16 @@ def build_policy(base: BaseModel, config: TrainConfig) -> Policy:
 
     LoRA: the base is frozen, its matrices in half precision under mixed precision; adapters are fp32, B starts at 0
     and A is drawn from `config.seed`. Full: everything trains in fp32, mixed precision is autocast.
+
+    Raises:
+        ConfigError: `lora_targets` names layers that the UNet does not have.
+        HubError, CheckpointError: the base cannot be fetched or loaded.
     """
     lora = config.adapter == "lora"
     unet = load_unet(base)
     shares_text = share_text(unet)
     if lora:
+        check_layers(unet, tuple(_targets(base, config)))
         unet.requires_grad_(False)
         for parameter in unet.parameters():
             if parameter.ndim > 1:  # norms and biases stay in fp32: autocast does not convert them everywhere
@@ -100,4 +106,5 @@ def _lora_config(base: BaseModel, config: TrainConfig) -> Any:
 
 
 def _targets(base: BaseModel, config: TrainConfig) -> list[str]:
-    return list(config.lora_targets or FAMILIES.get(base.family).lora_targets)
+    own = config.lora_targets
+    return list(FAMILIES.get(base.family).lora_targets if own is None else own)
