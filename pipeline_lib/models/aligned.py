@@ -18,6 +18,7 @@ from pipeline_lib.config import BaseModel
 from pipeline_lib.errors import CheckpointError
 from pipeline_lib.json_files import read_json
 from pipeline_lib.models import FAMILIES
+from pipeline_lib.models.alone import UNET, Weights, check_interface, weights_in
 from pipeline_lib.models.components import (
     empty_unet,
     folder,
@@ -31,7 +32,6 @@ from pipeline_lib.models.components import (
 from pipeline_lib.models.family import Family
 from pipeline_lib.models.lora import LORA_WEIGHTS, fuse, read_lora
 from pipeline_lib.models.published import save
-from pipeline_lib.models.alone import UNET, Weights, check_interface, weights_in
 from pipeline_lib.weights.files import DIFFUSERS
 from pipeline_lib.weights.read import check, check_finite
 

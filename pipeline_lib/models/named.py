@@ -10,10 +10,10 @@ from pipeline_lib.digest import current_sha256, digest
 from pipeline_lib.errors import CheckpointError, HubError
 from pipeline_lib.hub import repository_files, snapshot
 from pipeline_lib.models.aligned import BASE, LORA_WEIGHTS, UNET, export, read_base
+from pipeline_lib.models.alone import files_of_weights, listed, names_among, weights_in
 from pipeline_lib.models.identity import base_identity
 from pipeline_lib.models.index import INDEX
 from pipeline_lib.models.names import check_base_name
-from pipeline_lib.models.alone import files_of_weights, listed, names_among, weights_in
 from pipeline_lib.urls import local_path
 
 
