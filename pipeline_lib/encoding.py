@@ -26,6 +26,7 @@ from pipeline_lib.digest import text_id
 from pipeline_lib.errors import CheckpointError, SourceError, UnreadableImageError
 from pipeline_lib.identity import identity, settled
 from pipeline_lib.images import decode
+from pipeline_lib.ingest.checks import require_some_pairs
 from pipeline_lib.models import FAMILIES
 from pipeline_lib.models.components import encoder_digest, load_text_pipeline, load_vae
 from pipeline_lib.models.family import Family
@@ -110,6 +111,7 @@ def encode(
 
 def open_encoding(store: str, model: BaseModel, config: EncodeConfig, ingested: Dataset) -> Encoding | Dataset:
     """What is to be encoded, or the dataset if it is there. The base model is found and hashed, nothing is loaded."""
+    require_some_pairs(ingested)
     w = encoded_writer(store, model, config, ingested)
     if done := w.finished():
         return done

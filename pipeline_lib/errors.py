@@ -72,6 +72,10 @@ class UnreadableFileError(SourceError):
     """A source file that holds no readable pairs; ingest puts it into quarantine."""
 
 
+class TextFileError(ConfigError, SourceError):
+    """A file of prompts or scores that cannot be read: another encoding, or not the format that its name says."""
+
+
 class UnreadableImageError(PipelineError, ValueError):
     """Bytes that are not a whole image in a supported format, or that exceed the bounds."""
 

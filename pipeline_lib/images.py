@@ -9,7 +9,8 @@ Every image becomes upright 8-bit RGB, as people who judged it saw it, colour by
 | palette, 1-bit, grayscale | the palette's colours; black and white; equal red, green, blue |
 | CMYK JPEG | inverted ink values, as Adobe and everybody after it writes them, marked or not; no colour profile |
 | 16 bits per channel | the high byte: scaled, not clipped |
-| EXIF orientation | applied; the tag may lie in JPEG, PNG or WebP |
+| EXIF orientation | applied; the tag may lie in JPEG, PNG or WebP; damaged EXIF turns nothing |
+| XMP orientation, PNG text, other metadata | not read, as in browsers, and may be damaged |
 | colour profile (ICC), gamma | not applied, as in every reward model's own code |
 | animation (WebP, APNG) | the first frame; an APNG's default image where that is not part of the animation |
 | cut off or damaged, another format, too many bytes or pixels | UnreadableImageError |
@@ -21,11 +22,14 @@ until then.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
+from pipeline_lib import png
 from pipeline_lib.errors import UnreadableImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP")
@@ -33,6 +37,20 @@ MAX_BYTES = 256_000_000
 MAX_PIXELS = 89_000_000
 """About 350 MB decoded; Pillow warns of larger ones, and refuses them from twice the size on."""
 
+SIDEWAYS = (
+    Image.Transpose.TRANSPOSE,
+    Image.Transpose.ROTATE_270,
+    Image.Transpose.TRANSVERSE,
+    Image.Transpose.ROTATE_90,
+)
+"""Turns after which an image is as wide as the stored one is high."""
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    **dict(zip((5, 6, 7, 8), SIDEWAYS, strict=True)),
+}
 _REMEDY = "Store it as a whole JPEG, PNG or WebP within the bounds, or leave it out."
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of an object, in messages; tables must be the same in every run
 
@@ -46,17 +64,40 @@ def decode(content: bytes) -> Image.Image:
     if len(content) > MAX_BYTES:
         raise UnreadableImageError(f"{len(content)} bytes, at most {MAX_BYTES} are read.", _REMEDY)
     try:
-        with Image.open(BytesIO(content), formats=FORMATS) as image:
+        with open_image(content) as image:
             width, height = image.size
             if width * height <= MAX_PIXELS:
-                ImageOps.exif_transpose(image, in_place=True)
-                return to_rgb(image)
+                turn = turn_of(image)
+                rgb = to_rgb(image)
+                return rgb if turn is None else rgb.transpose(turn)
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly any type on damaged input
         what = _ADDRESS.sub("", f"{type(error).__name__}: {error}"[:200])
         raise UnreadableImageError(f"It cannot be decoded: {what}.", _REMEDY) from error
     raise UnreadableImageError(f"{width} x {height} pixels, at most {MAX_PIXELS} are decoded.", _REMEDY)
+
+
+@contextmanager
+def open_image(content: bytes) -> Iterator[Image.Image]:
+    """An image whose header has been read, and nothing that decides no pixel; raises whatever Pillow raises."""
+    with Image.open(BytesIO(png.essential(content)), formats=FORMATS) as image:
+        yield image
+
+
+def turn_of(image: Image.Image) -> Image.Transpose | None:
+    """What makes an image upright, by its EXIF alone; loads it, as EXIF may follow the pixels.
+
+    Pillow's own `exif_transpose` also obeys XMP and text, which no browser does.
+    """
+    image.load()
+    exif = Image.Exif()
+    try:
+        exif.load(image.info.get("exif") or b"")
+        orientation = exif.get(ExifTags.Base.Orientation)
+    except Exception:  # of damaged EXIF; nobody who judged the image saw it turned
+        return None
+    return _TURNS.get(orientation) if isinstance(orientation, int) else None
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -58,6 +58,19 @@ def is_path(text: str) -> bool:
     return text.split("/")[0] in ("", ".", "..") or text.startswith("~")
 
 
+def place(text: str) -> str:
+    """The address of something that is read, the same from every working directory: a path, or a URL of S3.
+
+    A path from the root may hold "::", as it is opened as a path, and never by fsspec.
+
+    Raises:
+        ConfigError: a login in it, or nothing that a store can be on.
+    """
+    if not (text.startswith(("/", "~")) and re.fullmatch(PATTERN, text, re.DOTALL) and "://" not in text):
+        refuse_elsewhere(text)
+    return text.rstrip("/") if "://" in text else str(local_path(text).resolve())
+
+
 def local_path(text: str) -> Path:
     """The path that a text means on this machine, whether or not there is something; `~` is the home.
 

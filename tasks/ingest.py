@@ -60,7 +60,8 @@ def summary(dataset: Dataset) -> str:
         "| rows | count | share |",
         "|---|---:|---:|",
     ]
-    kinds = ["ties", "unlabelled", "not-chosen", *(name for name in counts if name.startswith("rejected:"))]
+    rejected = (name for name in counts if name.startswith("rejected:"))
+    kinds = ["ties", "unlabelled", "not-chosen", "other-split", *rejected]
     for name in kinds:
         if name in counts:
             share = counts[name] / max(counts["rows"], 1)
@@ -69,5 +70,7 @@ def summary(dataset: Dataset) -> str:
     for split in leaked:
         prompts, pairs = counts[f"leaked-prompts:{split}"], counts[f"leaked-pairs:{split}"]
         lines += ["", f"{prompts:,} prompts ({pairs:,} pairs) also occur in split `{split}`."]
+    if disputed := counts.get("contradicting", 0):
+        lines += ["", f"{disputed:,} comparisons were decided both ways, by different people or by the same one."]
     lines += ["", f"Sample pairs: `{dataset.uri}/samples.html`", "", f"Created {time.ctime(dataset.created)}"]
     return "\n".join(lines)

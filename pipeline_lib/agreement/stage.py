@@ -20,7 +20,7 @@ from pipeline_lib.agreement.distributions import distribution
 from pipeline_lib.agreement.measures import agreement_of, dispute, preferences
 from pipeline_lib.agreement.report import DEFINITIONS, render
 from pipeline_lib.errors import ConfigError
-from pipeline_lib.labels.table import pair_table
+from pipeline_lib.labels.table import check_scores, pair_table
 from pipeline_lib.store import Dataset, writer
 
 STAGE = "agreement"
@@ -40,10 +40,11 @@ def agreement(store: str, pairs: Dataset, scores: Mapping[str, Dataset]) -> Data
 
     Raises:
         ConfigError: no scores.
-        LabelError: a score table is empty or has two scores for one image and prompt.
+        LabelError: a score table is empty, has two scores for one image and prompt, or is of other pictures.
     """
     if not scores:
         raise ConfigError("There are no scores to compare.", "Give the score datasets of one or more scorers.")
+    check_scores(pairs, scores)
     columns = column_names(scores)
     w = writer(store, STAGE, VERSION, {"scorers": columns}, [pairs, *scores.values()], modules=[__name__])
     if finished := w.finished():

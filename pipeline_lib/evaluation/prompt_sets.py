@@ -52,7 +52,7 @@ def hpdv2() -> PromptSet:
 def drawbench() -> PromptSet:
     """DrawBench (Saharia et al. 2022), 200 prompts in 11 categories, from the hub."""
     (file,) = _hub_files(*DRAWBENCH)
-    return from_file("drawbench", file, "Prompts")
+    return from_file("drawbench", file)
 
 
 def pickapic_validation_unique() -> PromptSet:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from PIL import Image
 
 from pipeline_lib.digest import digest
 from pipeline_lib.errors import ConfigError
+from pipeline_lib.evaluation.prompt_files import read_prompts
 from pipeline_lib.ingest import normalise_prompt, prompt_id
 from pipeline_lib.registry import Registry, unknown_name
 from pipeline_lib.store import Dataset
@@ -64,14 +63,14 @@ def load_prompts(name: str, num_prompts: int | None = None, held_out: Dataset | 
     """A prompt set by registered name, or from a text file.
 
     Args:
-        name: a name of PROMPT_SETS; HELD_OUT; or the path of a file: one prompt per line, or a `.tsv` or `.csv` with
-            a `Prompt` column and perhaps a `Category` column.
+        name: a name of PROMPT_SETS; HELD_OUT; or the path of a file (prompt_files.py).
         num_prompts: keep this many, chosen by the hash of their text: an even sample of an ordered list (PartiPrompts
             is sorted by category), and a larger number contains a smaller one. None keeps all.
         held_out: the finished ingest dataset whose prompts HELD_OUT means.
 
     Raises:
         UnknownNameError: neither a known name nor a file.
+        TextFileError: the file cannot be read.
         ConfigError: no prompt in the file, fewer than `num_prompts`, or HELD_OUT without its dataset.
         HubError: the set is on the hub, which cannot be reached.
     """
@@ -87,7 +86,9 @@ def load_prompts(name: str, num_prompts: int | None = None, held_out: Dataset | 
     category = dict(zip(reversed(texts), reversed(found.categories), strict=False))  # of a repeated prompt, the first
     prompts = tuple(dict.fromkeys(text for text in texts if text))
     if not prompts:
-        raise ConfigError(f"The prompt set {name!r} is empty.", "Give a file with one prompt per line.")
+        raise ConfigError(
+            f"The prompt set {name!r} is empty.", "Give a file with one prompt per line, or a column of prompts."
+        )
     if num_prompts is not None:
         if not 0 < num_prompts <= len(prompts):
             raise ConfigError(
@@ -115,27 +116,10 @@ def leaked(prompts: Iterable[str], training_pairs: Dataset) -> tuple[str, ...]:
     return tuple(prompt for prompt in prompts if _loose(prompt) in seen)
 
 
-def from_file(name: str, path: Path, column: str = "Prompt") -> PromptSet:
-    """The prompts of a file: the lines, or of a `.tsv` or `.csv` the `column`, with categories where it has a column
-    `Category`; raises ConfigError when the table has no such column."""
-    text = path.read_text(encoding="utf-8-sig")
-    if path.suffix not in (".tsv", ".csv"):
-        return PromptSet(name, tuple(text.splitlines()))
-    # The usual form of each: quotes are text in a .tsv, and enclose text in a .csv.
-    tabs = path.suffix == ".tsv"
-    rows = csv.DictReader(
-        io.StringIO(text, newline=""),
-        delimiter="\t" if tabs else ",",
-        quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL,
-    )
-    if column not in (rows.fieldnames or ()):
-        raise ConfigError(
-            f"{path} has no column {column!r}; it has {', '.join(rows.fieldnames or ['none'])}.",
-            f"Name the column of prompts {column!r}, or give a .txt file with one prompt per line.",
-        )
-    found = [(row[column] or "", (row.get("Category") or "").strip() or "none") for row in rows]
-    categories = tuple(category for _, category in found) if "Category" in (rows.fieldnames or ()) else ()
-    return PromptSet(name, tuple(prompt for prompt, _ in found), categories=categories)
+def from_file(name: str, path: Path) -> PromptSet:
+    """The prompts of a file, by the table of prompt_files.py, as a set of that name; raises TextFileError."""
+    prompts, categories = read_prompts(path)
+    return PromptSet(name, tuple(prompts), categories=tuple(categories))
 
 
 def _of_pairs(pairs: Dataset | None) -> PromptSet:

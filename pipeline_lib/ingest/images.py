@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 import threading
 from contextlib import nullcontext
 from dataclasses import dataclass
 
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 
-from pipeline_lib.images import FORMATS
+from pipeline_lib.images import SIDEWAYS, open_image, turn_of
 from pipeline_lib.ingest.reasons import Reason
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of an object, in messages; the quarantine must be the same in every run
 
 
-ON_ITS_SIDE = (5, 6, 7, 8)
-"""EXIF orientations whose upright image is as wide as the stored one is high."""
 LARGE_PIXELS = 4_000_000
 _ONE_LARGE = threading.Lock()
 """Large images are decoded one at a time: `max_pixels` bounds the memory of a process, not of each of its threads."""
@@ -50,7 +47,7 @@ def check(content: bytes | None, max_pixels: int, max_bytes: int) -> Checked:
     if len(content) > max_bytes:
         return Checked(reason=Reason.TOO_MANY_BYTES, detail=f"{len(content)} bytes, at most {max_bytes}")
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        with open_image(content) as image:
             width, height = image.size
             if width * height > max_pixels:
                 return Checked(
@@ -58,11 +55,8 @@ def check(content: bytes | None, max_pixels: int, max_bytes: int) -> Checked:
                 )
             image.draft(None, (max(width // 8, 1), max(height // 8, 1)))
             with _ONE_LARGE if width * height > LARGE_PIXELS else nullcontext():
-                image.load()
-                orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-                if orientation != 1:  # else it would be copied for nothing
-                    ImageOps.exif_transpose(image)
-                    width, height = (height, width) if orientation in ON_ITS_SIDE else (width, height)
+                if turn_of(image) in SIDEWAYS:
+                    width, height = height, width
     except Image.DecompressionBombError as error:
         return Checked(reason=Reason.TOO_MANY_PIXELS, detail=str(error))
     except (

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
+from contextlib import suppress
 
+import polars as pl
 import pyarrow as pa
 
 from pipeline_lib import schemas
 from pipeline_lib.errors import UnreadableFileError
 from pipeline_lib.ingest import rows
+from pipeline_lib.ingest.rows import OTHER_SPLIT
 from pipeline_lib.ingest.units import captions
 from pipeline_lib.ingest.work import read_work
-from pipeline_lib.sources import Source
+from pipeline_lib.sources import Source, SourceFile
+from pipeline_lib.sources.splits import canonical, same_split, split_of
 from pipeline_lib.store import DatasetWriter, Shard
 
 PATH = "leakage/part-00000.parquet"
 
 
-def leakage(w: DatasetWriter, source: Source, pairs: Sequence[Shard]) -> list[Shard]:
+def leakage(
+    w: DatasetWriter, source: Source, pairs: Sequence[Shard], own: Sequence[SourceFile], split: str
+) -> list[Shard]:
     """The table `leakage`, one row per (other split, prompt that is there too); none where there are no other splits.
 
-    Of the other splits only the captions are read. In memory are this split's unique prompts, not its pairs.
+    Of the other splits only the captions are read; where a column says them, they are in the files `own` of this one.
+    In memory are this split's unique prompts, not its pairs.
     Counts: `leaked-prompts:<split>`, and `leaked-pairs:<split>`, this split's pairs with such a prompt.
     """
-    if not source.others:
+    mixed = own if any(OTHER_SPLIT in shard.counts for shard in pairs) else ()
+    if not source.others and not mixed:
         return []
     if stored := w.existing(PATH):
         return [stored]
@@ -36,17 +44,35 @@ def leakage(w: DatasetWriter, source: Source, pairs: Sequence[Shard]) -> list[Sh
         prompts |= dict(frame.unique().iter_rows())
     found: list[tuple[str, str, str, int]] = []
     counts: dict[str, int] = {}
-    for split, files in sorted(source.others.items()):
-        leaked: set[str] = set()
-        for file in files:
-            try:
-                for table in captions(file):
-                    leaked |= rows.prompt_ids(table, file.name) & prompts.keys()
-            except UnreadableFileError:
-                counts[f"leakage-unread-files:{split}"] = counts.get(f"leakage-unread-files:{split}", 0) + 1
-        found += [(split, prompt_id, prompts[prompt_id], shown[prompt_id]) for prompt_id in sorted(leaked)]
-        counts[f"leaked-prompts:{split}"] = len(leaked)
-        counts[f"leaked-pairs:{split}"] = sum(shown[prompt_id] for prompt_id in leaked)
+    for other, leaked in sorted(_leaked(source, mixed, split, prompts.keys(), counts).items()):
+        found += [(other, prompt_id, prompts[prompt_id], shown[prompt_id]) for prompt_id in sorted(leaked)]
+        counts[f"leaked-prompts:{other}"] = len(leaked)
+        counts[f"leaked-pairs:{other}"] = sum(shown[prompt_id] for prompt_id in leaked)
     columns = list(zip(*found, strict=True)) or [()] * len(schemas.LEAKAGE)
     table = pa.table([pa.array(list(column)) for column in columns], names=schemas.LEAKAGE.names)
     return [w.write_table(PATH, schemas.conform(table, schemas.LEAKAGE, PATH), counts)]
+
+
+def _leaked(
+    source: Source, mixed: Sequence[SourceFile], split: str, prompts: Set[str], counts: dict[str, int]
+) -> dict[str, set[str]]:
+    """Other split -> which of `prompts` (ids) it has; files that cannot be read are counted."""
+    found: dict[str, set[str]] = {}
+    for other, files in source.others.items():
+        leaked = found.setdefault(other, set())
+        for file in files:
+            try:
+                for table in captions(file):
+                    leaked |= rows.prompt_ids(table, file.name) & prompts
+            except UnreadableFileError:
+                counts[f"leakage-unread-files:{other}"] = counts.get(f"leakage-unread-files:{other}", 0) + 1
+    for file in mixed:
+        own = {split, split_of(file.name) or split}
+        with suppress(UnreadableFileError):  # its rows are in the quarantine
+            for table in captions(file):
+                said = pl.Series("split", rows.splits_said(table, file.name) or [split] * len(table), pl.String)
+                for other in said.unique().to_list():
+                    if not any(same_split(other, name) for name in own):
+                        leaked = rows.prompt_ids(table.filter((said == other).to_arrow()), file.name) & prompts
+                        found.setdefault(canonical(other), set()).update(leaked)
+    return found

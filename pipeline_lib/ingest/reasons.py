@@ -20,7 +20,7 @@ class Reason(StrEnum):
     LABELS_INCONSISTENT = "labels-inconsistent"
     """label_0 is not 0, 0.5 or 1, or label_0 + label_1 is not 1."""
     DUPLICATE_ROW = "duplicate-row"
-    """Says what an earlier row says: prompt, images, label, user, time and ranking are equal."""
+    """Says what an earlier row of the same user says: prompt, images, label, user, time and ranking are equal."""
     IMAGE_MISSING = "image-missing"
     """No bytes."""
     TOO_MANY_BYTES = "too-many-bytes"

@@ -8,17 +8,20 @@ from collections.abc import Collection
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline_lib.digest import text_id
 from pipeline_lib.errors import SourceError, UnreadableFileError
 from pipeline_lib.ingest.reasons import Reason
+from pipeline_lib.sources.columns import IMAGES, REQUIRED, SPLIT
+from pipeline_lib.sources.splits import same_split
 
-IMAGE_COLUMNS = ("jpg_0", "jpg_1")
-REQUIRED = ("caption", "image_0_uid", "image_1_uid", "label_0")
 OPTIONAL = ("label_1", "has_label", "user_id", "model_0", "model_1", "created_at", "ranking_id")
 
 NOT_CHOSEN = "not-chosen"
 """Stands in the column `reason` for a row that the `models` filter leaves out: neither a pair nor quarantined."""
+OTHER_SPLIT = "other-split"
+"""The same for a row whose column `split` says another one, which is its `detail`."""
 
 ROWS = pa.schema(
     [
@@ -49,41 +52,50 @@ def prompt_id(prompt: str) -> str:
     return text_id(prompt)
 
 
-def check_schema(schema: pa.Schema, where: str) -> None:
-    """Check that the columns are those of Pick-a-Pic v1 or v2 with images.
+def check_schema(schema: pa.Schema, where: str, partitions: Collection[str] = ()) -> None:
+    """Check that the columns, with those that the file's folders say, are those of Pick-a-Pic v1 or v2 with images.
 
     Raises:
         UnreadableFileError: columns are missing, or the images are not bytes.
         SourceError: it is a mirror without images, which no file can make good.
     """
     names = schema.names
-    if not set(IMAGE_COLUMNS) <= set(names) and {"image_0_url", "image_1_url"} <= set(names):
+    if not set(IMAGES) <= set(names) and {"image_0_url", "image_1_url"} <= set(names):
         raise SourceError(
             f"{where} is a no-images mirror: it has labels and image URLs but not the columns jpg_0 and jpg_1.",
             "Use a mirror that holds the image bytes (the URLs of Pick-a-Pic are dead).",
         )
-    missing = [name for name in (*REQUIRED, *IMAGE_COLUMNS) if name not in names]
+    missing = [name for name in REQUIRED if name not in names and name not in partitions]
+    missing += [name for name in IMAGES if name not in names]
     if missing:
         raise UnreadableFileError(
             f"{where} lacks column(s) {', '.join(missing)}; it has {', '.join(names)}.",
             "Write the pairs with the columns of Pick-a-Pic v2.",
         )
-    for name in IMAGE_COLUMNS:
+    for name in IMAGES:
         kind = schema.field(name).type
         if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
             raise UnreadableFileError(f"{where}: {name} is {kind}, not bytes.", "Store encoded image bytes there.")
 
 
-def parse(table: pa.Table, first_row: int, where: str, models: Collection[str] | None = None) -> pa.Table:
-    """Normalise and check source rows; `table` holds the columns of REQUIRED and what there is of OPTIONAL.
+def parse(
+    table: pa.Table, first_row: int, where: str, models: Collection[str] | None = None, splits: Collection[str] = ()
+) -> pa.Table:
+    """Normalise and check source rows; `table` holds the columns of REQUIRED and what there is of OPTIONAL and SPLIT.
 
-    With `models`, a row whose generators are not both named there gets the reason NOT_CHOSEN, whatever else it holds.
+    With `models`, a row whose generators are not both named there gets the reason NOT_CHOSEN, whatever else it holds;
+    with `splits`, names of the split that is read, one whose column SPLIT says another gets OTHER_SPLIT.
 
     Returns:
         A table of schema ROWS, one row per source row: a rejected row has a reason, and only its row number is meant
         to be used. `pair_id` is a digest of everything that identifies the comparison, its label included, so two
         rows have the same one exactly when they say the same thing.
+
+    Raises:
+        UnreadableFileError: a column has another type.
+        SourceError: some rows say their split, and others none.
     """
+    elsewhere = _elsewhere(table, splits, where) if splits else {}
     columns: dict[str, list[Any]] = {name: [None] * len(table) for name in OPTIONAL}
     for name in (*REQUIRED, *OPTIONAL):
         if name in table.column_names:
@@ -120,9 +132,39 @@ def parse(table: pa.Table, first_row: int, where: str, models: Collection[str] |
         out["label_0"].append(label)
         for name, value in who.items():
             out[name].append(value)
-        out["reason"].append(reason if chosen else NOT_CHOSEN)
+        if i in elsewhere:
+            reason, detail = None, elsewhere[i]
+        out["reason"].append(OTHER_SPLIT if i in elsewhere else reason if chosen else NOT_CHOSEN)
         out["detail"].append(detail)
     return pa.table(out, schema=ROWS)
+
+
+def splits_said(table: pa.Table, where: str) -> list[str | None] | None:
+    """What the column SPLIT says, row by row; None where there is no such column, or nothing in it.
+
+    Raises:
+        SourceError: some rows say their split, and others none.
+    """
+    if SPLIT not in table.column_names:
+        return None
+    found = [
+        (_text(value) or "").strip() or None for value in _values(table.column(SPLIT), None, f"{where}, column split")
+    ]
+    if silent := found.count(None):
+        if silent == len(found):
+            return None
+        raise SourceError(
+            f"{where}: {silent} of {len(found)} rows say no split in the column {SPLIT!r}, and others do.",
+            "Fill the column in, or leave it out.",
+        )
+    return found
+
+
+def _elsewhere(table: pa.Table, splits: Collection[str], where: str) -> dict[int, str]:
+    """Row -> the other split that it says."""
+    said = splits_said(table, where) or []
+    other = {value for value in set(said) if value and not any(same_split(value, split) for split in splits)}
+    return {i: value for i, value in enumerate(said) if value in other and value}
 
 
 def prompt_ids(table: pa.Table, where: str) -> set[str]:
@@ -146,6 +188,8 @@ def _values(column: pa.ChunkedArray, cast: pa.DataType | None, where: str) -> li
             kind = kind.value_type
         if cast is not None:
             return column.cast(cast).to_pylist()
+        if pa.types.is_floating(kind):  # as pandas writes whole numbers among which one is missing
+            column = pc.if_else(pc.is_nan(column), pa.scalar(None, kind), column)
         text = pa.types.is_string(kind) or pa.types.is_binary(kind)
         if not (text or pa.types.is_large_string(kind) or pa.types.is_large_binary(kind)):
             column = column.cast(pa.string())

@@ -9,15 +9,17 @@ import pyarrow as pa
 
 from pipeline_lib import schemas
 from pipeline_lib.config import IngestConfig
+from pipeline_lib.digest import text_id
 from pipeline_lib.errors import StoreError
 from pipeline_lib.ingest import images
 from pipeline_lib.ingest.reasons import Reason
-from pipeline_lib.ingest.rows import NOT_CHOSEN
+from pipeline_lib.ingest.rows import NOT_CHOSEN, OTHER_SPLIT
 from pipeline_lib.ingest.units import Unit, image_batches
-from pipeline_lib.ingest.work import noted_images, part, read_work, short
+from pipeline_lib.ingest.work import OCCURRENCES, noted_images, parsed, part, read_work, short
 from pipeline_lib.store import DatasetWriter, Shard
 
-REASON = pl.Enum([NOT_CHOSEN, *(reason.value for reason in Reason)])
+LEFT_OUT = (NOT_CHOSEN, OTHER_SPLIT)
+REASON = pl.Enum([*LEFT_OUT, *(reason.value for reason in Reason)])
 
 
 def settle(w: DatasetWriter, config: IngestConfig, units: Sequence[Unit]) -> list[Shard]:
@@ -47,13 +49,13 @@ def _images(w: DatasetWriter, unit: Unit) -> Shard:
 
 def _occurrences(w: DatasetWriter, unit: Unit) -> pl.DataFrame:
     """What each row shows: hashes of its uids (`uid_0`) and bytes (`sha_0`), null sha for rows rejected before."""
-    first = read_work(w, "work/first.parquet", ["duplicate", "first_0", "first_1"], unit=unit.index)
+    first = read_work(w, OCCURRENCES, ["duplicate", "vote", "first_0", "first_1"], unit=unit.index)
     seen = read_work(
         w,
         f"work/seen-{part(unit.index)}",
         ["sha_0", "sha_1", "reason_0", "reason_1", "detail_0", "detail_1", "unread"],
     )
-    uids = read_work(w, f"work/rows-{part(unit.index)}", ["image_0", "image_1"])
+    uids = read_work(w, parsed(unit.index), ["image_0", "image_1"])
     hashes = uids.select(pl.col("image_0").hash().alias("uid_0"), pl.col("image_1").hash().alias("uid_1"))
     return pl.concat([hashes, first, seen], how="horizontal").with_columns(pl.col("reason_0", "reason_1").cast(REASON))
 
@@ -88,7 +90,7 @@ def _rescue(w: DatasetWriter, config: IngestConfig, unit: Unit, index: pl.DataFr
         wanted |= {(at, side): uid for at, uid in chances.select("at", f"uid_{side}").iter_rows()}
     if not wanted:
         return None
-    uids = read_work(w, f"work/rows-{part(unit.index)}", ["image_0", "image_1"])
+    uids = read_work(w, parsed(unit.index), ["image_0", "image_1"])
     found: dict[int, dict[str, object]] = {}
     last = max(at for at, _ in wanted)  # what follows may be unreadable
     for start, batch in image_batches(unit):
@@ -135,13 +137,14 @@ def _write_unit(w: DatasetWriter, config: IngestConfig, unit: Unit, index: pl.Da
         )
         frame = frame.join(index, left_on=f"uid_{side}", right_on="uid", how="left", maintain_order="left")
         frame = frame.with_columns(verdict.alias(f"verdict_{side}")).drop("good", "bad", "reason")
-    parsed = read_work(
+    rows = read_work(
         w,
-        f"work/rows-{part(unit.index)}",
+        parsed(unit.index),
         ["row", *(name for name in schemas.PAIRS.names if name != "split"), "reason", "detail"],
     )
-    frame = pl.concat([parsed, frame.drop("reason_0", "reason_1")], how="horizontal").with_columns(
+    frame = pl.concat([rows, frame.drop("reason_0", "reason_1")], how="horizontal").with_columns(
         pl.lit(config.split).alias("split"),
+        _ids_of_votes(rows["pair_id"], frame["vote"]),
         pl.coalesce(
             pl.col("reason").cast(REASON),
             pl.when("duplicate").then(pl.lit(Reason.DUPLICATE_ROW.value, REASON)),
@@ -151,7 +154,7 @@ def _write_unit(w: DatasetWriter, config: IngestConfig, unit: Unit, index: pl.Da
         ).alias("why"),
     )
     kept = frame.filter(pl.col("why").is_null())
-    lost = frame.filter(pl.col("why").is_not_null() & (pl.col("why") != NOT_CHOSEN)).select(
+    lost = frame.filter(pl.col("why").is_not_null() & ~pl.col("why").is_in(LEFT_OUT)).select(
         pl.format("{}#{}", pl.lit(unit.file.name), "row").alias("locator"),
         pl.col("why").cast(pl.String).alias("reason"),
         pl.when(pl.col("reason").is_not_null())
@@ -165,7 +168,10 @@ def _write_unit(w: DatasetWriter, config: IngestConfig, unit: Unit, index: pl.Da
         .otherwise(_about("image_1", "detail_1"))
         .alias("detail"),
     )
-    left_out = {"not-chosen": len(frame) - len(kept) - len(lost)} if config.models is not None else {}
+    elsewhere = int((frame["why"] == OTHER_SPLIT).sum())
+    left_out = {OTHER_SPLIT: elsewhere} if elsewhere else {}
+    if config.models is not None:
+        left_out[NOT_CHOSEN] = len(frame) - len(kept) - len(lost) - elsewhere
     counts = {
         "rows": len(frame),
         "pairs": len(kept),
@@ -182,6 +188,16 @@ def _write_unit(w: DatasetWriter, config: IngestConfig, unit: Unit, index: pl.Da
         w.existing(path) or w.write_table(path, schemas.conform(table, schema, path), numbers)
         for path, (table, schema, numbers) in tables.items()
     ]
+
+
+def _ids_of_votes(pair_ids: pl.Series, votes: pl.Series) -> pl.Series:
+    """The pair ids, each further vote for one pair with an id of its own."""
+    again = {i: text_id(pair_ids[i], "vote", str(votes[i])) for i in (votes > 0).arg_true()}
+    return (
+        pl.Series("pair_id", [again.get(i, value) for i, value in enumerate(pair_ids)], pl.String)
+        if again
+        else pair_ids
+    )
 
 
 def _about(uid: str, detail: str) -> pl.Expr:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 
@@ -17,13 +17,15 @@ from pipeline_lib.config import IngestConfig, require
 from pipeline_lib.errors import SourceError, StoreError, UnreadableFileError
 from pipeline_lib.identity import identity
 from pipeline_lib.ingest import images, rows
+from pipeline_lib.ingest.checks import require_pairs, require_sound_rows
 from pipeline_lib.ingest.leakage import leakage
-from pipeline_lib.ingest.reasons import Reason
+from pipeline_lib.ingest.occurrences import CONTRADICTING, contradicting, first_occurrences
 from pipeline_lib.ingest.samples import samples_page
 from pipeline_lib.ingest.settle import settle
 from pipeline_lib.ingest.units import LISTING_THREADS, Unit, image_batches, plain_columns, units_of
-from pipeline_lib.ingest.work import SEEN, note_images, noted_images, part, read_work, short
+from pipeline_lib.ingest.work import OCCURRENCES, SEEN, note_images, noted_images, parsed, part, read_work, short
 from pipeline_lib.sources import Source, open_source
+from pipeline_lib.sources.splits import split_of
 from pipeline_lib.store import Dataset, DatasetWriter, writer
 
 VERSION = 2
@@ -32,15 +34,6 @@ _OVERTAKEN = (StoreError, FileNotFoundError)
 _Occurrence = tuple[int, int, bytes | None]
 """(row in the unit, side, encoded image)."""
 IMAGES_PER_TASK = 8
-
-FIRST = pa.schema(
-    [
-        pa.field("unit", pa.int32(), nullable=False),
-        pa.field("duplicate", pa.bool_(), nullable=False),
-        pa.field("first_0", pa.bool_(), nullable=False),  # the first occurrence of image_0's uid
-        pa.field("first_1", pa.bool_(), nullable=False),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -96,13 +89,12 @@ def plan(job: Job) -> list[Unit]:
     if not units:
         raise SourceError(f"{job.source.url} holds no rows in split {job.source.split}.", "Check the source.")
     w = job.writer
-    first_path = "work/first.parquet"
-    planned = w.existing(first_path) is not None
+    planned = w.existing(OCCURRENCES) is not None
     with ThreadPoolExecutor(LISTING_THREADS) as pool:
         hashed = list(pool.map(lambda unit: _plan_unit(job, unit, hashes=not planned), units))
     if not planned:
-        _require_some_readable(job, units)
-        w.write_table(first_path, _first_occurrences(hashed))
+        require_sound_rows(w, job.source, units)
+        w.write_table(OCCURRENCES, first_occurrences(hashed))
     return units
 
 
@@ -120,12 +112,12 @@ def _store_images(job: Job, unit: Unit) -> None:
     images_path, seen_path = f"images/{part(unit.index)}", f"work/seen-{part(unit.index)}"
     if noted_images(w, unit.index):  # written after seen_path
         return
-    first = read_work(w, "work/first.parquet", ["duplicate", "first_0", "first_1"], unit=unit.index)
-    parsed = read_work(w, f"work/rows-{part(unit.index)}", ["image_0", "image_1", "reason"])
-    wanted = (parsed["reason"].is_null() & ~first["duplicate"]).to_list()
-    uids = parsed["image_0"].to_list(), parsed["image_1"].to_list()
+    first = read_work(w, OCCURRENCES, ["duplicate", "first_0", "first_1"], unit=unit.index)
+    rows_read = read_work(w, parsed(unit.index), ["image_0", "image_1", "reason"])
+    wanted = (rows_read["reason"].is_null() & ~first["duplicate"]).to_list()
+    uids = rows_read["image_0"].to_list(), rows_read["image_1"].to_list()
     firsts = first["first_0"].to_list(), first["first_1"].to_list()
-    seen: dict[str, list[object]] = {name: [None] * len(parsed) for name in SEEN.names}
+    seen: dict[str, list[object]] = {name: [None] * len(rows_read) for name in SEEN.names}
     chunks = [schemas.IMAGES.empty_table()]
 
     def look(occurrences: Sequence[_Occurrence]) -> list[tuple[_Occurrence, str, images.Checked | None]]:
@@ -164,7 +156,7 @@ def _store_images(job: Job, unit: Unit) -> None:
                 chunks.append(pa.table(found, schema=schemas.IMAGES))
                 read = start_row + len(batch)
     except UnreadableFileError as error:
-        seen["unread"][read:] = [error.problem] * (len(parsed) - read)
+        seen["unread"][read:] = [error.problem] * (len(rows_read) - read)
     table = pa.concat_tables(chunks)
     if w.existing(seen_path) is None:
         w.write_table(seen_path, pa.table(seen, schema=SEEN))
@@ -176,9 +168,13 @@ def finish(job: Job, units: list[Unit]) -> Dataset:
     w = job.writer
     try:
         shards = settle(w, job.config, units)
-        shards += leakage(w, job.source, [shard for shard in shards if shard.path.startswith("pairs/")])
+        pairs = [shard for shard in shards if shard.path.startswith("pairs/")]
+        require_pairs(w, job.source, sum((Counter(shard.counts) for shard in shards), Counter()))
+        own = () if job.config.limit else job.source.files
+        shards += leakage(w, job.source, pairs, own, job.config.split)
         shards.append(samples_page(w, job.config.split, shards))
-        dataset = w.commit(shards)
+        disputed = contradicting(w, pairs)
+        dataset = w.commit(shards, {CONTRADICTING: disputed} if disputed else {})
     except _OVERTAKEN:
         if done := _overtaken(job):
             return done
@@ -195,50 +191,22 @@ def _overtaken(job: Job) -> Dataset | None:
 
 
 def _plan_unit(job: Job, unit: Unit, hashes: bool) -> tuple[int, pl.DataFrame]:
-    """Write the unit's checked rows unless they are there; (unit, hashes of its pair ids and uids with `sound`)."""
-    w, path = job.writer, f"work/rows-{part(unit.index)}"
+    """Write the unit's checked rows unless they are there; (unit, hashes of its pair ids and uids with `sound`, and
+    `anonymous` where no user is named)."""
+    w, path = job.writer, parsed(unit.index)
     if w.existing(path) is None:
+        splits = [job.config.split, split_of(unit.file.name) or job.config.split]
         try:
-            table = rows.parse(plain_columns(unit), unit.first_row, unit.file.name, job.config.models)
+            table = rows.parse(plain_columns(unit), unit.first_row, unit.file.name, job.config.models, splits)
         except UnreadableFileError as error:
             table = rows.unreadable(unit.first_row, error.problem)
         w.write_table(path, table)
     if not hashes:
         return unit.index, pl.DataFrame()
-    frame = read_work(w, path, ["pair_id", "image_0", "image_1", "reason"])
-    hashed = frame.select(pl.col("pair_id", "image_0", "image_1").hash(), pl.col("reason").is_null().alias("sound"))
-    return unit.index, hashed
-
-
-def _require_some_readable(job: Job, units: list[Unit]) -> None:
-    """A source of which nothing can be read is the user's mistake, not one file's damage."""
-    problem = None
-    for unit in units:
-        read = read_work(job.writer, f"work/rows-{part(unit.index)}", ["reason", "detail"])
-        damaged = read.filter(pl.col("reason") == Reason.FILE_UNREADABLE.value)
-        if damaged.is_empty():
-            return
-        problem = problem or damaged["detail"][0]
-    raise UnreadableFileError(
-        f"No file of {job.source.url} can be read; the first: {problem}",
-        "Give complete Parquet with Pick-a-Pic's columns.",
+    frame = read_work(w, path, ["pair_id", "image_0", "image_1", "reason", "user_id"])
+    hashed = frame.select(
+        pl.col("pair_id", "image_0", "image_1").hash(),
+        pl.col("reason").is_null().alias("sound"),
+        (pl.col("user_id").fill_null("") == "").alias("anonymous"),
     )
-
-
-def _first_occurrences(hashed: list[tuple[int, pl.DataFrame]]) -> pa.Table:
-    """Table FIRST over all rows in source order (image_0 before image_1 within a row)."""
-    unit = np.concatenate([np.full(len(frame), index, np.int32) for index, frame in hashed])
-    frame = pl.concat([frame for _, frame in hashed])
-    sound = frame["sound"].to_numpy()
-    fresh = np.zeros(len(frame), bool)
-    fresh[np.flatnonzero(sound)[_first(frame["pair_id"].to_numpy()[sound])]] = True
-    uids = frame.select("image_0", "image_1").to_numpy()
-    slots = np.zeros(2 * len(frame), bool)
-    slots[np.flatnonzero(np.repeat(fresh, 2))[_first(uids[fresh].ravel())]] = True
-    first = slots.reshape(-1, 2)
-    return pa.table([unit, sound & ~fresh, first[:, 0], first[:, 1]], schema=FIRST)
-
-
-def _first(values: np.ndarray) -> np.ndarray:
-    """Positions of the first occurrence of each distinct value."""
-    return np.unique(values, return_index=True)[1]
+    return unit.index, hashed

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from pipeline_lib.errors import SourceError, UnreadableFileError
 from pipeline_lib.ingest import rows
 from pipeline_lib.sources import Source, SourceFile
+from pipeline_lib.sources.columns import IMAGES, REQUIRED, SPLIT
 
 UNIT_BYTES = 256 << 20
 """Uncompressed source bytes per unit, where row groups allow."""
@@ -94,18 +95,29 @@ def _runs(groups: Sequence[_Group] | None) -> Iterator[tuple[tuple[int, ...], in
 def plain_columns(unit: Unit) -> pa.Table:
     """The unit's columns that are not images, as they are."""
     with open_parquet(unit.file) as parquet:
-        columns = [name for name in (*rows.REQUIRED, *rows.OPTIONAL) if name in parquet.schema_arrow.names]
-        table = parquet.read_row_groups(list(unit.row_groups), columns=columns).slice(0, unit.rows)
+        wanted = (*REQUIRED, *rows.OPTIONAL, SPLIT)
+        table = _read(parquet, unit.row_groups, wanted, unit.file).slice(0, unit.rows)
         if len(table) != unit.rows:
             raise pa.ArrowInvalid(f"{len(table)} rows where the footer says {unit.rows}")
         return table
 
 
 def captions(file: SourceFile) -> Iterator[pa.Table]:
-    """The prompts of a file, row group by row group."""
+    """The prompts of a file, and what its rows say of their split, row group by row group."""
     with open_parquet(file) as parquet:
         for i in range(parquet.metadata.num_row_groups):
-            yield parquet.read_row_group(i, columns=["caption"])
+            yield _read(parquet, [i], ("caption", SPLIT), file)
+
+
+def _read(parquet: pq.ParquetFile, groups: Sequence[int], wanted: Sequence[str], file: SourceFile) -> pa.Table:
+    """Those of the wanted columns that the file or its folders have. A split that folders say chose the file."""
+    table = parquet.read_row_groups(list(groups), columns=[n for n in wanted if n in parquet.schema_arrow.names])
+    rows_read = sum(parquet.metadata.row_group(i).num_rows for i in groups)
+    for name, value in file.partitions.items():
+        if name in wanted and name != SPLIT and name not in table.column_names:
+            column = pa.array([value], pa.string()).take(pa.array([0] * rows_read, pa.int64()))
+            table = table.append_column(name, column) if table.num_columns else pa.table({name: column})
+    return table
 
 
 def image_batches(unit: Unit) -> Iterator[tuple[int, pa.RecordBatch]]:
@@ -113,7 +125,7 @@ def image_batches(unit: Unit) -> Iterator[tuple[int, pa.RecordBatch]]:
 
     A batch never spans row groups: damage to one costs no rows of those before it.
     """
-    columns = list(rows.IMAGE_COLUMNS)
+    columns = list(IMAGES)
     with open_parquet(unit.file) as parquet:
         offset = 0
         for group in unit.row_groups:
@@ -141,7 +153,7 @@ def open_parquet(file: SourceFile) -> Iterator[pq.ParquetFile]:
         try:
             with pq.ParquetFile(pa.PythonFile(handle, mode="r")) as parquet:
                 _check_counts(parquet.metadata, file.size)
-                rows.check_schema(parquet.schema_arrow, file.name)
+                rows.check_schema(parquet.schema_arrow, file.name, file.partitions)
                 yield parquet
         except (SourceError, GeneratorExit):
             raise

@@ -25,9 +25,17 @@ SEEN = pa.schema(
 )
 
 
+OCCURRENCES = "work/occurrences.parquet"
+
+
 def part(index: int) -> str:
     """File name of unit `index`."""
     return f"part-{index:05d}.parquet"
+
+
+def parsed(index: int) -> str:
+    """Path of the checked rows of unit `index`."""
+    return f"work/parsed-{part(index)}"
 
 
 def short(sha: str) -> int:

@@ -15,7 +15,7 @@ from pipeline_lib.labels.parse import at_step, check_scorers
 from pipeline_lib.labels.recipes import Recipe, steps_of
 from pipeline_lib.labels.report import write_report
 from pipeline_lib.labels.steps import Step
-from pipeline_lib.labels.table import pair_table, scored
+from pipeline_lib.labels.table import check_scores, pair_table, scored
 from pipeline_lib.store import Dataset, Shard, writer
 
 VERSION = 2
@@ -68,10 +68,12 @@ def build_labels(
         progress: called with (steps done, steps).
 
     Raises:
-        UnknownNameError, LabelError: the recipe is not valid, a scorer has no dataset, or no pair is left.
+        UnknownNameError, LabelError: the recipe is not valid, a scorer has no dataset, or one that was made of other
+            pictures, or no pair is left.
     """
     steps = steps_of(recipe)
     used = {scorer: scores[scorer] for scorer in sorted(check_recipe(steps, scores))}
+    check_scores(pairs, used)
     config = {"recipe": [step.plain() for step in steps], "scorers": list(used)}
     key = {**config, "recipe": [step.identity() for step in steps]}
     w = writer(store, "labels", VERSION, config, [pairs, *used.values()], identity=key, modules=[__name__])

@@ -10,6 +10,7 @@ import polars as pl
 
 from pipeline_lib.errors import LabelError
 from pipeline_lib.labels.lookup import find
+from pipeline_lib.same_images import other_images
 from pipeline_lib.store import Dataset
 
 COLUMNS = ("pair_id", "prompt_id", "image_0", "image_1", "label_0")
@@ -42,6 +43,16 @@ def pair_table(pairs: Dataset, scores: Mapping[str, Dataset], columns: Sequence[
         ).alias(f"d_{scorer}")
         for scorer, dataset in scores.items()
     )
+
+
+def check_scores(pairs: Dataset, scores: Mapping[str, Dataset]) -> None:
+    """Refuse scores that were made of other pictures under the same uids; raises LabelError."""
+    for scorer, dataset in scores.items():
+        if problem := other_images(pairs, dataset):
+            raise LabelError(
+                f"The scores of {scorer}, {dataset.uri}, are not of the pairs {pairs.uri}: {problem}.",
+                "Score these pairs, or give the pairs that were scored.",
+            )
 
 
 def scored(frame: pl.DataFrame, scorers: Sequence[str]) -> tuple[pl.DataFrame, dict[str, int]]:

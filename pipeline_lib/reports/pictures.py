@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from pipeline_lib.errors import UnreadableImageError
-from pipeline_lib.images import FORMATS, decode
+from pipeline_lib.images import decode, open_image
 
 THUMBNAIL = 320
 """Longest side of a picture in the page, in pixels."""
@@ -36,7 +36,7 @@ def picture(content: bytes, longest: int = THUMBNAIL) -> Picture:
         UnreadableImageError: the bytes are not an image, or one that has to be scaled down cannot be decoded.
     """
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        with open_image(content) as image:
             size, kind = image.size, str(image.format).lower()
     except Exception as error:  # Pillow raises nearly any type on damaged input
         raise UnreadableImageError(

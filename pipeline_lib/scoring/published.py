@@ -1,9 +1,10 @@
 """Scores from elsewhere: a file of published scores becomes the dataset that a scorer run here would have written.
 
-The file is Parquet, a JSON array of records or JSON lines, told apart by their first bytes, with the columns
+The file (score_files.py) is Parquet, JSON, JSON lines, .csv or .tsv, with the columns
 
     image_uid              as in the pairs
-    prompt or prompt_id    absent, or null in all rows of a scorer, where it looks at the image alone
+    prompt or prompt_id    absent, or null in all rows of a scorer, where it looks at the image alone; where a row has
+                           both, its prompt counts, as the id may be of the file's own kind
     score                  a number
     scorer                 optional: one file may hold the scores of several
 
@@ -12,32 +13,23 @@ Only what the pairs ask for is kept; every other row goes to the table "quaranti
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
-import fsspec
 import polars as pl
 
 from pipeline_lib.digest import canonical_json
-from pipeline_lib.errors import ConfigError, SchemaError, SourceError
-from pipeline_lib.ingest import normalise_prompt, prompt_id
+from pipeline_lib.errors import ConfigError, SourceError
 from pipeline_lib.registry import unknown_name
 from pipeline_lib.schemas import QUARANTINE, SCORES
+from pipeline_lib.scoring.score_files import ScoreFile, read_scores
 from pipeline_lib.scoring.stage import METADATA_KEY
-from pipeline_lib.store import Dataset, absolute, writer
-from pipeline_lib.transport import transport_errors
+from pipeline_lib.store import Dataset, writer
 
 VERSION = 1
 KIND = "published"
 SHARD_ROWS = 1_000_000
-REMEDY = "Give Parquet, a JSON array or JSON lines with image_uid, prompt or prompt_id, score and, if several, scorer."
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _KEYS = ["image_uid", "prompt_id"]
 
@@ -57,25 +49,6 @@ class Reason(StrEnum):
     """Pairs have the image and the prompt, but no pair has both."""
     CONFLICTING_SCORES = "conflicting_scores"
     """The file has another score for the same image and prompt; none of them is taken."""
-
-
-@dataclass(frozen=True)
-class ScoreFile:
-    """A file that has been read.
-
-    Attributes:
-        name, sha256: of the file.
-        rows: row (its number, from 1), image_uid, prompt_id (null where there is none), score (float64, null where
-            it is no number), scorer (null throughout where the file has no such column).
-    """
-
-    name: str
-    sha256: str
-    rows: pl.DataFrame
-
-    def scorers(self) -> list[str]:
-        """The names in the column `scorer`, sorted."""
-        return sorted(self.rows["scorer"].drop_nulls().unique().to_list())
 
 
 def import_scores(
@@ -114,92 +87,6 @@ def import_scores(
         direction = "lower" if name in lower_is_better else "higher"
         found[name] = _import(store, ingested, read, name, direction, rows)
     return found
-
-
-def read_scores(file: str) -> ScoreFile:
-    """Read a whole file of scores; raises SourceError or SchemaError."""
-    where = absolute(file)
-    try:
-        with fsspec.open(where, "rb").open() as handle:
-            content: bytes = handle.read()
-    except transport_errors(where) as error:
-        raise SourceError(f"Cannot read {where}: {error}.", "Check the path, credentials and the endpoint.") from error
-    table = _parquet(content, where) if content.startswith(b"PAR1") else _json(content, where)
-    prompt = next((name for name in ("prompt_id", "prompt") if name in table.columns), None)
-    missing = [name for name in ("image_uid", "score") if name not in table.columns]
-    if missing:
-        raise SchemaError(
-            f"{where}: missing column(s) {', '.join(missing)}; found {', '.join(table.columns)}.", REMEDY
-        )
-    none = pl.lit(None, pl.String)
-    text = {name: pl.col(name).cast(pl.String) for name in ("image_uid", "prompt", "prompt_id", "scorer")}
-    try:
-        rows = table.select(
-            pl.int_range(1, pl.len() + 1).alias("row"),
-            text["image_uid"],
-            (text[prompt] if prompt else none).alias("prompt_id"),
-            pl.col("score").cast(pl.Float64, strict=False),
-            (text["scorer"] if "scorer" in table.columns else none).alias("scorer"),
-        )
-    except pl.exceptions.PolarsError as error:
-        raise SchemaError(f"{where}: {error}.", REMEDY) from error
-    if rows.is_empty():
-        raise SourceError(f"{where} holds no rows.", REMEDY)
-    if "scorer" in table.columns and rows["scorer"].null_count():
-        raise SchemaError(
-            f"{where}: {rows['scorer'].null_count()} rows have no scorer.", "Name the scorer in each row."
-        )
-    if prompt == "prompt":
-        rows = rows.with_columns(_prompt_ids(rows["prompt_id"]))
-    name = where.rstrip("/").rpartition("/")[2]
-    return ScoreFile(name, hashlib.sha256(content).hexdigest(), rows)
-
-
-def _parquet(content: bytes, where: str) -> pl.DataFrame:
-    try:
-        return pl.read_parquet(io.BytesIO(content))
-    except pl.exceptions.PolarsError as error:
-        raise SourceError(f"{where} is not readable Parquet: {error}.", REMEDY) from error
-
-
-def _json(content: bytes, where: str) -> pl.DataFrame:
-    """Records as columns. Values that are not what a column holds become null, and are rejected row by row later."""
-    try:
-        text = content.decode()
-        if text.lstrip().startswith("["):
-            records = json.loads(text)
-        else:
-            records = [json.loads(line) for line in text.splitlines() if line.strip()]
-    except (ValueError, RecursionError) as error:  # of decoding and of JSON
-        raise SourceError(f"{where} is neither Parquet nor JSON: {error}.", REMEDY) from error
-    if not all(isinstance(record, dict) for record in records):
-        raise SchemaError(f"{where} holds values that are not records.", REMEDY)
-    names = dict.fromkeys(name for record in records for name in record)
-    wanted = [name for name in ("image_uid", "prompt_id", "prompt", "score", "scorer") if name in names]
-    return pl.DataFrame(
-        {name: [_value(record.get(name), name) for record in records] for name in wanted},
-        schema={name: pl.Float64 if name == "score" else pl.String for name in wanted},
-    )
-
-
-def _value(value: Any, name: str) -> float | str | None:
-    if value is None or name != "score":
-        return (
-            None if value is None else str(value).encode(errors="replace").decode()
-        )  # JSON can spell lone surrogates
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value)
-    except OverflowError:  # an integer of hundreds of digits
-        return math.inf
-
-
-def _prompt_ids(prompts: pl.Series) -> pl.Series:
-    """Ids of the normalised prompts; null for a prompt that is missing or blank."""
-    texts = prompts.drop_nulls().unique()
-    ids = [prompt_id(text) if (text := normalise_prompt(given)) else None for given in texts]
-    return prompts.replace_strict(texts, ids, default=None, return_dtype=pl.String).alias("prompt_id")
 
 
 def _names(read: ScoreFile, scorers: Sequence[str] | None, lower_is_better: Sequence[str]) -> list[str]:

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from pipeline_lib.digest import canonical_json
 from pipeline_lib.hub import HUB
+from pipeline_lib.ingest.checks import require_some_pairs
 from pipeline_lib.schemas import QUARANTINE, SCORES
 from pipeline_lib.scoring import decode_worker, engine
 from pipeline_lib.scoring.base import ImageTower, Scorer
@@ -102,7 +103,12 @@ def open_work(
     device: str = "auto",
     precision: engine.Precision = "auto",
 ) -> list[Work]:
-    """The datasets that hold these scorers' scores of `ingested`, each once. Finds and hashes weights, loads none."""
+    """The datasets that hold these scorers' scores of `ingested`, each once. Finds and hashes weights, loads none.
+
+    Raises:
+        SourceError: `ingested` has no pairs.
+    """
+    require_some_pairs(ingested)
     questions = engine.identities(dict.fromkeys(scorers), mirror, device, precision)
     return [
         Work(name, identity, writer(store, f"scores-{name}", VERSION, identity, [ingested], modules=[__name__]))

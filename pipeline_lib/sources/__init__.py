@@ -21,8 +21,8 @@ Opener = Callable[[IngestConfig], Source]
 SOURCES: Registry[Opener] = Registry(
     "source",
     {
-        "file": "pipeline_lib.sources.files:open_files",
-        "s3": "pipeline_lib.sources.files:open_files",
+        "file": "pipeline_lib.sources.listing:open_files",
+        "s3": "pipeline_lib.sources.listing:open_files",
         "hf": "pipeline_lib.sources.hub:open_hub",
         "shapes": "pipeline_lib.sources.builtin:open_builtin",
     },

@@ -1,24 +1,23 @@
-"""Folders of Parquet on local disk or S3, and the file list every source comes down to."""
+"""The file list that every source comes down to."""
 
 from __future__ import annotations
 
-import re
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Any
 
 import fsspec
-from fsspec.core import url_to_fs
-from fsspec.implementations.local import LocalFileSystem
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from pipeline_lib.config import IngestConfig
 from pipeline_lib.errors import SourceError
-from pipeline_lib.sources.listing import listed
-from pipeline_lib.store import absolute
+from pipeline_lib.sources import columns
+from pipeline_lib.sources.splits import listed, of_split
 from pipeline_lib.transport import transport_errors
 
-# A path component such as `train-00000-of-00004.parquet`, `validation_unique-...` or a folder `test/`.
-_SPLIT = re.compile(r"^(train|validation|valid|val|dev|test)(_[A-Za-z0-9]+)?(?=[-.]|$)")
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,10 +29,18 @@ class SourceFile:
     size: int
     version: str
 
+    @property
+    def partitions(self) -> dict[str, str | None]:
+        """Columns that the folders of the file's name say, the same in all of its rows."""
+        return columns.partitions(self.name)
+
     def open(self) -> IO[bytes]:
         """The file, opened for random access; raises SourceError when it cannot be."""
         try:
-            return fsspec.open(self.uri, "rb").open()
+            if self.uri.startswith("/"):
+                return Path(self.uri).open("rb")
+            # Not `fsspec.open`, which takes a name with "::" for a chain of URLs.
+            return fsspec.filesystem(self.uri.partition("://")[0]).open(self.uri, "rb")
         except transport_errors(self.uri) as error:
             raise SourceError(
                 f"Cannot open {self.uri}: {error}.", "Check that the source is still there and can be reached."
@@ -60,77 +67,39 @@ class Source:
         }
 
 
-def open_files(config: IngestConfig) -> Source:
-    """A folder (or one file) of Parquet on local disk or S3.
-
-    S3 credentials and endpoint come from the environment (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, ...).
-    """
-    url = absolute(config.source)
-    try:
-        fs, root = url_to_fs(url)
-        found = listed(fs, root)
-    except transport_errors(url) as error:
-        raise SourceError(
-            f"Cannot list {url}: {error}.", "Check the URL, credentials and AWS_ENDPOINT_URL."
-        ) from error
-    if [file.path for file in found] == [root]:  # the source is a file
-        root = root.rpartition("/")[0]
-    local = isinstance(fs, LocalFileSystem)
-    files = [
-        SourceFile(
-            file.path.removeprefix(f"{root}/"),
-            file.path if local else fs.unstrip_protocol(file.path),
-            file.size,
-            file.version,
-        )
-        for file in found
-        if file.path.endswith(".parquet")
-    ]
-    return split_source(url, config.split, files)
-
-
 def split_source(url: str, split: str, files: Sequence[SourceFile]) -> Source:
-    """One split of the listed files, with the others beside it; raises SourceError as `of_split`."""
-    chosen = of_split(files, split, url)
-    others: dict[str, list[SourceFile]] = {}
-    for file in sorted(files, key=lambda file: file.name):
-        other = split_of(file.name)
-        if other and _base(other) != _base(split) and split_of(chosen[0].name):
-            others.setdefault(other, []).append(file)
-    return Source(url, split, chosen, others)
-
-
-def of_split(files: Sequence[SourceFile], split: str, url: str) -> list[SourceFile]:
-    """The files of one split, in name order.
-
-    A split is named by the start of a file or folder name (`train-00000.parquet`, `train/0.parquet`). Where no name
-    says a split, every file belongs to the one asked for.
+    """One split of the listed files, with the others beside it.
 
     Raises:
-        SourceError: no files, or names that say other splits only.
+        SourceError: no files, none of this split, or some that say no split beside others that do.
     """
     if not files:
         raise SourceError(f"{url} holds no Parquet files.", "Give a folder with *.parquet in the Pick-a-Pic schema.")
-    named = {file.name: name for file in files if (name := split_of(file.name))}
-    if not named:
-        return sorted(files, key=lambda file: file.name)
-    chosen = [file for file in files if named.get(file.name) == split]
-    if not chosen:
+    chosen, others, unnamed = of_split(files, split, url)
+    if unnamed and (of_pairs := _may_be_pairs(unnamed, chosen[0])):
         raise SourceError(
-            f"{url} has no files of split {split!r}.", f"Choose split={' or '.join(sorted(set(named.values())))}."
+            f"{url} has files whose names say a split, and {len(of_pairs)} whose names say none: {listed(of_pairs)}.",
+            "Move them into a folder named by their split (train/, validation/, test/), or out of the source.",
         )
-    return sorted(chosen, key=lambda file: file.name)
+    return Source(url, split, chosen, others)
 
 
-def split_of(name: str) -> str | None:
-    """The split a relative file name says (`data/train-0.parquet` -> "train"), None when it says none."""
-    for part in reversed(name.split("/")):
-        if match := _SPLIT.match(part):
-            return match.group(0)
-    return None
+def _may_be_pairs(unnamed: Sequence[SourceFile], pairs: SourceFile) -> Sequence[SourceFile]:
+    """Files that could be pairs like `pairs`; tables of something else, such as scores, are left out and logged."""
+    wanted = {*columns.REQUIRED, *columns.IMAGES}
+    if not wanted & set(_column_names(pairs) or ()):
+        return unnamed
+    found = {file.name: _column_names(file) for file in unnamed}
+    foreign = [file for file in unnamed if (names := found[file.name]) is not None and not wanted & set(names)]
+    if foreign:
+        logger.warning("left out, as tables of something else than pairs: %s", listed(foreign))
+    return [file for file in unnamed if file not in foreign]
 
 
-def _base(split: str) -> str:
-    """`validation_unique`, `valid`, `val` and `dev` are all cut from one split; so are `test` and `test_unique`."""
-    base = split.partition("_")[0]
-    return "validation" if base in ("valid", "val", "dev") else base
+def _column_names(file: SourceFile) -> list[str] | None:
+    """The columns of a Parquet file; None where it is damaged."""
+    try:
+        with file.open() as handle:
+            return [*pq.read_schema(handle).names, *file.partitions]
+    except (pa.ArrowException, OSError):
+        return None

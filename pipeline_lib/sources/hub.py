@@ -7,6 +7,7 @@ import re
 from pipeline_lib.config import IngestConfig
 from pipeline_lib.errors import SourceError
 from pipeline_lib.hub import hub_errors
+from pipeline_lib.sources.columns import is_data
 from pipeline_lib.sources.files import Source, SourceFile, split_source
 
 TIMEOUT = 20.0
@@ -40,6 +41,6 @@ def open_hub(config: IngestConfig) -> Source:
             version=str(sibling.lfs.sha256 if sibling.lfs else sibling.blob_id),
         )
         for sibling in info.siblings or []
-        if sibling.rfilename.endswith(".parquet")
+        if is_data(sibling.rfilename)
     ]
     return split_source(f"hf://datasets/{repo}@{info.sha}", split, files)

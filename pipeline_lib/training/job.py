@@ -31,6 +31,7 @@ from pipeline_lib.errors import DiskFullError, TrainingError
 from pipeline_lib.identity import identity, settled
 from pipeline_lib.json_files import read_json
 from pipeline_lib.models.identity import base_identity
+from pipeline_lib.same_images import other_images
 from pipeline_lib.store import Dataset, DatasetWriter, writer
 from pipeline_lib.training.launch import environment, launcher, process_count, visible_gpus
 from pipeline_lib.training.machines import machines
@@ -118,10 +119,16 @@ def train(
         (publish.py).
 
     Raises:
-        TrainingError: the trainer failed; the message holds its own words and the log's path.
+        TrainingError: latents and labels are of different pictures; or the trainer failed, whose words and log the
+            message then holds.
         DiskFullError: no space for checkpoints, or in the store.
         Stopped: `stopping` said so.
     """
+    if problem := other_images(encoded, labels):
+        raise TrainingError(
+            f"The latents {encoded.uri} and the labels {labels.uri} are not of the same pairs: {problem}.",
+            "Give those of one ingest.",
+        )
     target = model_writer(store, model, config, encoded, labels)
     run_dir = scratch / target.key
     if (done := target.finished()) and not run_dir.exists():

@@ -9,7 +9,7 @@ import pytest
 from pipeline_lib.config import IngestConfig
 from pipeline_lib.errors import SourceError, UnknownNameError
 from pipeline_lib.sources import open_source
-from pipeline_lib.sources.files import split_of
+from pipeline_lib.sources.splits import split_of
 from tests.pipeline_lib.source_files import row, write_file
 
 
@@ -22,7 +22,7 @@ from tests.pipeline_lib.source_files import row, write_file
         ("default/train/0.parquet", "train"),
         ("train.parquet", "train"),
         ("part-00000.parquet", None),
-        ("training_pairs.parquet", None),
+        ("training_pairs.parquet", "train_pairs"),
         ("trainer-0.parquet", None),
         ("published_scores.parquet", None),
     ],
@@ -42,9 +42,7 @@ def touch(folder: Path, *names: str) -> Path:
 
 
 def test_files_of_a_split_in_name_order(tmp_path: Path) -> None:
-    touch(
-        tmp_path, "train-1.parquet", "train-0.parquet", "validation-0.parquet", "scores.parquet", "sub/train-2.parquet"
-    )
+    touch(tmp_path, "train-1.parquet", "train-0.parquet", "validation-0.parquet", "sub/train-2.parquet")
     (tmp_path / "README.md").write_text("x")
     assert files(tmp_path) == ["sub/train-2.parquet", "train-0.parquet", "train-1.parquet"]
     assert files(tmp_path, "validation") == ["validation-0.parquet"]
