@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 
 import boto3
+import pyarrow as pa
 import pytest
 import s3fs
 from moto.server import ThreadedMotoServer
 
+from pipeline_lib.cache import copy_folder
 from pipeline_lib.config import IngestConfig
 from pipeline_lib.errors import DatasetCorruptError, SourceError, StoreError
 from pipeline_lib.garbage import delete, garbage
 from pipeline_lib.ingest import ingest
-from pipeline_lib.store import verify, writer
+from pipeline_lib.store import Dataset, check, open_dataset, verify, writer
+from pipeline_lib.store.verification import forget
 from tests.pipeline_lib.source_files import row, write_source
 
 
@@ -62,6 +66,95 @@ def test_ingest_from_and_to_s3_equals_ingest_on_disk(tmp_path: Path, bucket: str
         with pytest.raises(DatasetCorruptError, match=rf"1 of 7 files .*names: {path}\.parquet"):
             remote.local(folder)
     shutil.rmtree(downloaded.parent)
+
+
+def finished(bucket: str) -> Dataset:
+    """A dataset of two tables and a model."""
+    w = writer(f"{bucket}/changed", "encoded", 1, {})
+    tables = [w.write_table(f"latents/part-0000{i}.parquet", pa.table({"x": [i, 1, 2]})) for i in (0, 1)]
+    return w.commit([*tables, w.write_bytes("model/base.json", b"{}")])
+
+
+USES: dict[str, Callable[[Dataset], object]] = {
+    "scan": lambda dataset: dataset.scan("latents").collect(),
+    "read": lambda dataset: [dataset.read(shard, ["x"]) for shard in dataset.tables("latents")],
+    "open": lambda dataset: [dataset.open(shard.path).read() for shard in dataset.shards],
+    "local": lambda dataset: dataset.local(),
+    "check": check,
+}
+
+
+def flip_a_bit(fs: s3fs.S3FileSystem, first: str, second: str) -> None:
+    content = fs.cat_file(first)
+    fs.pipe_file(first, bytes([*content[:9], content[9] ^ 1, *content[10:]]))
+
+
+def cut(fs: s3fs.S3FileSystem, first: str, second: str) -> None:
+    fs.pipe_file(first, fs.cat_file(first)[:-1])
+
+
+def swap(fs: s3fs.S3FileSystem, first: str, second: str) -> None:
+    one, other = fs.cat_file(first), fs.cat_file(second)
+    fs.pipe_file(first, other)
+    fs.pipe_file(second, one)
+
+
+def edit(fs: s3fs.S3FileSystem, first: str, second: str) -> None:
+    manifest = f"{first.partition('/latents/')[0]}/manifest.json"
+    fs.pipe_file(manifest, fs.cat_file(manifest).replace(b'"rows": 3', b'"rows": 2'))
+
+
+def remove(fs: s3fs.S3FileSystem, first: str, second: str) -> None:
+    fs.rm_file(first)
+
+
+CHANGES = (flip_a_bit, cut, remove, swap, edit)
+EACH_ONCE = list(zip(CHANGES, USES, strict=True))
+
+
+@pytest.mark.parametrize(
+    "tries",
+    [
+        pytest.param(EACH_ONCE, id="each-once"),
+        pytest.param(list(product(CHANGES, USES)), id="all", marks=pytest.mark.slow),
+    ],
+)
+def test_changed_objects_are_refused_however_they_are_read(
+    bucket: str, tries: list[tuple[Callable[[s3fs.S3FileSystem, str, str], None], str]]
+) -> None:
+    fs = s3fs.S3FileSystem()
+    for change, name in tries:
+        dataset = finished(bucket)
+        USES[name](dataset)
+        change(fs, *(f"{dataset.uri}/latents/part-0000{i}.parquet" for i in (0, 1)))
+        shutil.rmtree(copy_folder(dataset.digest))  # which is read instead, by what needs files
+        with pytest.raises(DatasetCorruptError, match=r"part-00000\.parquet|was edited"):
+            USES[name](open_dataset(dataset.uri))
+            pytest.fail(f"{name} after {change.__name__}")
+
+
+def test_what_was_verified_is_not_downloaded_again(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = finished(bucket)
+    forget()
+    fetched: list[str] = []
+    fetch = s3fs.S3FileSystem._get_file
+
+    async def counted(self: s3fs.S3FileSystem, source: str, *arguments: object, **options: object) -> object:
+        fetched.append(source)
+        return await fetch(self, source, *arguments, **options)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_get_file", counted)
+    s3fs.S3FileSystem.clear_instance_cache()
+    for _ in range(3):
+        check(dataset)
+        USES["read"](dataset)
+    assert len(fetched) == len(dataset.shards), "once per process"
+    for _ in range(3):
+        USES["local"](dataset)
+    assert len(fetched) == 2 * len(dataset.shards), "copied once"
+    verify(dataset)
+    assert len(fetched) == 3 * len(dataset.shards), "verify reads everything again"
+    shutil.rmtree(copy_folder(dataset.digest))
 
 
 def test_server_that_is_gone_is_a_typed_error(tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
