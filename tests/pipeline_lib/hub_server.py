@@ -20,7 +20,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub(BaseHTTPRequestHandler):
-    """One dataset repository at one commit; branch "main" and tag "v2" point at it."""
+    """One repository at one commit, as a dataset's and as a model's; branch "main" and tag "v2" point at it."""
 
     repo: str
     commit: str
@@ -41,14 +41,14 @@ class Hub(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.log.append((self.command, self.path, self.headers.get("Range", "")))
         path = unquote(self.path.partition("?")[0])
-        if match := re.fullmatch(rf"/api/datasets/{self.repo}/revision/([^/]+)", path):
+        if match := re.fullmatch(rf"/api/(?:datasets|models)/{self.repo}/revision/([^/]+)", path):
             if match[1] not in ("main", "v2", self.commit):
                 return self.json({"error": "Invalid rev id"}, 404, {"X-Error-Code": "RevisionNotFound"})
             siblings = [{"rfilename": e["path"], "size": e["size"], "blobId": e["oid"]} for e in self.entries()]
             return self.json({"id": self.repo, "sha": self.commit, "siblings": siblings, "tags": [], "private": False})
-        if path.startswith(f"/api/datasets/{self.repo}/tree/{self.commit}"):
+        if re.match(rf"/api/(datasets|models)/{self.repo}/tree/{self.commit}", path):
             return self.json(self.entries())
-        if path.startswith(f"/datasets/{self.repo}/resolve/{self.commit}/"):
+        if re.match(rf"(/datasets)?/{self.repo}/resolve/{self.commit}/", path):
             return self.content(self.folder / path.partition(f"{self.commit}/")[2])
         self.json({"error": "Repository not found"}, 404, {"X-Error-Code": "RepoNotFound"})
 
@@ -92,7 +92,7 @@ class Hub(BaseHTTPRequestHandler):
 
 @contextmanager
 def serve(patch: pytest.MonkeyPatch, repo: str, folder: Path, commit: str = COMMIT) -> Iterator[None]:
-    """Serve `folder` as the dataset `repo` at `commit`, and make the server the client's endpoint."""
+    """Serve `folder` as the dataset and the model `repo` at `commit`, and make the server the client's endpoint."""
     Hub.repo, Hub.commit, Hub.folder, Hub.log = repo, commit, folder, []
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     thread = threading.Thread(target=server.serve_forever, daemon=True)

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import diffusers
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -85,6 +86,20 @@ def test_tokens_that_the_encoder_does_not_know_are_refused(mirror: Path, tmp_pat
     )
     with pytest.raises(PipelineError, match="embeddings of 50 tokens, its tokenizer 54"):
         check_folder(folder)
+
+
+def test_what_the_remedy_for_pickles_says_makes_a_base_of_them(mirror: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(mirror / "tiny/xl", tmp_path / "pickles"))
+    for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
+        path = weights(folder, part)
+        name = "pytorch_model.bin" if part.startswith("text") else "diffusion_pytorch_model.bin"
+        torch.save(load_file(path), path.with_name(name))
+        path.unlink()
+    with pytest.raises(PipelineError, match="only: a pickle") as refused:
+        check_folder(folder)
+    assert "DiffusionPipeline.from_pretrained(<repository>, use_safetensors=False)" in refused.value.remedy
+    diffusers.DiffusionPipeline.from_pretrained(folder, use_safetensors=False).save_pretrained(tmp_path / "converted")
+    check_folder(tmp_path / "converted")
 
 
 @pytest.mark.parametrize("name", tiny.NAMES)

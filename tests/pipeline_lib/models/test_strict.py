@@ -16,12 +16,14 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pipeline_lib.config import BaseModel
 from pipeline_lib.errors import CheckpointError, PipelineError
 from pipeline_lib.models import FAMILIES, components
 from pipeline_lib.models.aligned import load_pipeline
 from pipeline_lib.models.identity import base_identity
 from pipeline_lib.models.published import save
 from pipeline_lib.training.change import original_weights
+from tests.pipeline_lib import hub_server
 from tests.pipeline_lib.models import tiny
 
 State = dict[str, Tensor]
@@ -180,6 +182,31 @@ def test_what_was_saved_compiled_is_published_under_plain_names(mirror: Path, tm
         torch.testing.assert_close(
             getattr(plain, part).state_dict(), getattr(before, part).state_dict(), rtol=0, atol=0
         )
+
+
+def test_of_a_repository_on_the_hub_one_precision_is_fetched(
+    mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Full precision where there is one; else fp16; of pickles only their names."""
+    folder = copied(mirror, tmp_path, "v")
+    for part in ("unet", "vae"):
+        shutil.copy(weights(folder, part), folder / part / "diffusion_pytorch_model.fp16.safetensors")
+    (folder / "vae/diffusion_pytorch_model.safetensors").unlink()
+    (folder / "unet/diffusion_pytorch_model.bin").write_bytes(b"x")
+    weights(folder, "text_encoder").rename(folder / "text_encoder/pytorch_model.bin")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    base = BaseModel(family="sd", repo="org/theirs", revision=hub_server.COMMIT)
+    with hub_server.serve(monkeypatch, "org/theirs", folder):
+        components.load_unet(base)
+        components.load_vae(base, torch.float32)
+        with pytest.raises(CheckpointError, match=r"text_encoder has its weights as pytorch_model\.bin only"):
+            components.load_text_pipeline(base, torch.float32, "cpu")
+    fetched = {path.relative_to(tmp_path / "cache").parts[-2:] for path in tmp_path.glob("cache/**/*.safetensors")}
+    assert fetched == {
+        ("unet", "diffusion_pytorch_model.safetensors"),
+        ("vae", "diffusion_pytorch_model.fp16.safetensors"),
+    }
+    assert not list(tmp_path.glob("cache/**/*.bin"))
 
 
 INDICES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
