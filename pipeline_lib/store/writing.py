@@ -25,6 +25,7 @@ from pipeline_lib.digest import digest, file_sha256
 from pipeline_lib.disk import space
 from pipeline_lib.errors import DatasetCorruptError, StoreError
 from pipeline_lib.permissions import make_folders, share
+from pipeline_lib.store import begun
 from pipeline_lib.store.dataset import Dataset, open_dataset
 from pipeline_lib.store.manifest import KEY_LENGTH, MANIFEST, Manifest, Shard, content_digest, manifest_text
 from pipeline_lib.store.places import absolute, access
@@ -88,9 +89,11 @@ class DatasetWriter:
                 local = Path(scratch, "shard")
                 fs.get_file(f"{root}/{path}", str(local))
             try:
-                return _describe(local, path)
+                found = _describe(local, path)
             except DatasetCorruptError:
                 return None
+        self._begin(shards=True)
+        return found
 
     def write_table(
         self, path: str, table: pa.Table, counts: Mapping[str, int] | None = None, distinct: Collection[str] = ()
@@ -135,6 +138,7 @@ class DatasetWriter:
 
     def commit(self, shards: Iterable[Shard], counts: Mapping[str, int] | None = None) -> Dataset:
         """Write the manifest; the dataset exists from here on. Totals are the shards' counts plus `counts`."""
+        began = begun.read(self.uri) if self.code else None
         ordered = sorted(shards, key=lambda shard: shard.path)
         totals: Counter[str] = Counter(counts or {})
         for shard in ordered:
@@ -148,11 +152,21 @@ class DatasetWriter:
             shards=ordered,
             counts=dict(sorted(totals.items())),
             created=time.time(),
-            code={code.RELEASE: __version__, **self.code},
+            code={code.RELEASE: __version__, **(self.code if began is None else began)},
         )
         text = manifest_text(manifest)
         self._publish(MANIFEST, lambda file: Path(file).write_text(text), len(text))
+        if began is not None:
+            begun.end(self.uri)
         return open_dataset(self.uri)
+
+    def _begin(self, shards: bool) -> None:
+        """Note by which code the dataset begins (begun.py)."""
+
+        def write(content: bytes) -> None:
+            self._publish(begun.BEGUN, lambda file: Path(file).write_bytes(content), len(content))
+
+        begun.begin(self.uri, self.path(), self.code, write, shards)
 
     def _publish(self, path: str, write: Any, size: int) -> Shard:
         """Write to a temporary name and move into place (one PUT on object stores), so no reader sees half a file.
@@ -160,6 +174,8 @@ class DatasetWriter:
         Args:
             size: bytes to be written, about; for the error of a full disk.
         """
+        if path not in (MANIFEST, begun.BEGUN):
+            self._begin(shards=False)
         fs, root = url_to_fs(self.uri)
         local = isinstance(fs, LocalFileSystem)
         target, store = Path(root, path), Path(root).parents[1]

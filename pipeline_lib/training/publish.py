@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib import code
+from pipeline_lib import __version__, code
 from pipeline_lib.config import TrainConfig
 from pipeline_lib.errors import TrainingError
 from pipeline_lib.json_files import read_json
@@ -39,7 +39,7 @@ def begin(target: DatasetWriter, run_dir: Path) -> None:
     path = run_dir / CODE
     if not path.exists():
         scratch = run_dir / f".{CODE}.tmp"
-        scratch.write_text(json.dumps(dict(target.code)))
+        scratch.write_text(json.dumps({code.RELEASE: __version__, **target.code}))
         scratch.rename(path)
     elif code.differing(began := _began(run_dir), target.code):
         logger.warning(
@@ -51,10 +51,11 @@ def begin(target: DatasetWriter, run_dir: Path) -> None:
 
 def publish_model(target: DatasetWriter, run_dir: Path) -> Dataset:
     """The trained model as a dataset; of what several states of the code trained, it records the first one's."""
+    target = replace(target, code=_began(run_dir))
     shards = target.write_folder("model", run_dir / "model")
     metrics = reproducible_metrics(run_dir / METRICS, target.config["train"])
     shards.append(target.write_bytes(METRICS, metrics))
-    return replace(target, code=_began(run_dir)).commit(shards)
+    return target.commit(shards)
 
 
 def publish_samples(model: Dataset, config: TrainConfig, run_dir: Path) -> None:

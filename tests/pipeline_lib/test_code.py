@@ -11,7 +11,7 @@ import pytest
 
 from pipeline_lib import __version__, code
 from pipeline_lib.digest import digest
-from pipeline_lib.store import Dataset, DatasetWriter, open_dataset, writer
+from pipeline_lib.store import Dataset, DatasetWriter, begun, open_dataset, writer
 
 FILES = {
     "stage.py": "from pipeline_lib.losses import (\n    dpo,\n    ipo,\n)\nfrom pipeline_lib import reader  # late\n",
@@ -120,6 +120,43 @@ def test_force_makes_it_again_in_a_folder_of_its_own_once(
     assert content(ours) == b"2" and content(open_dataset(made.uri)) == b"1"
     edit("losses/dpo.py", FILES["losses/dpo.py"])
     assert run(tmp_path, b"5") == made and not caplog.messages, "the edit taken back"
+
+
+def test_what_other_code_began_is_continued_and_the_log_says_so(
+    edit: Edit, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def both(name: str) -> Dataset:
+        w = writer(str(tmp_path / name), "stage", 1, {}, modules=["pipeline_lib.stage"])
+        return w.finished() or w.commit([w.existing("a") or w.write_bytes("a", b""), w.write_bytes("b", b"")])
+
+    began = code.modules("pipeline_lib.stage")
+    stage(tmp_path).write_bytes("file", b"1")  # and killed
+    edit("losses/ipo.py", FILES["losses/ipo.py"] + "# edited")
+    begun._noted.clear()  # as in another process
+    w = stage(tmp_path)
+    shard = w.existing("file")
+    assert shard is not None and w.existing("file") == shard
+    (said,) = caplog.messages
+    assert said.startswith(f"{w.path()} was begun by other code (release {__version__}: losses.ipo). It is")
+    made = w.commit([shard])
+    assert made.code == {"release": __version__, **began}, "the older of the two"
+    assert sorted(path.name for path in Path(made.uri).iterdir()) == ["file", "manifest.json"]
+    caplog.clear()
+    assert both("elsewhere").code.items() > code.modules("pipeline_lib.stage").items()
+    assert not caplog.messages, "begun and ended by one code"
+
+
+@pytest.mark.parametrize("note", [b"", b"{", b"[1]", b"null"])
+def test_a_note_of_the_beginning_that_cannot_be_read_is_unknown_code(
+    note: bytes, edit: Edit, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    w = stage(tmp_path)
+    w.write_bytes("file", b"1")
+    Path(w.uri, begun.BEGUN).write_bytes(note)
+    begun._noted.clear()
+    made = w.commit([w.existing("file") or w.write_bytes("file", b"2")])
+    assert made.code == {"release": __version__}
+    assert "its modules are not recorded" in caplog.text
 
 
 def test_force_holds_where_it_was_asked_for() -> None:
