@@ -8,7 +8,7 @@
 - shards: path, rows, bytes, sha256 and counts of each file
 - digest: of the shards' paths and contents, which is the dataset's identity
 - counts, created: totals, and the Unix time of the commit
-- code: what wrote it, by name; none of it is in the dataset's key or digest (version 0: `code_version`)
+- code: the release and the modules that wrote it (code.py); none of it is in the digest (version 0: `code_version`)
 - manifest_digest: of all of the above, and of any field that another release adds
 
 A manifest that was cut, edited, or moved to where another dataset belongs is not read.
@@ -117,7 +117,8 @@ def _manifest(raw: Mapping[str, Any], version: int) -> Manifest:
         key=str(raw["key"]),
         digest=str(raw["digest"]),
         config=dict(raw["config"]),
-        inputs=[{"uri": str(one["uri"]), "digest": str(one["digest"])} for one in raw["inputs"]],
+        # In the order of manifests, which reports repeat.
+        inputs=[{"digest": str(one["digest"]), "uri": str(one["uri"])} for one in raw["inputs"]],
         shards=shards,
         counts=dict(raw["counts"]),
         created=float(raw["created"]),

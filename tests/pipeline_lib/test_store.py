@@ -74,6 +74,7 @@ def test_commit_and_open(tmp_path: Path) -> None:
     assert dataset.counts == {"read": 9, "kept": 5, "odd": 2}
     assert dataset.config == {"a": 1, "b": "b"}
     assert dataset.inputs == [{"uri": source.path(), "digest": source.digest}]
+    assert list(dataset.inputs[0]) == ["digest", "uri"], "the order that reports repeat"
     assert [s.path for s in dataset.shards] == ["report.html", "t/part-00000.parquet", "t/part-00001.parquet"]
     assert [s.rows for s in dataset.tables("t")] == [3, 2]
     assert dataset.tables() == []
