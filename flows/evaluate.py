@@ -12,7 +12,7 @@ from pipeline_lib.config import override
 from pipeline_lib.presets import MethodName, PresetName
 from pipeline_lib.presets import preset as find_preset
 from pipeline_lib.store import open_dataset
-from tasks.base import base_model, pinned
+from tasks.base import base_model, check_trained_on, pinned
 from tasks.evaluate import contestants, trained_name
 from tasks.evaluate import evaluate as evaluate_task
 from tasks.fields import Count, Guidance, Location, Seed, Share, Timesteps, Workers
@@ -95,6 +95,8 @@ def evaluate(
     )
     with recomputing(force):
         base = pinned(base)
+        if model:
+            check_trained_on(preset, base, model)
         pairs = pairs or ingest(preset, source, store=store).uri
         heldout = heldout or held_out(preset, open_dataset(pairs).config["source"], weights, store)
         if model is None:

@@ -8,7 +8,7 @@ from flows.evaluate import evaluate
 from flows.train import TRAINING_FLOWS
 from pipeline_lib.code import recomputing
 from pipeline_lib.presets import MethodName, PresetName
-from tasks.base import base_model, pinned
+from tasks.base import base_model, check_trained_on, pinned
 from tasks.evaluate import trained_name
 from tasks.fields import Location
 from tasks.given import check_given
@@ -53,6 +53,8 @@ def register(
         check_prompts(preset, prompts, None, weights)
     check_given(model=model, evaluation=evaluation, prompts=prompts, weights=weights, base=base)
     base, pairs = pinned(base), None
+    if model:
+        check_trained_on(preset, base, model)
     with recomputing(force):
         if model is None:
             trained = TRAINING_FLOWS[method](preset, source=source, weights=weights, base=base, store=store)

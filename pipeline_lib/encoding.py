@@ -134,7 +134,7 @@ def encode_shard(work: Encoding, index: int, device: str | None = None) -> Shard
     with one_thread(encoder.device):
         if images:
             return encode_images(work.writer, ingested, index, encoder)
-        prompts = resident("prompts", work.ingested, lambda: unique_prompts(ingested))
+        prompts = resident("prompts", f"{work.ingested} {ingested.digest}", lambda: unique_prompts(ingested))
         return encode_prompts(work.writer, prompts, index - work.image_shards, encoder)
 
 
@@ -142,12 +142,14 @@ def _resident_encoder(work: Encoding, device: str | None) -> Encoder:
     """The encoders on `device`, loaded on the first call; other threads wait for it."""
 
     def load() -> Encoder:
+        encoder = open_encoder(work.model, work.config, device)
+        # Looked at afterwards: files may have been changed until they were read.
         require(
             work.writer.config["model"]["weights"] == encoder_digest(work.model),
             f"The files of {work.model.repo} on this machine are not those of the run.",
-            "Give every machine the same weights.",
+            "Give every machine the same weights, and leave them alone while they are read.",
         )
-        return open_encoder(work.model, work.config, device)
+        return encoder
 
     return resident(device or "auto", work.writer.uri, load)
 

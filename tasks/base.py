@@ -12,6 +12,8 @@ from prefect.logging import get_run_logger
 from pipeline_lib.config import BaseModel
 from pipeline_lib.digest import digest, file_sha256
 from pipeline_lib.presets import preset as find_preset
+from pipeline_lib.store import open_dataset
+from pipeline_lib.urls import local_path
 from tasks import registry
 from tasks.settings import IO_TASK, state_place
 
@@ -25,8 +27,11 @@ def base_model(preset: str, name: str | None) -> BaseModel:
 
 
 def pinned(name: str | None) -> str | None:
-    """A flow's parameter `base` with an MLflow alias replaced by its present version, for all stages of a run."""
-    return pin(name) if name and name.startswith(MLFLOW_SCHEMES) else name
+    """A flow's parameter `base` as it means the same for all stages of a run: an MLflow alias replaced by its present
+    version, a folder by its whole path without links."""
+    if name and name.startswith(MLFLOW_SCHEMES):
+        return pin(name)
+    return str(local_path(name).resolve()) if name and local_path(name).is_dir() else name
 
 
 @task(name="pin-base-model", **IO_TASK)
@@ -52,13 +57,22 @@ def resolve(base: BaseModel, name: str) -> BaseModel:
     return found
 
 
+@task(name="check-base", **IO_TASK)
+def check_trained_on(preset: str, base: str | None, model: str) -> None:
+    """Refuse to go on with a model dataset and another base than it was trained from; raises ConfigError."""
+    from pipeline_lib.models.origin import check_base
+
+    check_base(open_dataset(model), base_model(preset, base))
+
+
 def _from_mlflow(base: BaseModel, uri: str, store: Path) -> BaseModel:
-    """`<store>/<key>/<name>/<version>`; what a version holds never changes, so it is fetched once."""
+    """`<store>/<key>/<name>/<version>`; what a version holds never changes, so it is fetched once. But a name can be
+    deleted and registered again, with other versions of the same numbers."""
     from pipeline_lib.models import named  # loads torch
 
     path = uri.partition(":")[2].strip("/")
     depth = len(Path(path).parts)
-    final = store / digest([os.environ.get("MLFLOW_TRACKING_URI", ""), uri], 16) / path
+    final = store / digest([os.environ.get("MLFLOW_TRACKING_URI", ""), uri, registry.made(uri)], 16) / path
     if uri.startswith("models:/") and final.is_dir():
         return named.in_folder(base, final, depth)
     with tempfile.TemporaryDirectory(dir=store, prefix=".", suffix=".tmp") as scratch:

@@ -11,8 +11,7 @@ from prefect.logging import get_run_logger
 from pipeline_lib.config import BaseModel
 from pipeline_lib.errors import CheckpointError, ConfigError, DatasetCorruptError, DatasetUnfinishedError, HubError
 from pipeline_lib.evaluation.gate import Decision, decide
-from pipeline_lib.evaluation.painter import model_folder
-from pipeline_lib.models.identity import base_identity
+from pipeline_lib.models import origin
 from pipeline_lib.store import Dataset, open_dataset
 from tasks import registry
 from tasks.wanted import require_wanted
@@ -102,11 +101,16 @@ def open_version(version: Rival, store: str) -> tuple[Dataset, BaseModel]:
 
 
 def base_of(model: Dataset) -> BaseModel:
-    """The base that a model dataset was trained from, its files at hand; raises DatasetCorruptError and others."""
-    from pipeline_lib.models.aligned import read_base  # loads torch
+    """The base that a model dataset was trained from, its files at hand.
 
-    base = read_base(model.local(model_folder(model)))
-    base_identity(base)
+    Raises:
+        DatasetCorruptError: files of the model are not those that were written.
+        ConfigError: other files lie where the base's did.
+        CheckpointError, HubError: it cannot be found or read.
+    """
+    model.local(origin.model_folder(model))
+    base = origin.base_of(model)
+    origin.check_base(model, base)
     return base
 
 

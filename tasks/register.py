@@ -15,8 +15,9 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.logging import get_run_logger
 
-from pipeline_lib.config import BaseModel, EvaluateConfig
-from pipeline_lib.evaluation.painter import make_scheduler, model_folder
+from pipeline_lib.config import BaseModel, EvaluateConfig, require
+from pipeline_lib.evaluation.painter import make_scheduler
+from pipeline_lib.models.origin import check_base, model_folder, recorded_weights
 from pipeline_lib.pins import pin
 from pipeline_lib.store import Dataset, check, open_dataset
 from tasks import champion, evaluation_runs, registry, tracking
@@ -39,14 +40,17 @@ def register(name: str, base: BaseModel, model: str, evaluation: str) -> str:
 
     Raises:
         DatasetCorruptError: files of the model or the evaluation are not those that were written.
+        ConfigError: the model was trained, or judged, on another base than `base` as its files are now.
     """
     require_wanted(f"register {name}")
     trained, judged = open_dataset(model), open_dataset(evaluation)
     for dataset in (trained, judged):
         check(dataset)
+    check_base(trained, base)
     run_id = tracking.find_run(trained.key)
     report = read_report(judged)
     champion.evaluated(report, name, trained.digest)
+    check_judged(trained, report)
     pin(name, [trained, judged])  # first: there is no moment in which it may be taken for garbage
     tags = {
         champion.MODEL_DIGEST: trained.digest,
@@ -79,6 +83,17 @@ def register(name: str, base: BaseModel, model: str, evaluation: str) -> str:
     create_markdown_artifact(f"## {uri}\n\nAlias: {held}. {decision.reason}\n\n{pull}\n", key="registered-model")
     link(version_url(uri), uri, key="mlflow-version", description=f"{uri}, alias {held}")
     return uri
+
+
+def check_judged(trained: Dataset, report: dict[str, Any]) -> None:
+    """Raise ConfigError where an evaluation painted a model on another base than it was trained from."""
+    wanted, found = recorded_weights(trained), report["base"]["weights"]
+    require(
+        wanted is None or wanted == found,
+        f"The evaluation {report['title']!r} painted on {report['base']['repo']} with the weights {found}, but "
+        f"{trained.path()} was trained on a base with the weights {wanted}.",
+        "Run evaluate with the base that the model was trained on, and register with the dataset it writes.",
+    )
 
 
 def publish(trained: Dataset, base: BaseModel, config: EvaluateConfig, folder: Path) -> None:

@@ -117,6 +117,17 @@ def pinned(uri: str) -> str:
     return uri
 
 
+def made(uri: str) -> list[str]:
+    """What tells a registered version `models:/<name>/<version>` from an earlier one of that name and number, of a
+    model that was deleted since; empty for other URIs, whose ids are not given again. Raises HubError."""
+    name, _, version = uri.removeprefix("models:/").rpartition("/")
+    if not uri.startswith("models:/") or not name:
+        return []
+    with _registry_errors(uri):
+        found = client().get_model_version(name, version)
+    return [str(found.creation_timestamp), str(found.run_id), str(found.source)]
+
+
 def download(uri: str, to: Path) -> Path:
     """Where below `to` the files of a model or run artifact (`models:/...`, `runs:/...`) are now; raises HubError."""
     client()

@@ -19,6 +19,7 @@ from pipeline_lib.identity import identity
 from pipeline_lib.ingest import prompt_id
 from pipeline_lib.models import FAMILIES
 from pipeline_lib.models.identity import base_identity
+from pipeline_lib.models.origin import check_base
 from pipeline_lib.resident import resident
 from pipeline_lib.store import Dataset, DatasetWriter, Shard
 
@@ -67,7 +68,12 @@ def open_painting(
     The key holds everything that decides the pixels. That includes the number of images that go through the model at
     once: the noise does not depend on it, but kernels round differently for other shapes, which moves a few pixels by
     one grey level. On the CPU it is always the same (`painter`), on CUDA it is the configuration's.
+
+    Raises:
+        ConfigError: `model` was trained from other weights than those of `base`.
     """
+    if model:
+        check_base(model, base)
     question: dict[str, Any] = {
         "base": base_identity(base),
         "prompts": prompts.digest,
@@ -157,14 +163,20 @@ def resident_painter(painting: Painting, device: str = "auto") -> Painter:
     base, config = painting.base, painting.config
     where = str(runtime(device).device)
     asked = painting.writer.config
-    if asked["base"] != base_identity(base) or asked["batch_size"] != images_at_once(config, _kind(where)):
-        raise ConfigError(
-            f"The base model or the kind of device on this machine ({where}) is not that of the run.",
-            "Give every machine the same weights and the same kind of device.",
-        )
     encoder = canonical_json([asked["base"], config.mixed_precision])
     texts = resident(f"{where}, texts", encoder, lambda: Texts(FAMILIES.get(base.family)))
-    return resident(where, painting.writer.uri, lambda: load_painter(painting.model, base, config, texts, where))
+
+    def load() -> Painter:
+        loaded = load_painter(painting.model, base, config, texts, where)
+        # Looked at afterwards: files may have been changed until they were read.
+        if asked["base"] != base_identity(base) or asked["batch_size"] != images_at_once(config, _kind(where)):
+            raise ConfigError(
+                f"The base model or the kind of device on this machine ({where}) is not that of the run.",
+                "Give every machine the same weights and the same kind of device, and change neither meanwhile.",
+            )
+        return loaded
+
+    return resident(where, painting.writer.uri, load)
 
 
 def prompts_per_shard(config: EvaluateConfig) -> int:

@@ -23,6 +23,7 @@ from pipeline_lib.errors import EvaluationError
 from pipeline_lib.evaluation.prompts import leaked
 from pipeline_lib.evaluation.statistics import Interval, bootstrap, shares
 from pipeline_lib.identity import identity
+from pipeline_lib.models.origin import check_base
 from pipeline_lib.registry import unknown_name
 from pipeline_lib.store import Dataset, Shard
 
@@ -61,12 +62,13 @@ def implicit_rewards(root: str, model: Dataset, base: BaseModel, held_out: Datas
         config: `implicit_draws`, `implicit_seed`, and `resolution` and `mixed_precision` for the encoding.
 
     Raises:
-        ConfigError, CheckpointError: no draws, or the model or its base cannot be loaded.
+        ConfigError, CheckpointError: no draws, a model of another base, or the model or its base cannot be loaded.
         EvaluationError: people decided none of the pairs.
     """
     from pipeline_lib.training.implicit import load_judges, logits, unlabelled  # these load torch
     from pipeline_lib.training.tables import open_tables
 
+    check_base(model, base)
     require(config.implicit_draws > 0, f"implicit_draws is {config.implicit_draws}.", "Judge at 1 timestep or more.")
     draws = JudgeConfig(timesteps=config.implicit_draws, seed=config.implicit_seed)
     encoded = encoded_held_out(root, base, held_out, config)
@@ -89,7 +91,7 @@ def implicit_rewards(root: str, model: Dataset, base: BaseModel, held_out: Datas
             path = f"part-{index:05d}.parquet"
             shard = writer.existing(path)
             if shard is None:
-                loaded = loaded or load_judges([model])
+                loaded = loaded or load_judges([model], base)
                 (found,) = logits(loaded, open_tables(encoded, unlabelled(part), Path(cache)), draws)
                 table = part.select("pair_id", "prompt_id", pl.col("human").cast(pl.Float32))
                 table = table.with_columns(pl.Series(REWARD, found.mean(axis=1), pl.Float32))

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import copy
 import io
-import posixpath
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,9 +23,10 @@ from PIL import Image
 
 from pipeline_lib.config import BaseModel, EvaluateConfig
 from pipeline_lib.digest import text_id
-from pipeline_lib.errors import CheckpointError, EvaluationError
+from pipeline_lib.errors import EvaluationError
 from pipeline_lib.evaluation.texts import Embedding, Texts, conditions
 from pipeline_lib.ingest import normalise_prompt
+from pipeline_lib.models.origin import model_folder
 from pipeline_lib.store import Dataset
 
 if TYPE_CHECKING:
@@ -125,17 +125,6 @@ def to_png(image: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray((image * 255).round().astype(np.uint8)).save(buffer, format="PNG")
     return buffer.getvalue()
-
-
-def model_folder(model: Dataset) -> str:
-    """Where in the dataset the model lies: beside its `base.json`."""
-    folders = [posixpath.dirname(s.path) for s in model.shards if posixpath.basename(s.path) == "base.json"]
-    if not folders:
-        raise CheckpointError(
-            f"{model.uri} is not a trained model: it has no base.json.",
-            'Give a dataset of stage "model", or None for the base.',
-        )
-    return folders[0]
 
 
 def _pixels(

@@ -31,12 +31,13 @@ from pipeline_lib.models.components import (
 )
 from pipeline_lib.models.family import Family
 from pipeline_lib.models.lora import LORA_WEIGHTS, fuse, read_lora
+from pipeline_lib.models.origin import BASE, REMEDY, base_from, check_folder
 from pipeline_lib.models.published import save
 from pipeline_lib.weights.files import DIFFUSERS
 from pipeline_lib.weights.read import check, check_finite
+from pipeline_lib.whole import whole_folder
 
 __all__ = ["BASE", "LORA_WEIGHTS", "UNET", "check_fits", "export", "load_pipeline", "read_base", "write_base"]
-BASE = "base.json"
 
 
 def write_base(base: BaseModel, out: Path) -> None:
@@ -46,12 +47,7 @@ def write_base(base: BaseModel, out: Path) -> None:
 
 def read_base(model_dir: Path) -> BaseModel:
     """The base a model belongs to; raises CheckpointError when the directory is not a model."""
-    remedy = "Give a directory that training wrote."
-    said = read_json(model_dir / BASE, CheckpointError, remedy)
-    try:
-        return BaseModel(**said)
-    except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{model_dir / BASE} names no base model: {error}.", remedy) from error
+    return base_from(read_json(model_dir / BASE, CheckpointError, REMEDY), str(model_dir / BASE))
 
 
 def load_pipeline(
@@ -67,7 +63,10 @@ def load_pipeline(
     Raises:
         HubError: the base cannot be fetched.
         CheckpointError: `model_dir` holds neither a LoRA nor a UNet, or both, or they do not fit the base.
+        ConfigError: it lies in a dataset that was trained from another base.
     """
+    if model_dir is not None:
+        check_folder(model_dir, base)
     family: Family = FAMILIES.get(base.family)
     parts: dict[str, Any] = dict(family.absent)
     weights = weights_in(model_dir) if model_dir else Weights()
@@ -105,5 +104,13 @@ def _unet(weights: Weights, base: BaseModel, torch_dtype: torch.dtype) -> Any:
 
 
 def export(model_dir: Path, base: BaseModel, out: Path) -> Path:
-    """Write a complete diffusers folder in fp32, any LoRA fused; `DiffusionPipeline.from_pretrained(out)` loads it."""
-    return save(load_pipeline(model_dir, base), base, out)
+    """Write a complete diffusers folder in fp32, any LoRA fused; `DiffusionPipeline.from_pretrained(out)` loads it.
+
+    Who reads `out` meanwhile sees all of it or nothing.
+
+    Raises:
+        as `load_pipeline`.
+    """
+    with whole_folder(out) as scratch:
+        save(load_pipeline(model_dir, base), base, scratch)
+    return out

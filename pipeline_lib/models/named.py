@@ -5,15 +5,18 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import diffusers
+
 from pipeline_lib.config import BaseModel
 from pipeline_lib.digest import current_sha256, digest
 from pipeline_lib.errors import CheckpointError, HubError
 from pipeline_lib.hub import repository_files, snapshot
-from pipeline_lib.models.aligned import BASE, LORA_WEIGHTS, UNET, export, read_base
+from pipeline_lib.models.aligned import LORA_WEIGHTS, UNET, export, read_base
 from pipeline_lib.models.alone import files_of_weights, listed, names_among, weights_in
 from pipeline_lib.models.identity import base_identity
 from pipeline_lib.models.index import INDEX
 from pipeline_lib.models.names import check_base_name
+from pipeline_lib.models.origin import BASE
 from pipeline_lib.urls import local_path
 
 
@@ -105,15 +108,27 @@ def complete(folder: Path, scratch: Path) -> Path:
     Raises:
         CheckpointError: `folder` is neither.
         HubError: the base that a LoRA belongs to cannot be fetched.
+        ConfigError: the base that lies where the LoRA's did is another one now.
     """
     if (folder / INDEX).is_file():
         return folder
     trained = (folder / LORA_WEIGHTS).is_file() or (folder / UNET).is_dir()
     if trained and (folder / BASE).is_file():
-        return export(folder, read_base(folder), scratch / folder.name)
+        return _joined(folder, scratch)
     what = f"trained weights but no {BASE}, which names their base" if trained else "no diffusers pipeline"
     raise CheckpointError(
         f"{folder} holds {what}.",
         "Give a complete pipeline folder, as the flow register publishes it: load the base, then load_lora_weights() "
         "and fuse_lora(), or put the UNet in its place, and save_pretrained().",
     )
+
+
+def _joined(folder: Path, scratch: Path) -> Path:
+    """What training wrote, in its base: made once for each content, so that nobody's files change under its hands."""
+    base = read_base(folder)
+    written = [folder / BASE, folder / LORA_WEIGHTS, *sorted((folder / UNET).glob("*"))]
+    content = [[file.name, current_sha256(file)] for file in written if file.is_file()]
+    # The library writes its version into configuration files.
+    key = digest([content, base_identity(base)["weights"], diffusers.__version__], 16)
+    out = scratch / key / folder.name
+    return out if out.is_dir() else export(folder, base, out)

@@ -25,8 +25,10 @@ from pipeline_lib.identity import identity
 from pipeline_lib.labels.steps import SELF_TRAINING
 from pipeline_lib.labels.table import PREFERENCES
 from pipeline_lib.models import FAMILIES
-from pipeline_lib.models.aligned import LORA_WEIGHTS, UNET, read_base
+from pipeline_lib.models.aligned import LORA_WEIGHTS, UNET
 from pipeline_lib.models.components import load_schedule, unet_from
+from pipeline_lib.models.origin import base_of, check_base, check_latents
+from pipeline_lib.same_images import other_images
 from pipeline_lib.schemas import PREFERENCES as SCHEMA
 from pipeline_lib.store import Dataset, Shard, writer
 from pipeline_lib.threads import one_thread
@@ -90,13 +92,21 @@ def judge_pairs(
         progress: called with (pairs done, pairs in all).
 
     Raises:
-        ConfigError, CheckpointError: no model, a bad setting, models of several bases, or one that cannot be loaded.
-        LabelError: no pair is left to judge, or one was not encoded.
+        ConfigError, CheckpointError: no model, a bad setting, models of several bases, one that cannot be loaded, or
+            latents by other encoders.
+        LabelError: no pair is left to judge, or one was not encoded, or with other pictures.
     """
     config = config or JudgeConfig()
     require(len(models) > 0, "There is no model to judge with.", "Give one or more datasets of the stage model.")
     require(config.timesteps > 0, f"timesteps is {config.timesteps}.", "Judge at 1 timestep or more.")
     require(config.batch_size > 0, f"batch_size is {config.batch_size}.", "Give 1 or more.")
+    if problem := other_images(encoded, pairs):
+        raise LabelError(
+            f"The latents {encoded.uri} are not of the pairs {pairs.uri}: {problem}.", "Encode these pairs."
+        )
+    for model in models:
+        check_base(model, base_of(models[0]))
+    check_latents(encoded, base_of(models[0]))
     question = {"scorer": SELF_TRAINING, **asdict(config)}
     key = identity(question, JudgeConfig)
     w = writer(store, STAGE, VERSION, question, [*models, encoded, pairs], identity=key, modules=[__name__])
@@ -119,7 +129,7 @@ def judge_pairs(
             part = asked.slice(start, SHARD_ROWS)
             shard = w.existing(path)
             if shard is None:
-                judges = judges or load_judges(models)
+                judges = judges or load_judges(models, base_of(models[0]))
                 probability = np.empty(len(part))
                 who = allowed[:, start : start + len(part)]
                 for some in np.unique(who, axis=1).T:  # pairs with the same judges
@@ -134,27 +144,28 @@ def judge_pairs(
     return w.commit(shards, {"pairs": len(frame), "seen": len(frame) - len(asked)})
 
 
-def load_judges(models: Sequence[Dataset]) -> Judges:
-    """Trained models, on the CPU or the first GPU.
+def load_judges(models: Sequence[Dataset], base: BaseModel) -> Judges:
+    """Models that were trained from `base`, on the CPU or the first GPU.
 
     Raises:
-        ConfigError: they have several bases or shapes.
+        ConfigError: one was trained from another base, or they have several kinds of adapters.
         CheckpointError: files of another model.
     """
     folders = [model.local("model") for model in models]
-    bases = [read_base(folder) for folder in folders]
     configs = [_train_config(model) for model in models]
     require(
-        len({(base.family, base.repo, c.adapter, c.lora_rank) for base, c in zip(bases, configs, strict=True)}) == 1,
-        "The models have several bases or adapters.",
+        len({(c.adapter, c.lora_rank) for c in configs}) == 1,
+        "The models have several kinds of adapters.",
         "Judge with models of one training recipe, each with a fold held out.",
     )
-    policy = build_policy(bases[0], configs[0])
+    policy = build_policy(base, configs[0])
+    for model in models:  # afterwards: files may have been changed until they were read
+        check_base(model, base)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     policy.unet.to(device)
-    base = reference.initial_reference(policy)
+    initial = reference.initial_reference(policy)
     trained = [_weights(policy, folder, device) for folder in folders]
-    return Judges(bases[0], policy, base, trained, [config.beta for config in configs])
+    return Judges(base, policy, initial, trained, [config.beta for config in configs])
 
 
 def implicit_probability(judges: Judges, tables: Tables, config: JudgeConfig) -> np.ndarray:

@@ -31,6 +31,7 @@ from pipeline_lib.errors import DiskFullError, TrainingError
 from pipeline_lib.identity import identity, settled
 from pipeline_lib.json_files import read_json
 from pipeline_lib.models.identity import base_identity
+from pipeline_lib.models.origin import check_latents
 from pipeline_lib.same_images import other_images
 from pipeline_lib.store import Dataset, DatasetWriter, writer
 from pipeline_lib.training.launch import environment, launcher, process_count, visible_gpus
@@ -72,7 +73,12 @@ def never() -> bool:
 def model_writer(
     store: str, model: BaseModel, config: TrainConfig, encoded: Dataset, labels: Dataset
 ) -> DatasetWriter:
-    """The dataset that the trained model will be; its key identifies the run before it starts."""
+    """The dataset that the trained model will be; its key identifies the run before it starts.
+
+    Raises:
+        ConfigError: latents by other encoders than the base's.
+    """
+    check_latents(encoded, model)
     base = base_identity(model)
     every = {k: v for k, v in asdict(config).items() if k not in _LATE or v != getattr(TrainConfig, k)}
     return writer(
@@ -137,7 +143,13 @@ def train(
     with space(scratch):
         run_dir.mkdir(parents=True, exist_ok=True)
     spec = TrainSpec(
-        model=model, train=config, encoded=encoded.uri, labels=labels.uri, run_dir=str(run_dir), sharding=sharding
+        model=model,
+        weights=target.config["base"]["weights"],
+        train=config,
+        encoded=encoded.uri,
+        labels=labels.uri,
+        run_dir=str(run_dir),
+        sharding=sharding,
     )
     place = machines()
     count = processes or process_count(config.gradient_accumulation, visible_gpus(), place.count)

@@ -40,6 +40,7 @@ class TrainSpec:
 
     Attributes:
         model: the base model.
+        weights: the digest of its files that the run was asked for (`base_identity`); None takes what is there.
         train: method and hyper-parameters.
         encoded: URI of the finished dataset of the encode stage.
         labels: URI of the finished dataset of the label stage.
@@ -52,6 +53,7 @@ class TrainSpec:
     encoded: str
     labels: str
     run_dir: str
+    weights: str | None = None
     sharding: Literal["none", "fsdp"] = "none"
 
 
@@ -72,10 +74,14 @@ def read_spec(path: Path) -> TrainSpec:
     return _build(TrainSpec, parts)
 
 
-def run_digest(spec: TrainSpec, encoded_digest: str, labels_digest: str) -> str:
-    """Identity of a run: everything that decides its result. When it checkpoints and where it writes do not."""
-    model, train = identity(settled(spec.model), BaseModel), identity(settled(spec.train), TrainConfig)
-    return digest([model, train, encoded_digest, labels_digest])
+def run_digest(spec: TrainSpec, weights: str | None, encoded_digest: str, labels_digest: str) -> str:
+    """Identity of a run: everything that decides its result. When it checkpoints and where it writes do not.
+
+    Args:
+        weights: digest of the base's files, which may lie anywhere.
+    """
+    train = identity(settled(spec.train), TrainConfig)
+    return digest([spec.model.family, weights, train, encoded_digest, labels_digest])
 
 
 def _build(cls: type[T], values: dict[str, Any]) -> T:

@@ -15,7 +15,9 @@ import torch
 from accelerate import Accelerator
 
 from pipeline_lib.errors import ConfigError
-from pipeline_lib.store import Dataset, open_dataset
+from pipeline_lib.models.identity import base_identity
+from pipeline_lib.models.origin import check_latents
+from pipeline_lib.store import open_dataset
 from pipeline_lib.training import checkpoints, metrics, movement, sharding
 from pipeline_lib.training.change import projected, relative_change
 from pipeline_lib.training.divergence import diverged, finite, last_finite
@@ -60,9 +62,11 @@ def train(spec: TrainSpec, stopping: Callable[[], bool] = lambda: False) -> Outc
     if spec.sharding != "none":
         check_sharding(config)
     encoded, labels = open_dataset(spec.encoded), open_dataset(spec.labels)
-    _check_base(spec, encoded)
-    identity = run_digest(spec, encoded.digest, labels.digest)
+    check_latents(encoded, spec.model)
+    weights = base_identity(spec.model)["weights"]
+    identity = run_digest(spec, weights, encoded.digest, labels.digest)
     run = build(spec, method, encoded, labels, identity)
+    _check_base(spec, weights)
     if run.cache and _anywhere(run.accelerator, not fill_cache(run, stopping)):
         return "interrupted"
     if found := checkpoints.latest(folder / CHECKPOINTS, identity):
@@ -173,14 +177,18 @@ def _local_weights(run: Run) -> dict[str, torch.Tensor]:
     return {name: sharding.local(parameter) for name, parameter in run.policy.trainable.items()}
 
 
-def _check_base(spec: TrainSpec, encoded: Dataset) -> None:
-    made = encoded.config.get("model", {})
-    wanted = {"family": spec.model.family, "repo": spec.model.repo, "vae_repo": spec.model.vae_repo}
-    found = {name: made.get(name) for name in wanted}
-    if found != wanted:
+def _check_base(spec: TrainSpec, weights: str | None) -> None:
+    """Raise ConfigError where the base that was loaded is not the one that was asked for.
+
+    Its files may have been changed while this run waited for its turn, or while they were read.
+    """
+    now = base_identity(spec.model)["weights"]
+    if now != weights or (spec.weights and now != spec.weights):
         raise ConfigError(
-            f"{encoded.uri} was encoded by {found}, but the model to train is {wanted}.",
-            "Encode with the model to train.",
+            f"The files of {spec.model.repo} are not those of the run: their digest is {now}, not "
+            f"{spec.weights or weights}.",
+            "Give every machine the same weights, and leave them alone until the trainer has read them; then run the "
+            "same again.",
         )
 
 

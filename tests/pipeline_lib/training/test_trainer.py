@@ -314,7 +314,7 @@ def test_wrong_data_fails_before_the_first_step(spec: Callable[..., TrainSpec], 
     with pytest.raises(LabelError, match="recipe 'human'"):
         train(spec(method="adaptive-dpo", kind="soft"))
     with pytest.raises(ConfigError, match="was encoded by"):
-        train(replace(spec(), encoded=encoded["v"].uri))
+        train(replace(spec(), encoded=encoded["xl"].uri))
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="needs a GPU"):
             train(spec(mixed_precision="fp16"))
