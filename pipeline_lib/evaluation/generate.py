@@ -12,14 +12,14 @@ from pipeline_lib import schemas, store
 from pipeline_lib.config import BaseModel, EvaluateConfig
 from pipeline_lib.digest import canonical_json
 from pipeline_lib.errors import ConfigError
-from pipeline_lib.evaluation.painter import Painter, images_at_once, load_painter, model_folder
+from pipeline_lib.evaluation.painter import Painter, images_at_once, load_painter
 from pipeline_lib.evaluation.prompts import PromptSet
 from pipeline_lib.evaluation.texts import Texts
 from pipeline_lib.identity import identity
 from pipeline_lib.ingest import prompt_id
 from pipeline_lib.models import FAMILIES
 from pipeline_lib.models.identity import base_identity
-from pipeline_lib.models.origin import check_base
+from pipeline_lib.models.origin import check_base, model_folder
 from pipeline_lib.resident import resident
 from pipeline_lib.store import Dataset, DatasetWriter, Shard
 
