@@ -26,7 +26,7 @@ def read_images(ingested: Dataset, uids: Collection[str]) -> dict[str, bytes]:
         with access(ingested.uri):
             try:
                 found |= _images(ingested, shard.path, uids)
-            except (pa.ArrowException, OSError) as error:
+            except (pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
                 if isinstance(error, OSError) and error.errno is not None:  # the file system's, not Parquet's
                     raise
                 raise ingested.corrupt([shard.path]) from error

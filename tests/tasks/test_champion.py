@@ -78,6 +78,11 @@ def test_the_rival_is_the_champion_or_the_one_it_replaced(server: MlflowClient, 
     assert find_rival("a", second.digest) is None, "what it replaced is gone"
 
 
+def damaged(found: Dataset, name: str) -> Dataset:
+    Path(found.uri, name).write_bytes(b"x")
+    return found
+
+
 def test_a_champion_that_cannot_be_painted_is_not_replaced(
     server: MlflowClient, tmp_path: Path, warnings: list[str]
 ) -> None:
@@ -87,6 +92,8 @@ def test_a_champion_that_cannot_be_painted_is_not_replaced(
         (None, "no tag of a model dataset"),
         (model(tmp_path, "lost", LOST), "no/base"),
         (model(tmp_path / "elsewhere", "elsewhere"), "No finished dataset"),
+        (damaged(model(tmp_path, "damaged"), "model/base.json"), "1 of 2 files"),
+        (damaged(model(tmp_path, "unreadable"), "manifest.json"), "is not JSON"),
     ):
         number = version(server, "b", holder)
         registry.set_alias("b", champion.CHAMPION, number)

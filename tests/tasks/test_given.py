@@ -13,6 +13,7 @@ from pipeline_lib.errors import (
     ConfigError,
     DatasetUnfinishedError,
     HubError,
+    ManifestError,
     PipelineError,
     UnknownNameError,
 )
@@ -50,6 +51,15 @@ def test_a_dataset_of_another_stage_is_refused(tmp_path: Path) -> None:
         check_given(pairs=labels)
     with pytest.raises(ConfigError, match=r"scores-<scorer>"):
         check_given(scores={"clip": labels})
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"layers": []}', '{"manifest_version": 2}'])
+def test_a_manifest_that_cannot_be_read_is_named(tmp_path: Path, content: str) -> None:
+    writer = store.writer(str(tmp_path), "labels", 1, {})
+    manifest = Path(writer.commit([]).uri, "manifest.json")
+    manifest.write_text(content)
+    with pytest.raises(ManifestError, match=f"labels: {manifest}"):
+        check_given(labels=writer.uri)
 
 
 def test_every_weight_of_a_folder_is_looked_at(tmp_path: Path) -> None:

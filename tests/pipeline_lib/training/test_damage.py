@@ -176,7 +176,7 @@ def test_a_run_with_a_changed_checkpoint_ends_as_if_nothing_had_happened(
     assert train(whole) == "done"
     for seed in range(3):
         spec = new_run(CONFIG, f"{kind}-{seed}", "epsilon")
-        assert train(spec, stop_in_step(4)) == "interrupted"
+        assert train(spec, stop_in_step(3)) == "interrupted"
         newest, older = (Path(spec.run_dir, "checkpoints", name) for name in ("step-000003", "step-000002"))
         with damaged(newest, "state.json", kind, random.Random(f"run {kind} {seed}"), older):
             assert train(spec) == "done"
