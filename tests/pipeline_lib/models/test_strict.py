@@ -263,6 +263,8 @@ def test_a_configuration_of_other_weights_is_named(
         (lambda path: [file.unlink() for file in path.glob("*") if "config" not in file.name], "has no vocabulary"),
         (lambda path: (path / "tokenizer.json").write_text('{"model": '), "tokenizer"),
         (lambda path: (path / "tokenizer_config.json").write_text("[]"), "tokenizer"),
+        (lambda path: (path / "tokenizer_config.json").write_text("{}"), r"reads 12 tokens, but .* missing or allows"),
+        (lambda path: (path / "tokenizer_config.json").unlink(), r"reads 12 tokens, but .* missing or allows"),
     ],
 )
 def test_a_tokenizer_without_its_words_is_refused(
