@@ -26,6 +26,7 @@ from tasks.base import pinned
 from tasks.evaluate import trained_name
 from tasks.fields import Beta, Count, Location, Rate, Seed, Share, SourceLocation, Steps, Text, Workers
 from tasks.given import check_given
+from tasks.held_out import check_held_out
 from tasks.mirrors import check_prompts
 from tasks.registry import versions as registered_versions
 from tasks.run_names import flow_run_name
@@ -124,6 +125,8 @@ def align(
     with recomputing(force):
         pairs = ingest(preset, source, split, limit, store=store)
         heldout = heldout or held_out(preset, source, weights, store)
+        if heldout:
+            check_held_out(heldout, [pairs.uri])
         note("ingest", pairs.uri, pairs.digest, pairs.status)
         scores = score(preset, weights=weights, pairs=pairs.uri, store=store)
         status = "ran" if any(outcome.status == "ran" for outcome in scores.values()) else "skipped"

@@ -88,7 +88,7 @@ def compare(
     )
     found = find_models(store, base_model(preset, pinned(base)), names)
     judges, mirror = scorers or list(chosen.scorers), weights or chosen.weights
-    contestants, pairs = [(contender.model, contender.base) for contender in found], check_models(found)
+    contestants, pairs = [(contender.model, contender.base) for contender in found], check_models(found, heldout)
     with recomputing(force):
         device = paint_and_judge.with_options(task_runner=where)(
             store, contestants, config, judges, mirror, pairs, heldout, runner, max_workers

@@ -17,6 +17,7 @@ from tasks.evaluate import contestants, trained_name
 from tasks.evaluate import evaluate as evaluate_task
 from tasks.fields import Count, Guidance, Location, Seed, Share, Timesteps, Workers
 from tasks.given import check_given
+from tasks.held_out import check_held_out
 from tasks.mirrors import check_prompts, held_out_pairs
 from tasks.outcome import Outcome
 from tasks.run_names import flow_run_name
@@ -99,6 +100,8 @@ def evaluate(
             check_trained_on(preset, base, model)
         pairs = pairs or ingest(preset, source, store=store).uri
         heldout = heldout or held_out(preset, open_dataset(pairs).config["source"], weights, store)
+        if heldout:
+            check_held_out(heldout, [pairs])
         if model is None:
             trained = TRAINING_FLOWS[method](preset, seed=seed, weights=weights, pairs=pairs, base=base, store=store)
             model = trained.outcome.uri

@@ -33,6 +33,7 @@ from tasks import sweep_tracking, tracking
 from tasks.base import base_model, pinned
 from tasks.fields import ClaimName, Count, Location, Names, Seeds, Text, Workers
 from tasks.given import check_given
+from tasks.held_out import check_held_out
 from tasks.locks import alone
 from tasks.outcome import Outcome
 from tasks.progress import reporter
@@ -125,6 +126,8 @@ def sweep(
             run_id = open_sweep(question)
             with tracking.closing(run_id):
                 inputs = upstream(preset, cells, weights, store)
+                if implicit and heldout:
+                    check_held_out(heldout, list(dict.fromkeys(one.pairs for one in inputs)))
                 models = train_all(question, cells, inputs, room, run_id, weights, store)
                 bases = dict.fromkeys(one.base for one in models)
                 contestants = [(None, base) for base in bases] + list({(one.model, one.base): None for one in models})

@@ -14,6 +14,7 @@ from pipeline_lib import evaluation
 from pipeline_lib.config import EvaluateConfig
 from pipeline_lib.evaluation.comparable import check_comparable
 from pipeline_lib.evaluation.headline import headline
+from pipeline_lib.evaluation.implicit import check_unseen, judges_pairs
 from pipeline_lib.lineage import lineage
 from pipeline_lib.store import Dataset, open_dataset
 from pipeline_lib.training import job
@@ -28,11 +29,15 @@ from tasks.settings import IO_TASK
 
 
 @task(name="check-models", **IO_TASK)
-def check_models(contenders: list[Contender]) -> list[str]:
-    """Refuse, before anything is painted, models that cannot be compared; the URIs of what they were trained on."""
+def check_models(contenders: list[Contender], heldout: str | None = None) -> list[str]:
+    """Refuse, before anything is painted, models that cannot be compared, and held-out pairs (URI of an ingest) with
+    the prompts that they were trained on; the URIs of what they were trained on."""
     models = opened(contenders)
     check_comparable(models, {c.label: c.base for c in contenders})
-    return [dataset.uri for found in training_pairs(models).values() for dataset in found]
+    pairs = [dataset for found in training_pairs(models).values() for dataset in found]
+    if heldout and any(map(judges_pairs, models.values())):
+        check_unseen(open_dataset(heldout), pairs)
+    return [dataset.uri for dataset in pairs]
 
 
 @task(name="compare", **IO_TASK)

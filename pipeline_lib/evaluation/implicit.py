@@ -9,7 +9,7 @@ timestep), so the same model and pairs give the same bytes.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,13 @@ def rewards_by_model(
     return {
         name: implicit_rewards(root, model, bases[name], held_out, config)
         for name, model in models.items()
-        if model is not None and "train" in model.config
+        if model is not None and judges_pairs(model)
     }
+
+
+def judges_pairs(model: Dataset | None) -> bool:
+    """Whether a model has an implicit reward that can be measured: this pipeline trained it."""
+    return model is not None and "train" in model.config
 
 
 def implicit_rewards(root: str, model: Dataset, base: BaseModel, held_out: Dataset, config: EvaluateConfig) -> Dataset:
@@ -80,10 +85,7 @@ def implicit_rewards(root: str, model: Dataset, base: BaseModel, held_out: Datas
     columns = ("pair_id", "prompt_id", "image_0", "image_1", "label_0")
     frame = held_out.scan("pairs").select(columns).rename({"label_0": "human"}).collect()
     decided = frame.filter(pl.col("human") != 0.5)  # which drops unlabelled pairs, too
-    if decided.is_empty():
-        raise EvaluationError(
-            f"People decided none of the {len(frame)} pairs of {held_out.uri}.", "Give pairs with human labels."
-        )
+    _require_decided(decided, len(frame), held_out)
     loaded = None
     shards: list[Shard] = []
     with tempfile.TemporaryDirectory() as cache:
@@ -127,12 +129,7 @@ def implicit_accuracy(rewards: Dataset, seen: Collection[str] = ()) -> dict[str,
     every = rewards.scan().collect()
     frame = every.filter(~pl.col("prompt_id").is_in(list(seen)))
     prompts, index = np.unique(frame["prompt_id"].to_numpy(), return_inverse=True)
-    if len(prompts) < 2:
-        raise EvaluationError(
-            f"Only {len(prompts)} prompts of the held-out pairs can be used; the prompts of {len(every) - len(frame)} "
-            f"of {len(every)} pairs were trained on.",
-            "Give held-out pairs with other prompts.",
-        )
+    _require_prompts(len(prompts), len(frame), len(every))
     sign = np.sign(frame[REWARD].to_numpy().astype(np.float64))
     right = (0.5 * sign * np.where(frame["human"].to_numpy() > 0.5, 1.0, -1.0))[:, None]
     share: Interval = shares(bootstrap(right, index, len(prompts)), right, index, len(prompts))[0]
@@ -143,6 +140,35 @@ def implicit_accuracy(rewards: Dataset, seen: Collection[str] = ()) -> dict[str,
         "undecided": int(np.sum(sign == 0)),
         "leaked": len(every) - len(frame),
     }
+
+
+def check_unseen(held_out: Dataset, training_pairs: Sequence[Dataset]) -> None:
+    """Refuse held-out pairs of which nothing could be measured, before models are trained or paint.
+
+    Raises:
+        EvaluationError: people decided none, or the prompts of those that they decided were trained on, all but one.
+    """
+    pairs = held_out.scan("pairs").select("prompt_id", "label_0").collect()
+    decided = pairs.filter(pl.col("label_0") != 0.5)  # which drops unlabelled pairs, too
+    _require_decided(decided, len(pairs), held_out)
+    left = decided.filter(~pl.col("prompt_id").is_in(list(trained_prompts(held_out, training_pairs))))
+    _require_prompts(left["prompt_id"].n_unique(), len(left), len(decided))
+
+
+def _require_decided(decided: pl.DataFrame, pairs: int, held_out: Dataset) -> None:
+    if decided.is_empty():
+        raise EvaluationError(
+            f"People decided none of the {pairs} pairs of {held_out.uri}.", "Give pairs with human labels."
+        )
+
+
+def _require_prompts(prompts: int, left: int, pairs: int) -> None:
+    if prompts < 2:
+        raise EvaluationError(
+            f"Only {prompts} prompts of the held-out pairs can be used; the prompts of {pairs - left} "
+            f"of {pairs} pairs were trained on.",
+            "Give held-out pairs with other prompts.",
+        )
 
 
 def trained_prompts(held_out: Dataset, training_pairs: Iterable[Dataset]) -> set[str]:

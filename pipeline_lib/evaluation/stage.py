@@ -25,7 +25,13 @@ from pipeline_lib.evaluation.diversity import DIVERSITY
 from pipeline_lib.evaluation.examples import Scored, choose
 from pipeline_lib.evaluation.gate import Gate
 from pipeline_lib.evaluation.generate import Progress, check_paintable, generate, open_painting, shard_path
-from pipeline_lib.evaluation.implicit import implicit_accuracy, rewards_by_model, trained_prompts
+from pipeline_lib.evaluation.implicit import (
+    check_unseen,
+    implicit_accuracy,
+    judges_pairs,
+    rewards_by_model,
+    trained_prompts,
+)
 from pipeline_lib.evaluation.prompts import PromptSet, leaked, load_prompts
 from pipeline_lib.evaluation.scores import KEYS, diversity_tower, open_judging, score_generated
 from pipeline_lib.evaluation.unmoved import unmoved
@@ -102,7 +108,7 @@ def evaluate(
     Raises:
         ConfigError, UnknownNameError: fewer than two models, two bases, no scorer, an unknown name, or a gate that
             is no share.
-        EvaluationError: every prompt was trained on, or a model paints non-finite pixels.
+        EvaluationError: every prompt, or every held-out pair's, was trained on, or a model paints non-finite pixels.
         HubError, CheckpointError: the base, a model or a scorer cannot be loaded.
     """
     reference = _reference(models, reference, bases or {})
@@ -115,6 +121,8 @@ def evaluate(
     prompts = load_prompts(config.prompts, config.num_prompts, held_out)
     leaks = find_leaks(prompts, training_pairs)
     owners = {name: (bases or {}).get(name, base) for name in models}
+    if held_out and any(map(judges_pairs, models.values())):
+        check_unseen(held_out, training_pairs)
     rewards = rewards_by_model(root, models, owners, held_out, config) if held_out else {}
     judges = scorer_identities(scorers, mirror, device)
 

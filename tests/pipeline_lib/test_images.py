@@ -17,6 +17,8 @@ from PIL import Image
 from pipeline_lib import images
 from pipeline_lib.errors import UnreadableImageError
 from pipeline_lib.images import decode, to_rgb
+from pipeline_lib.ingest.images import check
+from pipeline_lib.png import essential
 
 ORANGE = (200, 100, 50)
 
@@ -205,3 +207,77 @@ def test_too_many_bytes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "MAX_BYTES", 100)
     with pytest.raises(UnreadableImageError, match="at most 100"):
         decode(noise("PNG"))
+
+
+def with_chunk(content: bytes, kind: bytes, data: bytes, checksum: int | None = None, at: int = 33) -> bytes:
+    """A PNG with one more chunk, after its header unless said."""
+    checked = zlib.crc32(kind + data) if checksum is None else checksum
+    return content[:at] + struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checked) + content[at:]
+
+
+SOUND = encode(Image.new("RGB", (6, 4), ORANGE))
+XMP = '<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="8"/>'
+BOMB = b"c\0\0" + zlib.compress(b"node " * 500_000)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(with_chunk(SOUND, b"zTXt", BOMB), id="text that unpacks to megabytes"),
+        pytest.param(with_chunk(SOUND, b"tEXt", b"a\0b", checksum=1), id="text with a bad checksum"),
+        pytest.param(with_chunk(SOUND, b"zTXt", b"c\0\0not deflate"), id="text that is not deflated"),
+        pytest.param(with_chunk(SOUND, b"iTXt", b"c\0\1\0\0\0" + BOMB[3:]), id="international text"),
+        pytest.param(with_chunk(SOUND, b"zTXt", BOMB, at=len(SOUND) - 12), id="text after the pixels"),
+        pytest.param(with_chunk(SOUND, b"iCCP", BOMB), id="a profile that unpacks to megabytes"),
+        pytest.param(with_chunk(SOUND, b"caBX", b"x" * 99, checksum=1), id="another program's chunk"),
+        pytest.param(with_chunk(SOUND, b"eXIf", b"II*\0\xff\xff\xff\xff", checksum=1), id="EXIF with a bad checksum"),
+        pytest.param(with_chunk(SOUND, b"eXIf", b"not EXIF"), id="EXIF that is none"),
+        pytest.param(
+            encode(Image.new("RGB", (6, 4), ORANGE), "WEBP", lossless=True, exif=b"Exif\0\0nonsense"), id="in WebP"
+        ),
+        pytest.param(
+            encode(Image.new("RGB", (6, 4), ORANGE), "WEBP", lossless=True, xmp=XMP.encode()), id="XMP, WebP"
+        ),
+        pytest.param(with_chunk(SOUND, b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP.encode()), id="XMP, PNG"),
+        pytest.param(
+            with_chunk(SOUND, b"tEXt", b"Raw profile type exif\0\nexif\n26\n" + b"4d4d002a" * 4), id="EXIF as text"
+        ),
+    ],
+)
+def test_metadata_costs_no_image_and_turns_none(content: bytes) -> None:
+    image = decode(content)
+    assert image.size == (6, 4) and image.getpixel((5, 3)) == ORANGE
+    checked = check(content, 1000, 10**7)
+    assert (checked.reason, checked.width, checked.height) == (None, 6, 4)
+
+
+def test_a_jpeg_is_turned_by_exif_and_not_by_xmp() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    plain, turned = Image.new("RGB", (32, 16)), Image.new("RGB", (32, 16))
+    turned.paste((255, 255, 255), (0, 0, 8, 8))
+    assert decode(encode(plain, "JPEG", xmp=XMP.encode())).size == (32, 16)
+    both = decode(encode(turned, "JPEG", xmp=XMP.encode(), exif=exif, quality=100))
+    assert both.size == (32, 16) and both.getpixel((30, 14))[0] > 200  # type: ignore[index]
+
+
+def test_what_decides_pixels_stays_in_a_png() -> None:
+    for content in (
+        SOUND,
+        palette(1),
+        palette(b"\x00\x40"),
+        animated("PNG", default_image=True),
+        deep_png(2, 1, 2, 3),
+    ):
+        assert essential(content) == content
+        assert essential(with_chunk(content, b"tIME", bytes(7))) == content
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert decode(with_chunk(encode(Image.new("RGB", (6, 4)), exif=exif), b"tEXt", b"a\0b")).size == (4, 6)
+
+
+@pytest.mark.parametrize("end", [9, 20, 40, 45, 57])
+def test_a_png_that_is_cut_is_left_as_it_is(end: int) -> None:
+    assert essential(with_chunk(SOUND, b"tIME", bytes(7), at=len(SOUND) - 12)[:end]) == SOUND[:end]
+    assert essential(b"\x89PNG but not really") == b"\x89PNG but not really"
+    assert essential(SOUND[:33] + b"\0\0\0\4\0\0\0\0") == SOUND[:33] + b"\0\0\0\4\0\0\0\0"

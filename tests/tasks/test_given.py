@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline_lib import store
+from pipeline_lib.config import IngestConfig
 from pipeline_lib.errors import (
     CheckpointError,
     ConfigError,
@@ -17,8 +18,10 @@ from pipeline_lib.errors import (
     PipelineError,
     UnknownNameError,
 )
+from pipeline_lib.ingest import ingest
 from tasks.given import check_given
 from tests.pipeline_lib.models import tiny
+from tests.pipeline_lib.source_files import image_bytes, row, write_source
 
 
 @pytest.mark.parametrize(
@@ -74,3 +77,40 @@ def test_every_weight_of_a_folder_is_looked_at(tmp_path: Path) -> None:
     weights.rename(weights.with_suffix(".bin"))
     with pytest.raises(CheckpointError, match=r"(?s)unet has its weights as .*\.bin only.*convert the model once"):
         check_given(base=str(folder))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "parameter", "words"),
+    [
+        ("p.txt", b"a caf\xe9\n", "prompts", "byte 5 is 0xe9"),
+        ("p.csv", b"text\na red circle\n", "prompts", "no column 'Prompt'"),
+        ("p.jsonl", b"\n", "prompts", "neither Parquet nor JSON"),
+        ("s.csv", b"image_uid,scores\n0,1\n", "file", r"missing column\(s\) score"),
+        ("s.json", b"{", "file", "neither Parquet nor JSON"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named_at_once(
+    tmp_path: Path, name: str, content: bytes, parameter: str, words: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(PipelineError, match=words):
+        check_given(**{parameter: str(tmp_path / name)})  # type: ignore[arg-type]
+
+
+def test_scores_labels_and_latents_of_other_pictures_are_refused(tmp_path: Path) -> None:
+    def made(source: str, stage: str, *changes: dict[str, Any]) -> str:
+        folder = write_source(tmp_path / source, [row(0, **change) for change in changes])
+        pairs = ingest(str(tmp_path / "store"), IngestConfig(source=str(folder)))
+        writer = store.writer(str(tmp_path / "store"), stage, 1, {}, [pairs])
+        return pairs.uri if stage == "ingest" else writer.commit([writer.write_bytes("report.json", b"{}")]).uri
+
+    pairs, other = made("a", "ingest", {}), {"jpg_0": image_bytes("another")}
+    check_given(pairs=pairs, scores={"clip": made("a", "scores-clip", {})}, labels=made("a", "labels", {}))
+    for given in (
+        {"pairs": pairs, "scores": {"clip": made("b", "scores-clip", other)}},
+        {"pairs": pairs, "labels": made("b", "labels", other)},
+        {"labels": made("a", "labels", {}), "encoded": made("b", "encoded", other)},
+    ):
+        with pytest.raises(ConfigError, match=r"do not belong together: 1 of 2 image uids mean other pictures"):
+            check_given(**given)  # type: ignore[arg-type]
+    check_given(pairs=pairs, heldout=made("b", "ingest", other))
