@@ -22,7 +22,7 @@ from pipeline_lib.labels.self_training import runnable
 from pipeline_lib.presets import MethodName, PresetName, alignment
 from pipeline_lib.presets import preset as find_preset
 from tasks.agreement import agreement
-from tasks.base import pinned
+from tasks.base import checked_base
 from tasks.evaluate import trained_name
 from tasks.fields import Beta, Count, Location, Rate, Seed, Share, SourceLocation, Steps, Text, Workers
 from tasks.given import check_given
@@ -112,7 +112,8 @@ def align(
         adapter=adapter,
         seed=seed,
     )
-    base = pinned(base)  # one version for all stages, even if the alias moves meanwhile
+    # One version for all stages, even if an alias moves meanwhile.
+    base = checked_base(preset, base, config, find_preset(preset).evaluate.steps)
     check_lora_targets(preset, base, config)
     stages: list[dict[str, Any]] = []
     started = time.time()

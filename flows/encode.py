@@ -14,7 +14,7 @@ from pipeline_lib.config import EncodeConfig, override
 from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
 from pipeline_lib.store import Dataset
-from tasks.base import base_model
+from tasks.base import base_model, checked_base
 from tasks.encode import encode_shard, finish_encoding, plan_encoding
 from tasks.fields import Count, Location, Pixels, SourceLocation, Text, Workers
 from tasks.given import check_given
@@ -64,6 +64,7 @@ def encode(
         force: Make again what other code made; the log says so where it is used. What is there stays.
     """
     check_given(pairs=pairs, base=base)
+    base = checked_base(preset, base)
     where = task_runner(runner, address)
     chosen = find_preset(preset)
     with recomputing(force):

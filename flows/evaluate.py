@@ -12,7 +12,7 @@ from pipeline_lib.config import override
 from pipeline_lib.presets import MethodName, PresetName
 from pipeline_lib.presets import preset as find_preset
 from pipeline_lib.store import open_dataset
-from tasks.base import base_model, check_trained_on, pinned
+from tasks.base import base_model, check_trained_on, checked_base
 from tasks.evaluate import contestants, trained_name
 from tasks.evaluate import evaluate as evaluate_task
 from tasks.fields import Count, Guidance, Location, Seed, Share, Timesteps, Workers
@@ -95,7 +95,7 @@ def evaluate(
         base=base,
     )
     with recomputing(force):
-        base = pinned(base)
+        base = checked_base(preset, base, steps=steps or chosen.evaluate.steps)
         if model:
             check_trained_on(preset, base, model)
         pairs = pairs or ingest(preset, source, store=store).uri

@@ -8,7 +8,7 @@ from flows.evaluate import evaluate
 from flows.train import TRAINING_FLOWS
 from pipeline_lib.code import recomputing
 from pipeline_lib.presets import MethodName, PresetName
-from tasks.base import base_model, check_trained_on, pinned
+from tasks.base import base_model, check_trained_on, checked_base
 from tasks.evaluate import trained_name
 from tasks.fields import Location
 from tasks.given import check_given
@@ -52,7 +52,7 @@ def register(
     if evaluation is None:
         check_prompts(preset, prompts, None, weights)
     check_given(model=model, evaluation=evaluation, prompts=prompts, weights=weights, base=base)
-    base, pairs = pinned(base), None
+    base, pairs = checked_base(preset, base), None
     if model:
         check_trained_on(preset, base, model)
     with recomputing(force):

@@ -30,7 +30,7 @@ from pipeline_lib.sweeps.question import Question
 from pipeline_lib.training.job import Stopped
 from pipeline_lib.training.launch import visible_gpus
 from tasks import sweep_tracking, tracking
-from tasks.base import base_model, pinned
+from tasks.base import base_model, checked_base
 from tasks.fields import ClaimName, Count, Location, Names, Seeds, Text, Workers
 from tasks.given import check_given
 from tasks.held_out import check_held_out
@@ -118,7 +118,7 @@ def sweep(
     asked |= {"seeds": seeds, "reference": reference, "measures": measures}
     with recomputing(force):
         if heldout is None and (implicit or prompts == HELD_OUT):
-            check_sweep(preset, judging, chosen.scorers, tested, asked)
+            base_versions(preset, check_sweep(preset, judging, chosen.scorers, tested, asked))
             heldout = held_out(preset, (common or {}).get("source"), weights, store)
         question, cells = plan_sweep(preset, judging, chosen.scorers, heldout, tested, asked)
         root, mirror = store_url(store), weights or chosen.weights
@@ -151,11 +151,12 @@ def open_sweep(question: Question) -> str:
 
 
 def upstream(preset: PresetName, cells: Sequence[Ready], weights: str | None, store: str | None) -> list[Inputs]:
-    """Pairs, scores and encodings of every cell, each made once."""
+    """Pairs, scores and encodings of every cell, each made once, after every base has been looked at."""
+    bases = base_versions(preset, cells)
     pairs: dict[Any, str] = {}
     scores: dict[str, dict[str, str]] = {}
     encoded: dict[Any, str] = {}
-    bases: dict[str | None, tuple[str | None, BaseModel]] = {}
+    models: dict[str | None, BaseModel] = {}
     for source in dict.fromkeys(cell.source for cell in cells):
         pairs[source] = ingest(preset, *source, store=store).uri
     for uri in dict.fromkeys(pairs.values()):
@@ -165,17 +166,28 @@ def upstream(preset: PresetName, cells: Sequence[Ready], weights: str | None, st
         scores[uri] = {name: outcome.uri for name, outcome in outcomes.items()}
     found = []
     for cell in cells:
-        uri, name = pairs[cell.source], cell.parameters.get("base")
-        if name not in bases:
-            version = pinned(name)  # one for all cells, even if the alias moves meanwhile
-            bases[name] = (version, base_model(preset, version))
-        base, model = bases[name]
+        uri, base = pairs[cell.source], bases[cell.parameters.get("base")]
+        if base not in models:
+            models[base] = base_model(preset, base)
         flipped = cell.config.flip > 0 or None
         if (uri, base, flipped) not in encoded:
             encoded[uri, base, flipped] = encode(preset, flipped=flipped, pairs=uri, base=base, store=store).uri
         own = {scorer: scores[uri][scorer] for scorer in cell.scorers}
-        found.append(Inputs(uri, own, encoded[uri, base, flipped], base, model))
+        found.append(Inputs(uri, own, encoded[uri, base, flipped], base, models[base]))
     return found
+
+
+def base_versions(preset: PresetName, cells: Sequence[Ready]) -> dict[str | None, str | None]:
+    """Every base that a cell names, and its version, one for all cells even if an alias moves meanwhile.
+
+    Raises:
+        ConfigError: a base of a kind that is not known here, or without the timesteps that a cell trains.
+    """
+    versions: dict[str | None, str | None] = {}
+    asked = {(cell.parameters.get("base"), cell.config.timestep_range): cell for cell in cells}
+    for (name, _), cell in asked.items():
+        versions[name] = checked_base(preset, versions.get(name, name), cell.config)
+    return versions
 
 
 def train_all(

@@ -16,7 +16,7 @@ from pipeline_lib.labels.recipe import check_recipe
 from pipeline_lib.labels.self_training import runnable
 from pipeline_lib.names import model_name
 from pipeline_lib.presets import MethodName, PresetName, alignment
-from tasks.base import base_model, pinned
+from tasks.base import base_model, checked_base
 from tasks.fields import Beta, Count, Interval, Location, Rate, ScoreUris, Seed, SourceLocation, Steps, Text, Workers
 from tasks.given import check_given
 from tasks.outcome import Outcome
@@ -113,7 +113,7 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
             mixed_precision=mixed_precision,
             sample_every=sample_every,
         )
-        base = pinned(base)
+        base = checked_base(preset, base, config)
         check_lora_targets(preset, base, config)
         with recomputing(force):
             pairs = pairs or ingest(preset, source, split, limit, store=store).uri

@@ -30,6 +30,7 @@ from pipeline_lib.ingest.checks import require_some_pairs
 from pipeline_lib.models import FAMILIES
 from pipeline_lib.models.components import encoder_digest, load_text_pipeline, load_vae
 from pipeline_lib.models.family import Family
+from pipeline_lib.models.supported import check_supported
 from pipeline_lib.resident import release, resident
 from pipeline_lib.store import Dataset, DatasetWriter, Shard, open_dataset, writer
 from pipeline_lib.threads import one_thread
@@ -92,7 +93,8 @@ def encode(
         device: where the encoders run; None takes CUDA where there is one.
 
     Raises:
-        HubError, CheckpointError: the base model cannot be fetched or loaded.
+        ConfigError: the base model is of a kind that is not known here.
+        HubError, CheckpointError: it cannot be fetched or loaded.
         CheckpointError: the VAE gave values that are not finite.
     """
     work = open_encoding(store, model, config, ingested)
@@ -110,7 +112,9 @@ def encode(
 
 
 def open_encoding(store: str, model: BaseModel, config: EncodeConfig, ingested: Dataset) -> Encoding | Dataset:
-    """What is to be encoded, or the dataset if it is there. The base model is found and hashed, nothing is loaded."""
+    """What is to be encoded, or the dataset if it is there. The base model is found, checked and hashed, nothing is
+    loaded."""
+    check_supported(model)
     require_some_pairs(ingested)
     w = encoded_writer(store, model, config, ingested)
     if done := w.finished():

@@ -9,7 +9,7 @@ from pathlib import Path
 from prefect import task
 from prefect.logging import get_run_logger
 
-from pipeline_lib.config import BaseModel
+from pipeline_lib.config import BaseModel, TrainConfig
 from pipeline_lib.digest import digest, file_sha256
 from pipeline_lib.presets import preset as find_preset
 from pipeline_lib.store import open_dataset
@@ -34,6 +34,33 @@ def pinned(name: str | None) -> str | None:
     return str(local_path(name).resolve()) if name and local_path(name).is_dir() else name
 
 
+def checked_base(
+    preset: str, name: str | None, train: TrainConfig | None = None, steps: int | None = None
+) -> str | None:
+    """A flow's parameter `base` for all stages of a run, with an MLflow alias replaced by its present version.
+
+    Before any stage runs, the base, the preset's for None, is looked at: whether its noise process, latents and
+    conditioning are known here, and its schedule has the timesteps of `train` and room for `steps` of sampling.
+
+    Raises:
+        ConfigError: they are not, or it has not.
+        HubError, CheckpointError: it cannot be fetched or read.
+    """
+    from pipeline_lib.models import named  # loads torch
+    from pipeline_lib.models.noise import check_range, check_steps
+
+    own = find_preset(preset).base
+    name = pinned(name)
+    if name and name.startswith(MLFLOW_SCHEMES):
+        timesteps = named.check_kind(resolve(own, name))
+    else:
+        timesteps = named.check_named(own, name)
+    if timesteps is not None:
+        check_range(timesteps, train.timestep_range if train else None)
+        check_steps(timesteps, steps or 0)
+    return name
+
+
 @task(name="pin-base-model", **IO_TASK)
 def pin(name: str) -> str:
     """The version that an MLflow URI means now."""
@@ -45,6 +72,9 @@ def resolve(base: BaseModel, name: str) -> BaseModel:
     """The base model `name` of the family of `base`, its files on this machine where they come from MLflow.
 
     A LoRA that this pipeline trained is fused into its base. Datasets are keyed by the name and the files' content.
+
+    Raises:
+        ConfigError: it is of a kind that is not known here.
     """
     from pipeline_lib.models import named  # loads torch
 
@@ -53,6 +83,7 @@ def resolve(base: BaseModel, name: str) -> BaseModel:
         found = _from_mlflow(base, registry.pinned(name), store)
     else:
         found = named.base_named(base, name, store / digest([name], 16))
+    named.check_kind(found)
     get_run_logger().info("base model: %s (%s)", found.repo, found.mirror)
     return found
 

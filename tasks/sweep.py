@@ -81,10 +81,9 @@ def plan_sweep(
 
 def check_sweep(
     preset: str, judging: EvaluateConfig, scorers: Sequence[str], claim: Claim | None, asked: Mapping[str, Any]
-) -> None:
-    """The checks of `plan_sweep` that need no held-out pairs either."""
-    for cell in ask(preset, judging, scorers, True, claim, **asked).cells:
-        ready(cell, preset)
+) -> list[Ready]:
+    """The cells of `plan_sweep`, with the checks that need no held-out pairs either."""
+    return [ready(cell, preset) for cell in ask(preset, judging, scorers, True, claim, **asked).cells]
 
 
 def ready(cell: Cell, preset: str) -> Ready:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pipeline_lib.config import BaseModel
-from pipeline_lib.errors import CheckpointError, ConfigError
-from pipeline_lib.json_files import read_json
+from pipeline_lib.errors import ConfigError
+from pipeline_lib.models.configs import read_config
 from pipeline_lib.models.identity import base_identity
 from pipeline_lib.store import Dataset
 
@@ -22,9 +22,12 @@ def check_comparable(models: Mapping[str, Dataset | None], bases: Mapping[str, B
         bases: every model's pipeline: the one it was trained from, or the one that it is.
 
     Raises:
-        ConfigError: fewer than two models, one model under two names, or models of different families or latents.
+        ConfigError: fewer than two models, one model under two names, models of different families or latents, or of a
+            kind that is not known here.
         HubError: a model cannot be fetched.
     """
+    from pipeline_lib.models.supported import check_supported  # loads torch and diffusers
+
     if len(models) < 2:
         raise ConfigError(
             f"A comparison needs two or more models; got {', '.join(models) or 'none'}.", "Name another one."
@@ -41,6 +44,8 @@ def check_comparable(models: Mapping[str, Dataset | None], bases: Mapping[str, B
         if what in known:
             raise ConfigError(f"{known[what]} and {name} are the same model.", "Name each model once.")
         known[what] = name
+    for base in bases.values():
+        check_supported(base)
     shapes = {name: latents(bases[name]) for name in models}
     if len(set(shapes.values())) > 1:
         sizes = [f"{name} {side * factor} px from {n} x {side} x {side}" for name, (n, side, factor) in shapes.items()]
@@ -55,14 +60,14 @@ def latents(base: BaseModel) -> Latents:
     from pipeline_lib.models.components import folder, vae_folder  # loads torch and diffusers
     from pipeline_lib.weights.read import CONFIG
 
-    files = folder(base, ["unet"]) / "unet" / CONFIG, vae_folder(base) / CONFIG
-    unet, vae = (read_json(file, CheckpointError, "Fetch the repository again.") for file in files)
-    try:
-        return unet["in_channels"], unet["sample_size"], 2 ** (len(vae["block_out_channels"]) - 1)
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{' or '.join(map(str, files))} does not say what latents are: {error!r}.", "Fetch the repository again."
-        ) from error
+    unet = read_config(folder(base, ["unet"]) / "unet" / CONFIG)
+    vae = read_config(vae_folder(base) / CONFIG).fields
+    side = unet.fields.get("sample_size")
+    if isinstance(side, list):  # height and width; here all images are square
+        side = side[0] if len(set(side)) == 1 else None
+    if not isinstance(side, int):
+        raise unet.refusal(f"sample_size is {unet.fields.get('sample_size')}, no side of a square", "Write it there.")
+    return unet.fields.get("in_channels", 4), side, 2 ** (len(vae["block_out_channels"]) - 1)
 
 
 def _identity(name: str, base: BaseModel) -> dict[str, str | None]:

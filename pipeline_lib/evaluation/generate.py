@@ -19,6 +19,7 @@ from pipeline_lib.identity import identity
 from pipeline_lib.ingest import prompt_id
 from pipeline_lib.models import FAMILIES
 from pipeline_lib.models.identity import base_identity
+from pipeline_lib.models.noise import check_steps
 from pipeline_lib.models.origin import check_base, model_folder
 from pipeline_lib.resident import resident
 from pipeline_lib.store import Dataset, DatasetWriter, Shard
@@ -63,15 +64,19 @@ def open_painting(
     config: EvaluateConfig,
     device: str = "auto",
 ) -> Painting:
-    """The painting of one model on a kind of device. The base is found and hashed, nothing is loaded.
+    """The painting of one model on a kind of device. The base is found, checked and hashed, nothing is loaded.
 
     The key holds everything that decides the pixels. That includes the number of images that go through the model at
     once: the noise does not depend on it, but kernels round differently for other shapes, which moves a few pixels by
     one grey level. On the CPU it is always the same (`painter`), on CUDA it is the configuration's.
 
     Raises:
-        ConfigError: `model` was trained from other weights than those of `base`.
+        ConfigError: `model` was trained from other weights than those of `base`; or the base is of a kind that is not
+            known here, or has fewer timesteps than are to be sampled.
     """
+    from pipeline_lib.models.supported import check_supported  # loads torch and diffusers
+
+    check_steps(check_supported(base), config.steps)
     if model:
         check_base(model, base)
     question: dict[str, Any] = {

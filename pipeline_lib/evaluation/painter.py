@@ -133,19 +133,21 @@ def _pixels(
     """Images (n, height, width, 3) in 0..1."""
     import torch
 
+    from pipeline_lib.models.decoding import decode
+
     side = config.resolution // pipeline.vae_scale_factor
     shape = (pipeline.unet.config.in_channels, side, side)
     latents = torch.stack([initial_noise(prompt, seed, shape) for prompt, seed in jobs])
-    images: np.ndarray = pipeline(
+    painted = pipeline(
         **conditions([embeddings[prompt] for prompt, _ in jobs], embeddings[""]),
         height=config.resolution,
         width=config.resolution,
         num_inference_steps=config.steps,
         guidance_scale=config.guidance,
         latents=latents.to(pipeline.device, pipeline.unet.dtype),
-        output_type="np",
+        output_type="latent",
     ).images
-    return images
+    return decode(pipeline, painted)
 
 
 def _check(jobs: Sequence[tuple[str, int]], pixels: np.ndarray) -> None:
@@ -153,5 +155,5 @@ def _check(jobs: Sequence[tuple[str, int]], pixels: np.ndarray) -> None:
     if broken:
         raise EvaluationError(
             f"The model paints non-finite pixels for {len(broken)} of {len(jobs)} images, first {broken[0]!r}.",
-            'Use mixed_precision="no" or "bf16", for SDXL in fp16 the fp16-fix VAE; or the weights have diverged.',
+            'Use mixed_precision="no" or "bf16"; or the weights have diverged.',
         )

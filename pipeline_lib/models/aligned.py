@@ -33,6 +33,7 @@ from pipeline_lib.models.family import Family
 from pipeline_lib.models.lora import LORA_WEIGHTS, fuse, read_lora
 from pipeline_lib.models.origin import BASE, REMEDY, base_from, check_folder
 from pipeline_lib.models.published import save
+from pipeline_lib.models.supported import check_supported
 from pipeline_lib.weights.files import DIFFUSERS
 from pipeline_lib.weights.read import check, check_finite
 from pipeline_lib.whole import whole_folder
@@ -61,10 +62,12 @@ def load_pipeline(
         model_dir: what `weights_in` reads.
 
     Raises:
-        HubError: the base cannot be fetched.
+        ConfigError: the base is of a kind that is not known here.
+        HubError: it cannot be fetched.
         CheckpointError: `model_dir` holds neither a LoRA nor a UNet, or both, or they do not fit the base.
         ConfigError: it lies in a dataset that was trained from another base.
     """
+    check_supported(base)
     if model_dir is not None:
         check_folder(model_dir, base)
     family: Family = FAMILIES.get(base.family)

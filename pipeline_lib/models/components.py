@@ -16,11 +16,16 @@ from pipeline_lib.digest import current_sha256, digest
 from pipeline_lib.errors import ConfigError
 from pipeline_lib.hub import repository_files, snapshot
 from pipeline_lib.models import FAMILIES
+from pipeline_lib.models.configs import read_config
 from pipeline_lib.models.family import Family, NoiseSchedule
 from pipeline_lib.models.index import INDEX, TOKENIZER_FILES, check_parts, pipeline_class, read_index, unused_parts
+from pipeline_lib.models.known import check_unet, check_vae, class_of
+from pipeline_lib.models.noise import check_noise
 from pipeline_lib.models.text import is_encoder, load_text_parts
 from pipeline_lib.weights.files import DIFFUSERS, TRANSFORMERS, VARIANTS, json_object, locate, patterns, present
 from pipeline_lib.weights.read import CONFIG, diffusers_model, reading, stored_tensors, unwrapped
+
+SCHEDULER = "scheduler/scheduler_config.json"
 
 
 def folder(base: BaseModel, parts: Sequence[str]) -> Path:
@@ -97,7 +102,13 @@ def empty_unet(base: BaseModel) -> Any:
 
 
 def unet_from(path: Path, dtype: torch.dtype) -> Any:
-    """A UNet2DConditionModel from a local folder, on the CPU; raises CheckpointError."""
+    """A UNet2DConditionModel from a local folder, on the CPU.
+
+    Raises:
+        CheckpointError: it cannot be loaded.
+        ConfigError: it wants more than it is given here.
+    """
+    check_unet(read_config(path / CONFIG))
     return diffusers_model(diffusers.UNet2DConditionModel, path, dtype)
 
 
@@ -109,21 +120,20 @@ def stored_unet(path: Path) -> dict[str, tuple[Path, str]]:
 def load_vae(base: BaseModel, dtype: torch.dtype) -> Any:
     """The base model's AutoencoderKL; in fp32 instead of fp16 where its configuration says that fp16 overflows."""
     path = vae_folder(base)
-    upcast = json_object(path / CONFIG).get("force_upcast", True)
+    config = read_config(path / CONFIG)
+    check_vae(config, FAMILIES.get(base.family))
+    upcast = config.fields.get("force_upcast", True)
     # SD 1.x and 2.x carry no flag, get the library's default, and are safe; only SDXL's own VAE overflows.
     unsafe = base.family == "sdxl" and upcast and dtype == torch.float16
     return diffusers_model(diffusers.AutoencoderKL, path, torch.float32 if unsafe else dtype)
 
 
 def load_schedule(base: BaseModel) -> NoiseSchedule:
-    """The noise schedule of the base model's scheduler; raises ConfigError for other prediction types."""
-    scheduler = diffusers.DDPMScheduler.from_pretrained(folder(base, ["scheduler"]), subfolder="scheduler")
-    kind = scheduler.config.prediction_type
-    if kind not in ("epsilon", "v_prediction"):
-        raise ConfigError(
-            f"{base.repo} predicts {kind!r}; training knows epsilon and v_prediction.", "Choose another base model."
-        )
-    return NoiseSchedule(scheduler.alphas_cumprod.float(), kind)
+    """The noise schedule of the base model's scheduler; raises ConfigError for other noise processes."""
+    root = folder(base, ["scheduler"])
+    check_noise(read_config(root / SCHEDULER), class_of(read_config(root / INDEX), "scheduler"))
+    scheduler = diffusers.DDPMScheduler.from_pretrained(root, subfolder="scheduler")
+    return NoiseSchedule(scheduler.alphas_cumprod.float(), scheduler.config.prediction_type)
 
 
 def load_text_pipeline(base: BaseModel, dtype: torch.dtype, device: str) -> Any:
@@ -187,7 +197,7 @@ def _not_truncation(record: logging.LogRecord) -> bool:
 
 def _files(part: str) -> list[str]:
     if part == "scheduler":
-        return ["scheduler/scheduler_config.json"]
+        return [SCHEDULER]
     return [f"{part}/*"] if part.startswith("tokenizer") else [f"{part}/{CONFIG}"]
 
 

@@ -20,20 +20,24 @@ class Family:
         name: the family's name in `FAMILIES`.
         pipeline: class name of the diffusers pipeline, as in the repository's `model_index.json`.
         text_parts: the pipeline's components that turn prompts into embeddings.
+        added_embeddings: what a UNet's `addition_embed_type` may be: what `conditioning` feeds.
         absent: components that are replaced by a constant when loading (a safety checker is never needed).
         encode_prompts: (pipeline, prompts) -> (embeddings [n, tokens, width], pooled [n, width] or None), exactly what
             the stock pipeline gives its UNet for these prompts, and for "" its unconditional embedding.
         conditioning: (embeddings, pooled, resolution) -> keyword arguments of the UNet beside sample and timestep.
         lora_targets: names of the linear layers that LoRA adapts.
+        old_scale: a VAE without `scaling_factor` has that of SD 1 and 2, from before the field.
     """
 
     name: str
     pipeline: str
     text_parts: tuple[str, ...]
+    added_embeddings: tuple[str | None, ...]
     absent: Mapping[str, Any]
     encode_prompts: Callable[[Any, list[str]], tuple[Tensor, Tensor | None]]
     conditioning: Callable[[Tensor, Tensor | None, int], dict[str, Any]]
     lora_targets: tuple[str, ...] = ATTENTION_PROJECTIONS
+    old_scale: bool = False
 
 
 @dataclass(frozen=True)

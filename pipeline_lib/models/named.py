@@ -10,13 +10,14 @@ import diffusers
 from pipeline_lib.config import BaseModel
 from pipeline_lib.digest import current_sha256, digest
 from pipeline_lib.errors import CheckpointError, HubError
-from pipeline_lib.hub import repository_files, snapshot
+from pipeline_lib.hub import HUB, repository_files, snapshot
 from pipeline_lib.models.aligned import LORA_WEIGHTS, UNET, export, read_base
 from pipeline_lib.models.alone import files_of_weights, listed, names_among, weights_in
 from pipeline_lib.models.identity import base_identity
 from pipeline_lib.models.index import INDEX
 from pipeline_lib.models.names import check_base_name
 from pipeline_lib.models.origin import BASE
+from pipeline_lib.models.supported import check_supported
 from pipeline_lib.urls import local_path
 
 
@@ -37,6 +38,41 @@ def base_named(base: BaseModel, name: str, scratch: Path) -> BaseModel:
         return in_folder(base, complete(folder.resolve(), scratch))
     repo, _, revision = name.partition("@")
     return BaseModel(family=base.family, repo=repo, revision=revision or None)
+
+
+def check_named(base: BaseModel, name: str | None) -> int | None:
+    """Check the base model that a run names, None for `base`, a preset's, before anything of it is fetched but its
+    configuration (`supported.check_supported`).
+
+    Returns:
+        the timesteps of its noise schedule; None where that is looked at later: the hub does not answer, or it is a
+        preset's on the hub, whose revision is fixed.
+
+    Raises:
+        ConfigError: it is of a kind that is not known here.
+        CheckpointError, HubError: it is no model, or its files cannot be read.
+    """
+    if name is None and base.mirror == HUB:
+        return None
+    return check_kind(base if name is None else _deciding(base, name))
+
+
+def check_kind(base: BaseModel) -> int | None:
+    """`supported.check_supported`; None where the hub does not answer, which the stages ask again."""
+    try:
+        return check_supported(base)
+    except HubError:
+        if base.mirror == HUB:
+            return None
+        raise
+
+
+def _deciding(base: BaseModel, name: str) -> BaseModel:
+    """What decides whether the base model `name` is known here: of a folder that training wrote, its own base."""
+    folder = local_path(name)
+    if folder.is_dir() and not (folder / INDEX).is_file() and (folder / BASE).is_file():
+        return read_base(folder)
+    return base_named(base, name, folder)  # nothing is fused into the folder: it is complete, or no model
 
 
 def in_folder(base: BaseModel, folder: Path, depth: int = 1) -> BaseModel:

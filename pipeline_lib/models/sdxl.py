@@ -46,6 +46,7 @@ SDXL = Family(
     name="sdxl",
     pipeline="StableDiffusionXLPipeline",
     text_parts=("tokenizer", "text_encoder", "tokenizer_2", "text_encoder_2"),
+    added_embeddings=("text_time",),
     absent={"feature_extractor": None, "image_encoder": None},
     encode_prompts=encode_prompts,
     conditioning=conditioning,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline_lib.config import TrainConfig, require
 
 TIMESTEPS = 1000
-"""Of the noise schedules of all base models."""
+"""Of the presets' noise schedules. A base with fewer is looked at when it is known (`models.noise.check_range`)."""
 BOUNDS: dict[str, tuple[float, float]] = {
     "lora_rank": (1, 4096),
     "lora_alpha": (1, 65_536),

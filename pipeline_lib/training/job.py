@@ -31,6 +31,7 @@ from pipeline_lib.errors import DiskFullError, TrainingError
 from pipeline_lib.identity import identity, settled
 from pipeline_lib.json_files import read_json
 from pipeline_lib.models.identity import base_identity
+from pipeline_lib.models.noise import check_range
 from pipeline_lib.models.origin import check_latents
 from pipeline_lib.same_images import other_images
 from pipeline_lib.store import Dataset, DatasetWriter, writer
@@ -76,8 +77,12 @@ def model_writer(
     """The dataset that the trained model will be; its key identifies the run before it starts.
 
     Raises:
-        ConfigError: latents by other encoders than the base's.
+        ConfigError: latents by other encoders than the base's; or the base is of a kind that is not known here, or has
+            not the timesteps that are to be trained.
     """
+    from pipeline_lib.models.supported import check_supported  # loads torch and diffusers
+
+    check_range(check_supported(model), config.timestep_range)
     check_latents(encoded, model)
     base = base_identity(model)
     every = {k: v for k, v in asdict(config).items() if k not in _LATE or v != getattr(TrainConfig, k)}

@@ -12,10 +12,10 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 
 from pipeline_lib.config import TrainConfig, require
-from pipeline_lib.errors import ConfigError
 from pipeline_lib.models import FAMILIES
 from pipeline_lib.models.components import load_schedule
 from pipeline_lib.models.family import Family, NoiseSchedule
+from pipeline_lib.models.noise import check_range
 from pipeline_lib.store import Dataset
 from pipeline_lib.training import checkpoints, reference, sharding
 from pipeline_lib.training.batches import Sampler
@@ -134,11 +134,8 @@ def _sampler(config: TrainConfig, tables: Tables, timesteps: int, encoded: Datas
         f"flip is {config.flip}, but {encoded.uri} has no mirrored images.",
         "Encode with flipped=True, or set flip to 0.",
     )
+    check_range(timesteps, config.timestep_range)
     first, last = config.timestep_range or (0, timesteps - 1)
-    if not 0 <= first <= last < timesteps:
-        raise ConfigError(
-            f"timestep_range is {config.timestep_range}.", f"Give first <= last within 0..{timesteps - 1}."
-        )
     return Sampler(
         tables,
         config.seed,

@@ -15,6 +15,7 @@ from diffusers import DDIMScheduler
 from PIL import Image
 
 from pipeline_lib.models.components import folder, load_vae, pipeline_from, quiet
+from pipeline_lib.models.decoding import decode
 from pipeline_lib.training import checkpoints
 from pipeline_lib.training.batches import generator
 from pipeline_lib.training.run import Run
@@ -76,16 +77,16 @@ def _pixels(run: Run, pipeline: Any) -> np.ndarray:
         if tables.pooled is not None:
             pooled = tables.pooled
             given |= {f"{kind}pooled_prompt_embeds": _rows(pooled, row, device) for kind, row in rows.items()}
-        images = pipeline(
+        latents = pipeline(
             **given,
             latents=torch.from_numpy(noise).to(device),
             height=tables.resolution,
             width=tables.resolution,
             num_inference_steps=STEPS,
             guidance_scale=GUIDANCE,
-            output_type="np",
+            output_type="latent",
         ).images
-        out.append(images)
+        out.append(decode(pipeline, latents))
     return np.stack(out)
 
 

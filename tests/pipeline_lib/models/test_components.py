@@ -96,14 +96,6 @@ def test_schedule_is_the_schedulers(mirror: Path, name: str) -> None:
     torch.testing.assert_close(target, noise if name == "epsilon" else velocity)
 
 
-def test_unknown_prediction_type(mirror: Path, tmp_path: Path) -> None:
-    shutil.copytree(mirror / "tiny/epsilon", tmp_path / "tiny/sample")
-    config = tmp_path / "tiny/sample/scheduler/scheduler_config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), "prediction_type": "sample"}))
-    with pytest.raises(ConfigError, match="predicts 'sample'"):
-        components.load_schedule(tiny.base(tmp_path, "sample"))
-
-
 def test_wrong_family_names_the_right_one(mirror: Path) -> None:
     with pytest.raises(ConfigError, match=r"(?s)StableDiffusionXLPipeline.*family='sdxl'"):
         components.load_unet(replace(tiny.base(mirror, "xl"), family="sd"))
