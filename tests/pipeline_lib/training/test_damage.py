@@ -1,6 +1,6 @@
 """Finished datasets, checkpoints and models that were changed afterwards: none is trained on, judged or registered.
 
-The quick part tries each kind of damage twice on each kind of file, the slow one twenty times.
+The quick part tries each kind of damage once on each kind of file, the slow one twenty times.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory, mirror: Path) -> Chain:
 
 
 STAGES = ("pairs", "scores", "labels", "latents", "models", "evaluations")
-TRIES = [pytest.param(range(2), id="quick"), pytest.param(range(2, 22), id="all", marks=pytest.mark.slow)]
+TRIES = [pytest.param(range(1), id="once"), pytest.param(range(1, 21), id="all", marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("seeds", TRIES)
