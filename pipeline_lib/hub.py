@@ -71,7 +71,7 @@ def repository_files(repo: str, revision: str | None = None, mirror: str = HUB) 
             return list(HfApi().list_repo_files(repo, revision=revision))
     except HubError as error:
         try:
-            copy = Path(snapshot_download(repo, revision=revision, local_files_only=True))
+            copy = Path(snapshot_download(repo, revision=revision, local_files_only=True, allow_patterns=[]))
         except (OSError, ValueError):
             raise error from error.__cause__
         return [path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()]

@@ -102,7 +102,7 @@ def _unet(weights: Weights, base: BaseModel, torch_dtype: torch.dtype) -> Any:
         fuse(unet, read_lora(weights.lora, unet, base.repo))
         for name, parameter in unet.named_parameters():
             check_finite(parameter, name, weights.lora)
-        return unet.to(torch_dtype)
+        return unet if torch_dtype == torch.float32 else unet.to(torch_dtype)
     return load_unet(base, torch_dtype)
 
 

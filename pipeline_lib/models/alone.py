@@ -11,7 +11,7 @@ from pipeline_lib.errors import CheckpointError
 from pipeline_lib.models.components import own_json
 from pipeline_lib.models.lora import LORA_WEIGHTS
 from pipeline_lib.models.lora_settings import PEFT_CONFIG, PEFT_WEIGHTS
-from pipeline_lib.weights.files import DIFFUSERS, PICKLES, json_object
+from pipeline_lib.weights.files import DIFFUSERS, PICKLES, json_object, locate
 from pipeline_lib.weights.read import CONFIG
 
 UNET = "unet"
@@ -40,14 +40,6 @@ class Names:
     unet: str | None = None
     lora: str | None = None
 
-    @property
-    def files(self) -> list[str]:
-        """Patterns of the files to fetch."""
-        if self.unet:
-            below = "" if self.unet == "." else f"{self.unet}/"
-            return [f"{below}{CONFIG}", f"{below}{DIFFUSERS}*"]
-        return [str(self.lora), PEFT_CONFIG] if self.lora == PEFT_WEIGHTS else [str(self.lora)]
-
 
 def names_among(where: str, files: Iterable[str]) -> Names | None:
     """The UNet or the LoRA among the files of a folder or repository `where`, by paths in it; None for neither.
@@ -57,9 +49,8 @@ def names_among(where: str, files: Iterable[str]) -> Names | None:
     """
     paths = [PurePosixPath(file) for file in files if not file.startswith(".")]
     top = {path.name for path in paths if len(path.parts) == 1}
-    below = any(path.parts[0] == UNET for path in paths if len(path.parts) > 1)
-    alone = CONFIG in top and any(name.startswith(DIFFUSERS) for name in top)
-    unet = UNET if below else "." if alone else None
+    below = {path.name for path in paths if len(path.parts) == 2 and path.parts[0] == UNET}
+    unet = next((where for where, own in ((UNET, below), (".", top)) if _holds_unet(own)), None)
     loras = sorted(name for name in top if name.endswith(SAFE) and not name.startswith(DIFFUSERS))
     loras = [name for name in (LORA_WEIGHTS, PEFT_WEIGHTS) if name in loras] or loras
     if unet and loras:
@@ -100,7 +91,7 @@ def weights_in(place: Path) -> Weights:
 def files_of_weights(weights: Weights) -> list[Path]:
     """The files that decide what a UNet or a LoRA is."""
     if weights.unet:
-        return sorted(file for file in weights.unet.iterdir() if file.name == CONFIG or file.suffix == SAFE)
+        return [weights.unet / CONFIG, *locate(weights.unet, DIFFUSERS).plain().values()]
     beside = [weights.lora.with_name(PEFT_CONFIG)] if weights.lora and weights.lora.name == PEFT_WEIGHTS else []
     return [file for file in [weights.lora, *beside] if file and file.is_file()]
 
@@ -124,6 +115,10 @@ def check_interface(folder: Path, base: BaseModel) -> None:
         raise CheckpointError(
             f"{folder} does not fit {base.repo}: {told}.", "Give the base model that this UNet was trained from."
         )
+
+
+def _holds_unet(names: set[str]) -> bool:
+    return CONFIG in names and any(name.startswith(DIFFUSERS) for name in names)
 
 
 def _refuse_pickles(where: str, names: Iterable[str]) -> None:

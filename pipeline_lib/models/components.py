@@ -14,7 +14,7 @@ import transformers
 from pipeline_lib.config import BaseModel
 from pipeline_lib.digest import current_sha256, digest
 from pipeline_lib.errors import ConfigError
-from pipeline_lib.hub import repository_files, snapshot
+from pipeline_lib.hub import HUB, repository_files, snapshot
 from pipeline_lib.models import FAMILIES
 from pipeline_lib.models.configs import read_config
 from pipeline_lib.models.family import Family, NoiseSchedule
@@ -115,6 +115,11 @@ def unet_from(path: Path, dtype: torch.dtype) -> Any:
 def stored_unet(path: Path) -> dict[str, tuple[Path, str]]:
     """File, and name in it, of each tensor of the UNet in a local folder; raises CheckpointError."""
     return stored_tensors(diffusers.UNet2DConditionModel, path)
+
+
+def fetch_unet(repo: str, revision: str | None, below: str) -> Path:
+    """A local folder with the UNet that a repository on the hub has in its folder `below`, "." for its own."""
+    return _fetched(repo, revision, HUB, [Path(below, CONFIG).as_posix()], {below: DIFFUSERS})
 
 
 def load_vae(base: BaseModel, dtype: torch.dtype) -> Any:

@@ -13,8 +13,10 @@ from pipeline_lib.errors import CheckpointError, HubError
 from pipeline_lib.hub import HUB, repository_files, snapshot
 from pipeline_lib.models.aligned import LORA_WEIGHTS, UNET, export, read_base
 from pipeline_lib.models.alone import files_of_weights, listed, names_among, weights_in
+from pipeline_lib.models.components import fetch_unet
 from pipeline_lib.models.identity import base_identity
 from pipeline_lib.models.index import INDEX
+from pipeline_lib.models.lora_settings import PEFT_CONFIG, PEFT_WEIGHTS
 from pipeline_lib.models.names import check_base_name
 from pipeline_lib.models.origin import BASE
 from pipeline_lib.models.supported import check_supported
@@ -110,7 +112,12 @@ def fetched_alone(name: str) -> Path | None:
     except HubError:
         return None
     found = None if INDEX in files else names_among(name, files)
-    return snapshot(repo, revision or None, found.files) if found else None
+    if found is None:
+        return None
+    if found.unet:
+        return fetch_unet(repo, revision or None, found.unet)
+    beside = [PEFT_CONFIG] if found.lora == PEFT_WEIGHTS else []
+    return snapshot(repo, revision or None, [str(found.lora)], optional=beside)
 
 
 def in_base(base: BaseModel, place: Path, name: str, store: Path) -> BaseModel:

@@ -46,7 +46,7 @@ class Hub(BaseHTTPRequestHandler):
                 return self.json({"error": "Invalid rev id"}, 404, {"X-Error-Code": "RevisionNotFound"})
             siblings = [{"rfilename": e["path"], "size": e["size"], "blobId": e["oid"]} for e in self.entries()]
             return self.json({"id": self.repo, "sha": self.commit, "siblings": siblings, "tags": [], "private": False})
-        if re.match(rf"/api/(datasets|models)/{self.repo}/tree/{self.commit}", path):
+        if re.match(rf"/api/(datasets|models)/{self.repo}/tree/(main|v2|{self.commit})", path):
             return self.json(self.entries())
         if re.match(rf"(/datasets)?/{self.repo}/resolve/{self.commit}/", path):
             return self.content(self.folder / path.partition(f"{self.commit}/")[2])

@@ -9,17 +9,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pytest
+import torch
 from mlflow import MlflowClient
 from prefect.logging import disable_run_logger
 
 from pipeline_lib import store
 from pipeline_lib.config import BaseModel, TrainConfig
 from pipeline_lib.errors import CheckpointError, ConfigError, DatasetUnfinishedError, HubError, PipelineError
+from pipeline_lib.models.components import load_unet
 from pipeline_lib.presets import preset
 from pipeline_lib.store import Dataset
 from tasks import champion, registry, tracking
 from tasks.contenders import Contender, find, find_models
-from tests.pipeline_lib.models import tiny
+from tests.pipeline_lib.models import loras, tiny
 
 BASE = preset("shapes").base
 
@@ -75,6 +77,36 @@ NAMES: dict[str, Callable[[World], tuple[str, Contender]]] = {
 def test_names_mean(kind: str, world: World) -> None:
     name, wanted = NAMES[kind](world)
     assert find(world.store, BASE, name) == wanted
+
+
+def test_a_unet_alone_and_loras_are_put_into_the_base(world: World, tmp_path: Path) -> None:
+    """By folder, by file, and by a link whose target has another name, as in the hub's cache."""
+    lora = loras.weights(world.pipe)
+    plain = loras.pipeline(world.pipe)
+    plain.load_lora_weights(loras.peft_names(lora))
+    plain.fuse_lora()
+    plain.unload_lora_weights()
+    plain.unet.save_pretrained(tmp_path / "alone/unet")
+    loras.save(loras.kohya(lora), tmp_path / "kohya/last.safetensors")
+    linked = tmp_path / "linked"
+    loras.save_peft(world.pipe, lora, tmp_path / "peft", lora_alpha=loras.RANK)
+    linked.mkdir()
+    for number, name in enumerate(("adapter_model.safetensors", "adapter_config.json")):
+        (tmp_path / "peft" / name).rename(linked / f"blob-{number}")
+        (linked / name).symlink_to(f"blob-{number}")
+    base = BaseModel(family="sd", repo="pipe", mirror=str(world.pipe.parent))
+    places = ["alone", "alone/unet", "kohya", "kohya/last.safetensors", "linked/adapter_model.safetensors"]
+    for place in places:
+        found = find(world.store, base, str(tmp_path / place))
+        name = Path(place).name
+        assert (found.label, found.model, found.base.repo, found.base.family) == (name, None, name, "sd")
+        state = load_unet(found.base).state_dict()
+        assert all(torch.equal(state[key], tensor) for key, tensor in plain.unet.state_dict().items()), place
+    with pytest.raises(CheckpointError, match="does not fit the UNet of shapes/base"):
+        find(world.store, BASE, str(tmp_path / "kohya"))
+    (tmp_path / "words.txt").write_text("a red circle")
+    with pytest.raises(CheckpointError, match="cannot be read as a LoRA"):
+        find(world.store, BASE, str(tmp_path / "words.txt"))
 
 
 @pytest.mark.parametrize("name", ["theirs", "lost"])
