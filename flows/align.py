@@ -24,7 +24,7 @@ from pipeline_lib.presets import preset as find_preset
 from tasks.agreement import agreement
 from tasks.base import checked_base
 from tasks.evaluate import trained_name
-from tasks.fields import Beta, Count, Location, Rate, Seed, Share, SourceLocation, Steps, Text, Workers
+from tasks.fields import Beta, Count, FileLocation, Location, Rate, Seed, Share, SourceLocation, Steps, Text, Workers
 from tasks.given import check_given
 from tasks.held_out import check_held_out
 from tasks.mirrors import check_prompts
@@ -51,7 +51,7 @@ def align(
     split: Text | None = None,
     limit: Count | None = None,
     weights: Location | None = None,
-    prompts: Location | None = None,
+    prompts: FileLocation | None = None,
     num_prompts: Count | None = None,
     base: Location | None = None,
     processes: Workers | None = None,

@@ -14,7 +14,7 @@ from tasks.base import base_model, pinned
 from tasks.compare import check_models
 from tasks.compare import compare as compare_task
 from tasks.contenders import find_models
-from tasks.fields import Count, Guidance, Location, Locations, ScorerNames, Seeds, Timesteps, Workers
+from tasks.fields import Count, FileLocation, Guidance, Location, Locations, ScorerNames, Seeds, Timesteps, Workers
 from tasks.given import check_given
 from tasks.outcome import Outcome
 from tasks.run_names import flow_run_name
@@ -27,7 +27,7 @@ def compare(
     models: Locations | None = None,
     reference: Location | None = None,
     preset: PresetName = "shapes",
-    prompts: Location | None = None,
+    prompts: FileLocation | None = None,
     num_prompts: Count | None = None,
     seeds: Seeds | None = None,
     steps: Timesteps | None = None,

@@ -15,7 +15,7 @@ from pipeline_lib.store import open_dataset
 from tasks.base import base_model, check_trained_on, checked_base
 from tasks.evaluate import contestants, trained_name
 from tasks.evaluate import evaluate as evaluate_task
-from tasks.fields import Count, Guidance, Location, Seed, Share, Timesteps, Workers
+from tasks.fields import Count, FileLocation, Guidance, Location, Seed, Share, Timesteps, Workers
 from tasks.given import check_given
 from tasks.held_out import check_held_out
 from tasks.mirrors import check_prompts, held_out_pairs
@@ -30,7 +30,7 @@ def evaluate(
     preset: PresetName = "shapes",
     method: MethodName = "balanced",
     seed: Seed = 0,
-    prompts: Location | None = None,
+    prompts: FileLocation | None = None,
     num_prompts: Count | None = None,
     steps: Timesteps | None = None,
     guidance: Guidance | None = None,

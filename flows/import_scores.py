@@ -7,7 +7,7 @@ from prefect import flow
 from flows.ingest import ingest
 from pipeline_lib.code import recomputing
 from pipeline_lib.presets import PresetName
-from tasks.fields import Count, Location, Names, SourceLocation, Text
+from tasks.fields import Count, FileLocation, Location, Names, SourceLocation, Text
 from tasks.given import check_given
 from tasks.import_scores import import_scores as import_scores_task
 from tasks.outcome import Outcome
@@ -17,7 +17,7 @@ from tasks.settings import store_url
 
 @flow(name="import-scores", flow_run_name=flow_run_name)
 def import_scores(
-    file: Location,
+    file: FileLocation,
     scorers: Names | None = None,
     lower_is_better: Names | None = None,
     preset: PresetName = "shapes",
@@ -31,7 +31,7 @@ def import_scores(
     """Import scores that others published; rows that do not fit the pairs go to quarantine with their reason.
 
     Args:
-        file: Parquet, JSON or JSON lines, path or fsspec URL: image_uid, prompt or prompt_id, score, scorer.
+        file: Parquet, JSON, JSON lines, .csv or .tsv, a path or on S3: image_uid, prompt or prompt_id, score, scorer.
         scorers: Names in the file's column scorer, empty for all; without that column, the name its scores get.
         lower_is_better: Those of them whose lower scores are better; they are stored negated.
         preset: Settings to start from; empty fields below take its values.

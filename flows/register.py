@@ -10,7 +10,7 @@ from pipeline_lib.code import recomputing
 from pipeline_lib.presets import MethodName, PresetName
 from tasks.base import base_model, check_trained_on, checked_base
 from tasks.evaluate import trained_name
-from tasks.fields import Location
+from tasks.fields import FileLocation, Location
 from tasks.given import check_given
 from tasks.mirrors import check_prompts
 from tasks.register import register as register_task
@@ -25,7 +25,7 @@ def register(
     evaluation: Location | None = None,
     source: Location | None = None,
     weights: Location | None = None,
-    prompts: Location | None = None,
+    prompts: FileLocation | None = None,
     base: Location | None = None,
     store: Location | None = None,
     force: bool = False,

@@ -31,7 +31,7 @@ from pipeline_lib.training.job import Stopped
 from pipeline_lib.training.launch import visible_gpus
 from tasks import sweep_tracking, tracking
 from tasks.base import base_model, checked_base
-from tasks.fields import ClaimName, Count, Location, Names, Seeds, Text, Workers
+from tasks.fields import ClaimName, Count, FileLocation, Location, Names, Seeds, Text, Workers
 from tasks.given import check_given
 from tasks.held_out import check_held_out
 from tasks.locks import alone
@@ -69,7 +69,7 @@ def sweep(
     seeds: Seeds | None = None,
     reference: Text | None = None,
     measures: Names | None = None,
-    prompts: Location | None = None,
+    prompts: FileLocation | None = None,
     num_prompts: Count | None = None,
     image_seeds: Seeds | None = None,
     weights: Location | None = None,

@@ -145,7 +145,7 @@ class EvaluateConfig:
     """How models are compared; stored with every number."""
 
     prompts: str
-    """A name in evaluation/prompts.py, or a file: .txt with one prompt per line, .tsv or .csv with a column Prompt."""
+    """A name in evaluation/prompts.py, or a file (evaluation/prompt_files.py)."""
     num_prompts: int | None = None
     seeds: tuple[int, ...] = (0,)
     scheduler: Literal["ddim", "dpmsolver++", "euler"] = "dpmsolver++"

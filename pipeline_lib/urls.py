@@ -14,6 +14,8 @@ from pipeline_lib.errors import ConfigError, excerpt
 
 # No look-around: pydantic's patterns have none. A path has neither "://" nor "::", by which fsspec chains URLs.
 _PATH = r"(?:[^:]|:[^/:]|:/[^/:])*:?/?"
+_ROOTED = r"[/~](?:[^:]|:[^/]|:/[^/])*:?/?"
+"""A path that no chain begins with."""
 _REST = r"(?:[^:]|:[^:])*:?"
 _HOST = rf"[^/@:]+(?:/{_REST})?"
 
@@ -23,7 +25,9 @@ STORE = rf"^(?:{_PATH}|file:///{_REST}|s3://{_HOST})$"
 """Where datasets are: a folder, or a bucket of S3. What the store can be on is listed here and nowhere else."""
 LOCATION = rf"^(?:{_PATH}|file:///{_REST}|(?:s3|shapes)://{_HOST})$"
 """What a run may be told to read besides its source: a store's, a path, a name, or what the built-in world brings."""
-SOURCE = rf"^(?:{_PATH}|file:///{_REST}|(?:s3|shapes|hf)://{_HOST})$"
+FILE = rf"^(?:{_PATH}|{_ROOTED}|file:///{_REST}|s3://{_HOST})$"
+"""A file that is read as it is: of prompts or scores. Its name may hold "::"."""
+SOURCE = rf"^(?:{_PATH}|{_ROOTED}|file:///{_REST}|(?:s3|shapes|hf)://{_HOST})$"
 """Where pairs may come from: the model hub, too."""
 
 MAX_NAME, MAX_PATH = 255, 4095

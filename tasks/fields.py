@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field
 
 from pipeline_lib.claims import claim
 from pipeline_lib.scoring.scorers import SCORERS
-from pipeline_lib.urls import LOCATION, SOURCE
+from pipeline_lib.urls import FILE, LOCATION, SOURCE
 
 LARGEST = 2**63 - 1
 """Of the whole numbers that the server can store and list."""
@@ -48,6 +48,8 @@ _PATH: dict[str, Any] = {"max_length": MAX_TEXT, "json_schema_extra": {"allOf": 
 Location = Annotated[str, Field(pattern=LOCATION, **_PATH), AfterValidator(_no_way_up)]
 """A path or a URL. One with a login in it, or one that leads elsewhere than to a store, is refused when a run is
 created, so that the server never stores it and no worker calls it."""
+FileLocation = Annotated[str, Field(pattern=FILE, **_PATH), AfterValidator(_no_way_up)]
+"""As `Location`, for a file of prompts or scores (or the name of a prompt set): it may be called by any name."""
 SourceLocation = Annotated[str, Field(pattern=SOURCE, **_PATH), AfterValidator(_no_way_up)]
 """As `Location`, for pairs, which may come from the model hub, too."""
 Names = Annotated[list[Text], Field(max_length=MAX_ITEMS)]

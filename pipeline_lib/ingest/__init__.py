@@ -16,6 +16,8 @@ only be known from the bytes (a broken image, a uid with two contents) is settle
 not images. Where the first occurrence turns out broken, step 3 takes the next one that shows other, sound bytes
 ("rescue"): a truncated copy costs the rows that show it and no others.
 
+A row that repeats another is dropped where it names the user who said so before; without a user it is one more vote.
+
 A file that is no readable Parquet with the columns of pairs is one entry of the quarantine (row 0), as is a unit whose
 plain columns cannot be read; where the damage is among the images, the rows before it stand and each row after it is
 an entry. What the transport raises is never taken for damage: it ends the run, which then continues.

@@ -42,6 +42,18 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.stop()
 
 
+def test_splits_of_a_bucket_are_found_by_their_names(tmp_path: Path, bucket: str) -> None:
+    source = write_source(tmp_path / "source", [row(0), row(1)])
+    fs = s3fs.S3FileSystem()
+    for name in ("Train/a::b.PARQUET", "Test/c.parquet", "_tmp/train.parquet", "Train/.d.parquet"):
+        fs.put_file(str(source / "train-00000-of-00001.parquet"), f"{bucket}/splits/{name}")
+    dataset = ingest(str(tmp_path / "store"), IngestConfig(source=f"{bucket}/splits"))
+    assert [name for name, _, _ in dataset.config["files"]] == ["Train/a::b.PARQUET"]
+    assert dataset.counts["pairs"] == 2 and dataset.counts["leaked-prompts:test"] == 2
+    with pytest.raises(SourceError, match="There is nothing at s3://pairs/sorce"):
+        ingest(str(tmp_path / "store"), IngestConfig(source=f"{bucket}/sorce"))
+
+
 def test_ingest_from_and_to_s3_equals_ingest_on_disk(tmp_path: Path, bucket: str) -> None:
     source = write_source(tmp_path / "source", [row(i) for i in range(5)], [row(5), row(6, caption="")])
     fs = s3fs.S3FileSystem()

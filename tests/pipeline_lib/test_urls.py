@@ -16,10 +16,10 @@ from pipeline_lib.errors import ConfigError, UnknownNameError
 from pipeline_lib.scoring.published import read_scores
 from pipeline_lib.sources import open_source
 from pipeline_lib.store import absolute, open_dataset, writer
-from pipeline_lib.urls import LOCATION, PATTERN, SOURCE, STORE, refuse_elsewhere, refuse_login
+from pipeline_lib.urls import FILE, LOCATION, PATTERN, SOURCE, STORE, place, refuse_elsewhere, refuse_login
 
-FORM, STORES, LOCATIONS, SOURCES = (
-    TypeAdapter(Annotated[str, Field(pattern=pattern)]) for pattern in (PATTERN, STORE, LOCATION, SOURCE)
+FORM, STORES, LOCATIONS, SOURCES, FILES = (
+    TypeAdapter(Annotated[str, Field(pattern=pattern)]) for pattern in (PATTERN, STORE, LOCATION, SOURCE, FILE)
 )
 SECRETS = [
     "s3://AKIA:planted@bucket/prefix",
@@ -139,14 +139,26 @@ def test_the_built_in_world_and_the_hub_are_sources_and_no_stores() -> None:
             form.validate_python(url)
 
 
+@pytest.mark.parametrize("path", ["/data/a::b.parquet", "~/x::y/z", "/::", "/a:/b::c:"])
+def test_a_path_from_the_root_may_hold_colons_where_it_is_opened_as_one(path: str) -> None:
+    assert FILES.validate_python(path) == SOURCES.validate_python(path) == path
+    assert place(path) == str(Path(path).expanduser())
+    for form in (STORES, LOCATIONS):
+        with pytest.raises(ValidationError):
+            form.validate_python(path)
+    with pytest.raises(ConfigError):
+        absolute(path)
+
+
 @pytest.mark.parametrize("url", ELSEWHERE)
 def test_nothing_asks_an_address_that_no_store_is_on(url: str, asked: tuple[str, list[str]]) -> None:
     where, paths = asked
     url = url.format(where)
-    for form in (STORES, LOCATIONS, SOURCES):
+    for form in (STORES, LOCATIONS, SOURCES, FILES):
         with pytest.raises(ValidationError):
             form.validate_python(url)
     for use in (
+        lambda: place(url),
         lambda: open_dataset(url),
         lambda: absolute(url),
         lambda: writer(url, "labels", 1, {}),
