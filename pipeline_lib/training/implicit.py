@@ -39,6 +39,7 @@ from pipeline_lib.training.policy import ADAPTER, Policy, build_policy
 from pipeline_lib.training.reference import Weights
 from pipeline_lib.training.tables import Tables, open_tables
 from pipeline_lib.training.unseen import may_judge
+from pipeline_lib.weights.read import check_finite
 
 STAGE = f"scores-{SELF_TRAINING}"
 VERSION = 2
@@ -226,10 +227,13 @@ def _weights(policy: Policy, folder: Path, device: torch.device) -> Weights:
     else:
         found = unet_from(folder / UNET, torch.float32).state_dict()
         names = {name: name for name in policy.trainable}
+    if more := sorted(found.keys() - set(names.values())):
+        raise CheckpointError(f"{folder} has weights that fit nothing: {more[0]}.", "Train the model again.")
     for name, parameter in policy.trainable.items():
         value = found.get(names[name])
         if value is None or value.shape != parameter.shape:
             raise CheckpointError(f"{folder} has no weights that fit {name}.", "Train the model again.")
+        check_finite(value, names[name], folder)
     return {name: found[names[name]].float().to(device) for name in policy.trainable}
 
 

@@ -2,6 +2,7 @@
 
 import io
 import random
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,10 +14,12 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from pipeline_lib import resident, store
 from pipeline_lib.config import BaseModel, EvaluateConfig, TrainConfig
 from pipeline_lib.errors import CheckpointError, EvaluationError
+from pipeline_lib.evaluation import evaluate
 from pipeline_lib.evaluation import generate as generate_module
 from pipeline_lib.evaluation import texts as texts_module
 from pipeline_lib.evaluation.generate import Painting, generate, open_painting, paint_shard, prompts_per_shard
@@ -24,6 +27,7 @@ from pipeline_lib.evaluation.painter import Painter, initial_noise, load_painter
 from pipeline_lib.evaluation.prompts import PromptSet
 from pipeline_lib.evaluation.texts import Texts
 from pipeline_lib.models import FAMILIES
+from pipeline_lib.models.aligned import LORA_WEIGHTS
 from pipeline_lib.presets import preset
 from pipeline_lib.shapes import prompts
 from pipeline_lib.store import Dataset
@@ -225,6 +229,26 @@ def test_a_dataset_that_is_no_model_is_refused(base: BaseModel, tmp_path: Path) 
     other = writer.commit([writer.write_bytes("notes.txt", b"not a model")])
     with pytest.raises(CheckpointError, match=r"base\.json"):
         generate(str(tmp_path), other, base, PROMPTS, CONFIG)
+
+
+def test_a_lora_that_fits_in_part_is_refused_before_the_base_is_painted(tmp_path: Path) -> None:
+    folder = Path(lora(tmp_path / "whole").local("model"))
+    weights = load_file(folder / LORA_WEIGHTS)
+    for name, changed in {
+        "unet.mid_block.none.lora_A.weight": {"unet.mid_block.none.lora_A.weight": torch.zeros(2, 2)},
+        "without its other half": {name: t for name, t in weights.items() if name != min(weights)},
+        "not finite": {name: t * float("nan") for name, t in weights.items()},
+    }.items():
+        root = tmp_path / name.split(".")[-1].replace(" ", "-")
+        shutil.copytree(folder, root / "damaged")
+        whole = {} if "without" in name else weights
+        save_file(whole | changed, root / "damaged" / LORA_WEIGHTS)
+        writer = store.writer(str(root), "model", 1, {})
+        model = writer.commit(writer.write_folder("model", root / "damaged"))
+        config = replace(FEW_STEPS, prompts="shapes-validation", num_prompts=2)
+        with pytest.raises(CheckpointError, match=name):
+            evaluate(str(root), {"base": None, "model": model}, SHAPES, config, ["clip"], preset("shapes").weights)
+        assert not (root / "images").exists()
 
 
 def test_a_shard_is_a_bearable_loss() -> None:
