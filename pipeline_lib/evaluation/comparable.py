@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pipeline_lib.config import BaseModel
-from pipeline_lib.errors import ConfigError
+from pipeline_lib.errors import ConfigError, excerpt
 from pipeline_lib.models.configs import read_config
 from pipeline_lib.models.identity import base_identity
 from pipeline_lib.store import Dataset
@@ -61,13 +61,16 @@ def latents(base: BaseModel) -> Latents:
     from pipeline_lib.weights.read import CONFIG
 
     unet = read_config(folder(base, ["unet"]) / "unet" / CONFIG)
-    vae = read_config(vae_folder(base) / CONFIG).fields
+    vae = read_config(vae_folder(base) / CONFIG)
     side = unet.fields.get("sample_size")
     if isinstance(side, list):  # height and width; here all images are square
         side = side[0] if len(set(side)) == 1 else None
     if not isinstance(side, int):
         raise unet.refusal(f"sample_size is {unet.fields.get('sample_size')}, no side of a square", "Write it there.")
-    return unet.fields.get("in_channels", 4), side, 2 ** (len(vae["block_out_channels"]) - 1)
+    blocks = vae.fields.get("block_out_channels")
+    if not isinstance(blocks, list):
+        raise vae.refusal(f"block_out_channels is {excerpt(blocks)}, no list")
+    return unet.fields.get("in_channels", 4), side, 2 ** (len(blocks) - 1)
 
 
 def _identity(name: str, base: BaseModel) -> dict[str, str | None]:

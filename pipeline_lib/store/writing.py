@@ -258,12 +258,12 @@ def _describe(local: Path, path: str) -> Shard:
     if path.endswith(".parquet"):
         try:
             metadata = pq.read_metadata(local)
-        except (pa.ArrowInvalid, OSError) as error:
+            counts = json.loads((metadata.metadata or {}).get(COUNTS_KEY, b"{}"))
+        except (OSError, ValueError) as error:  # Arrow's is a ValueError
             raise DatasetCorruptError(
                 f"{path} is not readable Parquet: {error}.", f"Delete {local} and run the stage again."
             ) from error
         rows = metadata.num_rows
-        counts = json.loads((metadata.metadata or {}).get(COUNTS_KEY, b"{}"))
     return Shard(path, rows, local.stat().st_size, file_sha256(local), counts)
 
 

@@ -16,7 +16,7 @@ from pipeline_lib.errors import CheckpointError, ConfigError, PipelineError, Sto
 from pipeline_lib.evaluation.comparable import latents
 from pipeline_lib.json_files import LIMIT, json_value, parse_json, read_json
 from pipeline_lib.models.aligned import read_base
-from pipeline_lib.models.components import folder, own_json
+from pipeline_lib.models.components import folder, load_schedule, own_json
 from pipeline_lib.shapes import HUB
 from pipeline_lib.training import checkpoints
 from pipeline_lib.training.join import announced
@@ -75,6 +75,7 @@ def copied_base(root: Path) -> BaseModel:
 READERS: dict[str, tuple[str, Callable[[BaseModel, Path], object]]] = {
     "index": ("model_index.json", lambda base, root: folder(base, ["unet"])),
     "own_json": ("model_index.json", lambda base, root: own_json(base, "model_index.json")),
+    "scheduler": ("scheduler/scheduler_config.json", lambda base, root: load_schedule(base)),
     "unet": ("unet/config.json", lambda base, root: latents(base)),
     "vae": ("vae/config.json", lambda base, root: latents(base)),
     "base.json": ("base.json", lambda base, root: read_base(root)),
