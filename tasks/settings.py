@@ -13,7 +13,15 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task, exponential_backoff
 
 from pipeline_lib.disk import space
-from pipeline_lib.errors import ConfigError, HubError, PipelineError, SourceError, StoreError, UnreadableFileError
+from pipeline_lib.errors import (
+    ConfigError,
+    DatasetCorruptError,
+    HubError,
+    PipelineError,
+    SourceError,
+    StoreError,
+    UnreadableFileError,
+)
 from pipeline_lib.permissions import own
 from pipeline_lib.store import absolute
 from pipeline_lib.transport import is_transport_error
@@ -57,7 +65,8 @@ def _is_transient(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool
     """Retry what another try can cure: I/O. A typed user error is final, except where its cause is I/O."""
     error = state.result(raise_on_failure=False)
     if isinstance(error, HubError | SourceError | StoreError):
-        return is_transport_error(error.__cause__) and not isinstance(error, HubError | UnreadableFileError)
+        final = isinstance(error, HubError | UnreadableFileError | DatasetCorruptError)
+        return is_transport_error(error.__cause__) and not final
     return is_transport_error(error) and not isinstance(error, PipelineError)
 
 

@@ -27,7 +27,7 @@ from flows import (
     sweep,
     train,
 )
-from pipeline_lib.errors import ConfigError, HubError, StoreError, UnreadableFileError
+from pipeline_lib.errors import ConfigError, DatasetCorruptError, HubError, StoreError, UnreadableFileError
 from tasks import settings
 
 FLOWS: list[Any] = [
@@ -74,6 +74,7 @@ def caused_by(error: Exception, cause: Exception | None) -> Exception:
         (caused_by(StoreError("cannot write", "free space"), OSError("no space")), True),
         (caused_by(StoreError("cannot read", "endpoint"), EndpointConnectionError(endpoint_url="http://x")), True),
         (caused_by(UnreadableFileError("damaged", "replace"), OSError("page")), False),
+        (caused_by(DatasetCorruptError("a file is missing", "run its stage"), FileNotFoundError("part-0")), False),
         (StoreError("no such table", "use one"), False),
         (caused_by(HubError("unreachable", "check"), OSError("down")), False),
         (ConfigError("bad value", "change it"), False),
