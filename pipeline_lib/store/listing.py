@@ -53,9 +53,16 @@ def _folder(uri: str, path: str, files: Mapping[str, Mapping[str, Any]]) -> Fold
     except DatasetUnfinishedError:  # it is being deleted
         return Folder(path, files)
     except ManifestError as error:
-        with access(uri), fsspec.open(f"{uri}/{MANIFEST}", "rb").open() as file:
-            return Folder(path, files, inputs=named_inputs(file.read(LIMIT)), problem=error.problem)
+        return Folder(path, files, inputs=_named_inputs(uri), problem=error.problem)
     return Folder(path, files, dataset, {source["uri"] for source in dataset.inputs})
+
+
+def _named_inputs(uri: str) -> set[str]:
+    try:
+        with access(uri), fsspec.open(f"{uri}/{MANIFEST}", "rb").open() as file:
+            return named_inputs(file.read(LIMIT))
+    except FileNotFoundError:  # it is being deleted
+        return set()
 
 
 def _files(root_url: str) -> dict[str, dict[str, Mapping[str, Any]]]:
