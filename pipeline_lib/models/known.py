@@ -113,10 +113,10 @@ def check_together(unet: Config, text: tuple[int, int], channels: int) -> None:
     width, pooled = text
     taken = unet.fields.get("cross_attention_dim", 1280)
     if any(one != width for one in (taken if isinstance(taken, list) else [taken])):
-        raise unet.refusal(f"cross_attention_dim is {taken}, but the text encoders give embeddings of {width}")
+        raise unet.refusal(f"it reads texts of width {taken}, but its text encoders make {width}")
     if unet.fields.get("in_channels", 4) != channels:
         raise unet.refusal(
-            f"the UNet takes {unet.fields.get('in_channels', 4)} channels, but latents of the VAE have {channels}"
+            f"it reads latents of {unet.fields.get('in_channels', 4)} channels, but its VAE makes {channels}"
         )
     if unet.fields.get("addition_embed_type") == "text_time":
         per_id = unet.whole("addition_time_embed_dim", None, 1, 65_536)

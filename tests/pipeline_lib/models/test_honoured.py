@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,18 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
-from pipeline_lib.config import BaseModel, EvaluateConfig
+from pipeline_lib.config import BaseModel, EncodeConfig, EvaluateConfig
 from pipeline_lib.encoding import encode
 from pipeline_lib.evaluation.painter import initial_noise, load_painter, make_scheduler
 from pipeline_lib.evaluation.texts import Texts
 from pipeline_lib.models import FAMILIES
+from pipeline_lib.models.aligned import load_pipeline
 from pipeline_lib.models.components import load_schedule
+from pipeline_lib.models.decoding import decode
 from pipeline_lib.models.supported import check_supported
+from pipeline_lib.shapes import assets_dir
 from pipeline_lib.store import Dataset
 from pipeline_lib.training.tables import open_tables, read_labels
 from tests.pipeline_lib.models import tiny
@@ -162,3 +167,62 @@ def test_latents_of_other_channels_without_convolutions_about_them(mirror: Path,
     )
     config = replace(EVALUATE, scheduler="euler")
     assert np.abs(painted(base, config) - by_diffusers(base, config)).max() <= 1
+
+
+XL = BaseModel(family="sdxl", repo="shapes/base-xl", mirror="shapes://hub")
+"""Its VAE says force_upcast, as SDXL's own does, which overflows in fp16."""
+FP16 = EvaluateConfig(prompts="file", scheduler="euler", steps=3, guidance=3.0, resolution=32, mixed_precision="fp16")
+
+
+def _loud(base: BaseModel, out: Path) -> BaseModel:
+    """A copy whose decoder has channels beyond fp16, as SDXL's VAE has inside, and the same images in fp32."""
+    folder = shutil.copytree(assets_dir() / "hub" / base.repo, out / "loud")
+    path = folder / "vae/diffusion_pytorch_model.safetensors"
+    weights = load_file(path)
+    for layer in ("decoder.conv_in.weight", "decoder.conv_in.bias"):
+        weights[layer] *= 1e6  # a norm comes next
+    save_file(weights, path, metadata={"format": "pt"})
+    return BaseModel(family="sdxl", repo="loud", mirror=str(out))
+
+
+def test_sdxl_paints_in_fp16_with_a_vae_that_overflows_there(tmp_path: Path) -> None:
+    loud = _loud(XL, tmp_path)
+    painter = load_painter(None, loud, FP16, Texts(FAMILIES.get("sdxl")), "cpu")
+    assert painter.pipeline.unet.dtype == torch.float16 and painter.pipeline.vae.dtype == torch.float32
+    (png,) = painter.paint([(PROMPT, 0)])
+    ours = np.asarray(Image.open(io.BytesIO(png)), np.int16)
+    plain = DiffusionPipeline.from_pretrained(Path(loud.mirror, loud.repo), dtype=torch.float16)
+    plain.set_progress_bar_config(disable=True)
+    plain.scheduler = make_scheduler("euler", plain.scheduler.config)
+    noise = initial_noise(PROMPT, 0, (4, 16, 16))[None].to(torch.float16)
+    settings: dict[str, Any] = {"guidance_scale": 3.0, "num_inference_steps": 3, "height": 32, "width": 32}
+    (image,) = plain(PROMPT, latents=noise, **settings).images  # which converts the VAE to fp32, from its fp16 weights
+    assert np.abs(ours - np.asarray(image, np.int16)).max() <= 2
+    assert ours.std() > 10, "an image, and not black"
+    with torch.no_grad():
+        latents = plain(PROMPT, latents=noise, output_type="latent", **settings).images
+        broken = plain.vae.decode(latents / plain.vae.config.scaling_factor, return_dict=False)[0]
+    assert not broken.isfinite().all(), "in fp16 it does overflow"
+
+
+def test_sdxl_encodes_in_fp16_with_a_vae_that_overflows_there(tmp_path: Path) -> None:
+    store = str(tmp_path / "store")
+    ingested = tiny.ingest(store, side=32)
+    config = EncodeConfig(resolution=32, batch_size=4, mixed_precision="fp16")
+    found = encode(store, XL, config, ingested, device="cpu")
+    full = encode(store, XL, replace(config, mixed_precision="no"), ingested, device="cpu")
+    ours, theirs = (np.stack(data.scan("latents").collect()["mean"].to_numpy()) for data in (found, full))
+    assert np.array_equal(ours, theirs), "the VAE computes in fp32 both times"
+
+
+def test_autocast_does_not_take_the_vae_along(tmp_path: Path) -> None:
+    """Samples are painted in the training's mixed precision, whose autocast would convert every convolution."""
+    pipeline = load_pipeline(None, _loud(XL, tmp_path))
+    latents = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    expected = decode(pipeline, latents)
+    for dtype in (torch.bfloat16, torch.float16):
+        with torch.autocast("cpu", dtype=dtype):
+            assert np.array_equal(decode(pipeline, latents), expected)
+            with torch.no_grad():
+                taken = pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor, return_dict=False)[0]
+    assert not taken.isfinite().all()

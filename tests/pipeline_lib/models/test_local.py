@@ -61,7 +61,12 @@ FAULTS: dict[str, tuple[str, Change, str]] = {
         "unet is a UNet1DModel",
     ),
     "words without rows": ("v", config("text_encoder/config.json", vocab_size=40), "misshapen"),
-    "wider texts": ("xl", with_parts_of("v", "unet"), "reads texts of width 16, but its text encoders make 24"),
+    "wider texts": (
+        "v",
+        config("unet/config.json", cross_attention_dim=24),
+        "reads texts of width 24, but its text encoders make 16",
+    ),
+    "another family's UNet": ("xl", with_parts_of("v", "unet"), "addition_embed_type is 'text'"),
 }
 
 
