@@ -179,8 +179,12 @@ def _loud(base: BaseModel, out: Path) -> BaseModel:
     folder = shutil.copytree(assets_dir() / "hub" / base.repo, out / "loud")
     path = folder / "vae/diffusion_pytorch_model.safetensors"
     weights = load_file(path)
-    for layer in ("decoder.conv_in.weight", "decoder.conv_in.bias"):
-        weights[layer] *= 1e6  # a norm comes next
+    layers = [f"decoder.conv_in.{name}" for name in ("weight", "bias")]
+    factor = 6e4 / max(
+        weights[layer].float().abs().max() for layer in layers
+    )  # beyond 65,504 there is nothing in fp16
+    for layer in layers:
+        weights[layer] = weights[layer].float() * factor  # a norm comes next
     save_file(weights, path, metadata={"format": "pt"})
     return BaseModel(family="sdxl", repo="loud", mirror=str(out))
 
