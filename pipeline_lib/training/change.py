@@ -33,7 +33,7 @@ Changes: TypeAlias = Iterable[tuple[Tensor, Tensor]]
 def original_weights(base: BaseModel) -> Original:
     """A function that gives a tensor of the base's UNet by its name; raises HubError where the files are not."""
     stored = stored_unet(folder(base, [UNET]) / UNET)
-    files = {path: safe_open(path, framework="pt") for path, _ in stored.values()}
+    files = {path: safe_open(path, framework="pt") for path in {path for path, _ in stored.values()}}
 
     def tensor(name: str) -> Tensor:
         path, stored_name = stored[name]
