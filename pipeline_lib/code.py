@@ -32,6 +32,9 @@ SHOWN = 4
 _NAMED = re.compile(rf"\b{PACKAGE}(?:\.\w+)+")
 _IMPORTED = re.compile(rf"^\s*from ({PACKAGE}[\w.]*) import (?:\(([^)]*)\)|([^\n(]*))", re.MULTILINE)
 
+_said: set[str] = set()
+"""Datasets of which the log of this process says it."""
+
 logger = logging.getLogger(__name__)
 
 _forced: ContextVar[bool] = ContextVar("forced", default=False)
@@ -81,10 +84,23 @@ def told(theirs: Mapping[str, str], ours: Mapping[str, str]) -> str:
     return f"release {theirs.get(RELEASE, 'unknown')}: {known}"
 
 
-@cache
-def say_other(path: str, what: str) -> None:
-    """Say in the log, once per process, that a dataset is used that other code made; `what` is of `told`."""
-    logger.warning("%s was made by other code (%s). It is used; force=true makes it again by this code.", path, what)
+def say_other(path: str, theirs: Mapping[str, str], ours: Mapping[str, str]) -> None:
+    """Say in the log, once per process, that a dataset is used that other code made."""
+    _say(path, theirs, ours, "It is used; force=true makes it again by this code.")
+
+
+def say_named(path: str, theirs: Mapping[str, str]) -> None:
+    """As `say_other` of a dataset that was named, where its modules are not what they were or are not recorded."""
+    names = [name for name in theirs if _NAMED.fullmatch(name)]
+    ours = {name: file_sha256(file)[:DIGITS] for name in names if (file := _file(name))}
+    if differing(theirs, ours) or not names:
+        _say(path, theirs, ours, "It is used because it was named; its stage makes it again with force=true.")
+
+
+def _say(path: str, theirs: Mapping[str, str], ours: Mapping[str, str], then: str) -> None:
+    if path not in _said:
+        _said.add(path)
+        logger.warning("%s was made by other code (%s). %s", path, told(theirs, ours), then)
 
 
 def _file(name: str) -> Path | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from pipeline_lib import code
 from pipeline_lib.config import require
 from pipeline_lib.errors import ConfigError, DatasetUnfinishedError, HubError, ManifestError, StoreError, excerpt
 from pipeline_lib.evaluation.prompts import HELD_OUT, PROMPT_SETS, check_name, load_prompts
@@ -118,4 +119,5 @@ def _check_dataset(name: str, uri: str, stage: re.Pattern[str]) -> Dataset | Non
         f"{name}: {excerpt(uri)} is a dataset of the stage {found.stage}.",
         f"Give one of the stage {stage.pattern.replace('.+', '<scorer>')}.",
     )
+    code.say_named(found.path(), found.code)
     return found

@@ -70,7 +70,7 @@ class DatasetWriter:
             if found is None or (other and self.force):
                 continue
             if other:
-                code.say_other(found.path(), code.told(found.code, self.code))
+                code.say_other(found.path(), found.code, self.code)
             return found
         return None
 
@@ -111,12 +111,14 @@ class DatasetWriter:
             "use_dictionary": True if others == table.column_names else others,
             "row_group_size": max(1, len(table) * ROW_GROUP_BYTES // max(table.nbytes, ROW_GROUP_BYTES)),
         }
+        self._begin()
         return self._publish(
             path, lambda file: pq.write_table(table.replace_schema_metadata(metadata), file, **options), table.nbytes
         )
 
     def write_bytes(self, path: str, content: bytes) -> Shard:
         """Publish a small file (report, configuration)."""
+        self._begin()
         return self._publish(path, lambda file: Path(file).write_bytes(content), len(content))
 
     def write_folder(self, path: str, folder: Path) -> list[Shard]:
@@ -126,6 +128,7 @@ class DatasetWriter:
 
     def write_file(self, path: str, file: Path) -> Shard:
         """Publish a copy of a local file."""
+        self._begin()
         return self._publish(path, lambda target: _copy(file, Path(target)), file.stat().st_size)
 
     def discard(self, folder: str) -> None:
@@ -160,7 +163,7 @@ class DatasetWriter:
             begun.end(self.uri)
         return open_dataset(self.uri)
 
-    def _begin(self, shards: bool) -> None:
+    def _begin(self, shards: bool = False) -> None:
         """Note by which code the dataset begins (begun.py)."""
 
         def write(content: bytes) -> None:
@@ -174,8 +177,6 @@ class DatasetWriter:
         Args:
             size: bytes to be written, about; for the error of a full disk.
         """
-        if path not in (MANIFEST, begun.BEGUN):
-            self._begin(shards=False)
         fs, root = url_to_fs(self.uri)
         local = isinstance(fs, LocalFileSystem)
         target, store = Path(root, path), Path(root).parents[1]

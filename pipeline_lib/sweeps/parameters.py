@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
+from pipeline_lib.config import TrainConfig
+from pipeline_lib.identity import decides
 from pipeline_lib.sweeps.plan import OF_STEPS, SEED, TIMES, short
 
-OWN = ("seed", "checkpoint_every", "keep_checkpoints", "sample_every")
+UNDECIDED = tuple(of.name for of in fields(TrainConfig) if not decides(of))
+OWN = ("seed", *UNDECIDED)
 """Of the training settings: the seed is the run's, not the setting's, and the others decide no result."""
 
 
@@ -19,7 +23,7 @@ def flattened(setting: Mapping[str, Any]) -> dict[str, str]:
     train = {name: value for name, value in setting["train"].items() if name not in OWN}
     found = {"method": str(setting["method"])}
     for name, value in _leaves(setting["parameters"]):
-        if name.rpartition(".")[2] not in setting["train"] and name != "method":
+        if name.rpartition(".")[2] not in (*setting["train"], *UNDECIDED) and name != "method":
             found[name.removeprefix("settings.")] = written(value)
     return found | {("objective" if name == "method" else name): written(value) for name, value in train.items()}
 

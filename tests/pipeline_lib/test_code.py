@@ -35,7 +35,8 @@ def edit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Edit]:
         path = tmp_path / "package" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-        for cached in (code.modules, code._named_in, code.say_other):
+        code._said.clear()
+        for cached in (code.modules, code._named_in):
             cached.cache_clear()
 
     for name, text in FILES.items():
@@ -53,6 +54,10 @@ def run(root: Path, content: bytes) -> Dataset:
     """What every stage does."""
     w = stage(root)
     return w.finished() or w.commit([w.write_bytes("file", content)])
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def content(dataset: Dataset) -> bytes:
@@ -86,16 +91,15 @@ def test_edited_code_is_not_answered_from_the_store_in_silence(
 ) -> None:
     made = run(tmp_path, b"1")
     edit("elsewhere.py", "y = 2")
-    assert run(tmp_path, b"2") == made and not caplog.messages, "a module of other stages"
+    assert run(tmp_path, b"2") == made and not warnings(caplog), "a module of other stages"
     edit(name, FILES[name] + "# another")
     module = name.removesuffix(".py").replace("/", ".")
     assert run(tmp_path, b"2") == run(tmp_path, b"3") == made
-    (said,) = caplog.messages
+    (said,) = warnings(caplog)
     assert said == (
         f"{made.path()} was made by other code (release {__version__}: {module}). It is used; force=true makes it "
         "again by this code."
     )
-    assert caplog.records[0].levelno == logging.WARNING
 
 
 def test_force_makes_it_again_in_a_folder_of_its_own_once(
@@ -116,10 +120,10 @@ def test_force_makes_it_again_in_a_folder_of_its_own_once(
         ours = again.commit([shard])
         assert run(tmp_path, b"3") == ours, "the same code once more"
     caplog.clear()
-    assert run(tmp_path, b"4") == ours and not caplog.messages, "this very code made it"
+    assert run(tmp_path, b"4") == ours and not warnings(caplog), "this very code made it"
     assert content(ours) == b"2" and content(open_dataset(made.uri)) == b"1"
     edit("losses/dpo.py", FILES["losses/dpo.py"])
-    assert run(tmp_path, b"5") == made and not caplog.messages, "the edit taken back"
+    assert run(tmp_path, b"5") == made and not warnings(caplog), "the edit taken back"
 
 
 def test_what_other_code_began_is_continued_and_the_log_says_so(
@@ -136,14 +140,14 @@ def test_what_other_code_began_is_continued_and_the_log_says_so(
     w = stage(tmp_path)
     shard = w.existing("file")
     assert shard is not None and w.existing("file") == shard
-    (said,) = caplog.messages
+    (said,) = warnings(caplog)
     assert said.startswith(f"{w.path()} was begun by other code (release {__version__}: losses.ipo). It is")
     made = w.commit([shard])
     assert made.code == {"release": __version__, **began}, "the older of the two"
     assert sorted(path.name for path in Path(made.uri).iterdir()) == ["file", "manifest.json"]
     caplog.clear()
     assert both("elsewhere").code.items() > code.modules("pipeline_lib.stage").items()
-    assert not caplog.messages, "begun and ended by one code"
+    assert not warnings(caplog), "begun and ended by one code"
 
 
 @pytest.mark.parametrize("note", [b"", b"{", b"[1]", b"null"])
@@ -175,6 +179,22 @@ def test_a_dataset_from_before_modules_were_recorded_is_used_and_the_log_says_so
     path.write_text(json.dumps({**manifest, "code_version": "0.0.9"}))
     assert content(run(tmp_path, b"2")) == b"1"
     assert "(release 0.0.9: its modules are not recorded)" in caplog.text
+
+
+def test_a_dataset_that_is_named_is_used_and_the_log_says_what_was_edited_since(
+    edit: Edit, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = run(tmp_path, b"1")
+    code.say_named(made.path(), made.code)
+    assert not warnings(caplog)
+    edit("deep.py", "edited")
+    for _ in range(2):
+        code.say_named(made.path(), made.code)
+    run(tmp_path, b"2")
+    (said,) = warnings(caplog)
+    assert said.startswith(f"{made.path()} was made by other code (release {__version__}: deep). It is used because")
+    code.say_named("stage/before", {"release": "0.0.9"})
+    assert warnings(caplog)[1].startswith("stage/before was made by other code (release 0.0.9: its modules are not")
 
 
 def test_a_message_names_a_few_modules(edit: Edit) -> None:

@@ -63,9 +63,14 @@ def painted(root: str, mirror: Path) -> Stage:
     return Stage(generate.open_painting(root, None, tiny.base(mirror, "v"), PROMPTS, IMAGES, "cpu").writer, 2, before)
 
 
+def latents(root: str, mirror: Path) -> Dataset:
+    """A dataset of the encode stage, as a training run's key knows it."""
+    w = encoded_writer(root, tiny.base(mirror, "v"), tiny.ENCODE, tiny.ingest(root))
+    return w.finished() or w.commit([])
+
+
 def trained(root: str, mirror: Path) -> Stage:
-    pairs = tiny.ingest(root)
-    labels = tiny.label(root, pairs)
+    pairs, labels = latents(root, mirror), tiny.label(root, tiny.ingest(root))
     train = {name: value for name, value in asdict(TRAIN).items() if name != "stability"}
     before = {"base": base_identity(tiny.base(mirror, "v")), "train": train}
     return Stage(job.model_writer(root, tiny.base(mirror, "v"), TRAIN, pairs, labels), 1, before, [pairs, labels])
@@ -85,8 +90,8 @@ def test_what_a_store_holds_under_the_key_of_before_is_an_answer(
 
 
 def test_the_key_of_a_model_holds_what_decides_it(mirror: Path, tmp_path: Path) -> None:
-    pairs = tiny.ingest(str(tmp_path))
-    labels = tiny.label(str(tmp_path), pairs)
+    pairs = latents(str(tmp_path), mirror)
+    labels = tiny.label(str(tmp_path), tiny.ingest(str(tmp_path)))
 
     def key(**changes: Any) -> str:
         config = replace(TRAIN, **changes)
