@@ -49,10 +49,13 @@ def check_base(model: Dataset, base: BaseModel) -> None:
 
 
 def check_folder(folder: Path, base: BaseModel) -> None:
-    """`check_base` for a model's files where they lie in a dataset; of others nobody knows the base's digest."""
+    """`check_base` for a model's files where they lie in a dataset, and whether they are those that were written; of
+    others nobody knows either."""
     place = folder.absolute().parent
     if place.parent.name == "model" and _DATASET.fullmatch(place.name) and (place / MANIFEST).is_file():
-        check_base(open_dataset(str(place)), base)
+        model = open_dataset(str(place))
+        model.local(model_folder(model))
+        check_base(model, base)
 
 
 def check_latents(encoded: Dataset, base: BaseModel) -> None:

@@ -24,6 +24,7 @@ from pipeline_lib.digest import digest, file_sha256
 from pipeline_lib.encoding import encode
 from pipeline_lib.errors import DatasetCorruptError, ManifestError, TrainingError
 from pipeline_lib.labels.recipe import build_labels
+from pipeline_lib.models.aligned import LORA_WEIGHTS, load_pipeline
 from pipeline_lib.store import Dataset, open_dataset, verify, writer
 from pipeline_lib.training import checkpoints, job
 from pipeline_lib.training.checkpoints import Checkpoint
@@ -138,6 +139,20 @@ def test_changed_datasets_are_refused_by_name(chain: Chain, stage: str, kind: st
 @pytest.mark.parametrize("stage", ["pairs", "scores", "labels", "latents"])
 def test_unchanged_datasets_are_used(chain: Chain, stage: str) -> None:
     chain.use(stage)
+
+
+@pytest.mark.parametrize("name", ["base.json", LORA_WEIGHTS, "unet/config.json"])
+def test_a_changed_model_is_not_loaded_by_its_folder_either(chain: Chain, name: str) -> None:
+    folder = Path(chain.made["models"][0].uri, "model")
+    path = folder / name
+    before = path.read_bytes() if path.exists() else None
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes((before or b"{}") + b" ")
+    try:
+        with pytest.raises(DatasetCorruptError, match=name):
+            load_pipeline(folder, chain.base)
+    finally:
+        path.unlink() if before is None else path.write_bytes(before)
 
 
 @pytest.mark.parametrize("seeds", TRIES)
