@@ -16,10 +16,12 @@ from pipeline_lib.encoding import encode
 from pipeline_lib.errors import CheckpointError, ConfigError, HubError
 from pipeline_lib.models.components import folder, load_unet
 from pipeline_lib.models.identity import base_identity
+from pipeline_lib.store import writer
 from pipeline_lib.training.policy import build_policy, save_policy
 from pipeline_lib.training.spec import TrainSpec
 from pipeline_lib.training.trainer import train
-from tasks import base, registry, tracking
+from tasks import base, champion, registry, tracking
+from tasks.register import check_judged
 from tests.pipeline_lib.models import tiny
 
 PRESET = BaseModel(family="sd", repo="someone/else", vae_repo="someone/vae")
@@ -146,3 +148,59 @@ def test_names_of_the_hub_and_folders(mirror: Path, tmp_path: Path) -> None:
     shutil.copytree(mirror / "tiny/v", tmp_path / "elsewhere/v")
     assert base_identity(resolve(str(tmp_path / "elsewhere/v"))) == base_identity(here), "the place is not the key"
     assert base.base_model("shapes", None).repo == "shapes/base"
+
+
+def test_a_name_that_was_deleted_and_registered_again_is_another_base(
+    server: MlflowClient, mirror: Path, tmp_path: Path
+) -> None:
+    """Its versions count from 1 again."""
+    assert registered(server, "again", mirror / "tiny/v") == "1"
+    first = resolve("models:/again/1")
+    server.delete_registered_model("again")
+    changed = Path(shutil.copytree(mirror / "tiny/v", tmp_path / "changed"))
+    scheduler = changed / "scheduler/scheduler_config.json"
+    scheduler.write_text(json.dumps(json.loads(scheduler.read_text()) | {"prediction_type": "epsilon"}))
+    assert registered(server, "again", changed) == "1"
+    second = resolve("models:/again/1")
+    assert second.repo == first.repo == "again/1"
+    assert base_identity(second)["weights"] != base_identity(first)["weights"]
+
+
+def test_a_folder_is_one_for_all_stages_of_a_run(
+    mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever each of them works, and whatever the link leads to by then."""
+    folder = mirror / "tiny/v"
+    (tmp_path / "latest").symlink_to(folder)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(mirror))
+    for name in ("latest", "./latest/", str(tmp_path / "latest"), "~/tiny/v", f"{folder}/"):
+        assert base.pinned(name) == str(folder)
+    for name in (None, "", "org/name", "org/name@main"):
+        assert base.pinned(name) == name
+
+
+def test_a_model_goes_on_only_with_the_base_it_was_trained_from(
+    server: MlflowClient, mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the flows evaluate and register look before they do anything, and the registry's versions are opened."""
+    own = Path(shutil.copytree(mirror / "tiny/v", tmp_path / "own"))
+    trained = resolve(str(own))
+    monkeypatch.setattr(base, "resolve", base.resolve.fn)  # a task outside of a flow would start a server
+    config = TrainConfig(method="diffusion-dpo", lora_rank=2)
+    save_policy(build_policy(trained, config), trained, config, tmp_path / "written")
+    w = writer(str(tmp_path / "store"), "model", 1, {"base": base_identity(trained)})
+    model = w.commit(w.write_folder("model", tmp_path / "written"))
+    with disable_run_logger():
+        base.check_trained_on.fn("shapes", str(own), model.uri)
+        with pytest.raises(ConfigError, match=rf"(?s)trained from own .*those of the base shapes/base.*base={own}"):
+            base.check_trained_on.fn("shapes", None, model.uri)
+    assert champion.base_of(model) == trained
+    report = {"title": "own against base", "base": base_identity(trained)}
+    check_judged(model, report)
+    with pytest.raises(ConfigError, match=r"(?s)painted on shapes/base .* was trained on a base with .*Run evaluate"):
+        check_judged(model, report | {"base": base_identity(base.base_model("shapes", None))})
+    scheduler = own / "scheduler/scheduler_config.json"
+    scheduler.write_text(json.dumps(json.loads(scheduler.read_text()) | {"prediction_type": "epsilon"}))
+    with pytest.raises(ConfigError, match="put them back, or train again"):
+        champion.base_of(model)
