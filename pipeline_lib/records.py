@@ -111,6 +111,8 @@ def records_of(value: Any, known: Collection[str], where: str) -> list[Any]:
     """
     if isinstance(value, list):
         return value
+    if isinstance(value, str):  # the only line of JSON lines
+        return [value]
     if isinstance(value, dict):
         inside = [part for part in value.values() if isinstance(part, list) and part and _is_record(part[0], known)]
         if len(inside) == 1:

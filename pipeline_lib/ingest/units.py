@@ -111,7 +111,10 @@ def captions(file: SourceFile) -> Iterator[pa.Table]:
 
 def _read(parquet: pq.ParquetFile, groups: Sequence[int], wanted: Sequence[str], file: SourceFile) -> pa.Table:
     """Those of the wanted columns that the file or its folders have. A split that folders say chose the file."""
-    table = parquet.read_row_groups(list(groups), columns=[n for n in wanted if n in parquet.schema_arrow.names])
+    names = [name for name in wanted if name in parquet.schema_arrow.names]
+    other = [name for name in parquet.schema_arrow.names if name.lower() == SPLIT and SPLIT not in names]
+    table = parquet.read_row_groups(list(groups), columns=[*names, *other[:1]])
+    table = table.rename_columns([SPLIT if name in other else name for name in table.column_names])
     rows_read = sum(parquet.metadata.row_group(i).num_rows for i in groups)
     for name, value in file.partitions.items():
         if name in wanted and name != SPLIT and name not in table.column_names:

@@ -145,6 +145,11 @@ def test_parquet_prompts_that_are_no_text(tmp_path: Path) -> None:
         load_prompts(str(tmp_path / "chat.parquet"))
 
 
+def test_a_single_line_of_json_is_one_prompt(tmp_path: Path) -> None:
+    for line in (json.dumps(RED), json.dumps([RED]), json.dumps({"prompt": RED}), json.dumps({"prompts": [RED]})):
+        assert prompts(tmp_path / "p.jsonl", line) == ((RED,), ())
+
+
 def test_a_form_of_unicode_does_not_matter(tmp_path: Path) -> None:
     assert prompts(tmp_path / "p.txt", unicodedata.normalize("NFD", "a café\n"))[0] == ("a café",)
 

@@ -120,6 +120,14 @@ def test_a_column_split_says_which_rows_are_read(tmp_path: Path) -> None:
                       "leaked-pairs:validation": 1}  # fmt: skip
 
 
+def test_the_column_may_be_in_any_case(tmp_path: Path) -> None:
+    path = with_splits(tmp_path / "source/a.parquet", "TRAIN", "Test")
+    table = pq.read_table(path, partitioning=None)
+    pq.write_table(table.rename_columns([name.replace("split", "Split") for name in table.column_names]), path)
+    dataset = ingest(str(tmp_path / "store"), IngestConfig(source=str(tmp_path / "source")))
+    assert dataset.scan("pairs").collect()["image_0"].to_list() == ["0-a"]
+
+
 def test_a_column_split_that_says_nothing_or_only_this_one_changes_nothing(tmp_path: Path) -> None:
     plain = write_file(tmp_path / "plain/train.parquet", [row(i) for i in range(3)]).parent
     wanted = ingest(str(tmp_path / "store"), IngestConfig(source=str(plain)))
