@@ -13,7 +13,7 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
-from pipeline_lib.errors import CheckpointError
+from pipeline_lib.errors import CheckpointError, PipelineError
 from pipeline_lib.models import named
 from pipeline_lib.models.aligned import check_fits, load_pipeline
 from pipeline_lib.models.alone import Names, names_among
@@ -146,7 +146,7 @@ def test_a_unet_is_looked_at_whole_before_it_is_used(case: str, mirror: Path, th
     folder = Path(shutil.copytree(theirs / "whole", tmp_path / "their"))
     damage(folder / "unet")
     for read in (check_fits, load_pipeline):
-        with pytest.raises(CheckpointError, match=words):
+        with pytest.raises(PipelineError, match=words):
             read(folder, tiny.base(mirror, "epsilon"))
 
 
