@@ -37,6 +37,8 @@ def test_versions_aliases_and_tags(server: MlflowClient, folder: Path, tmp_path:
     assert int(other) == int(version) + 1
     assert str(server.get_model_version_by_alias("balanced-test", "candidate").version) == other
     assert registry.aliases("balanced-test") == {"candidate": other} and registry.aliases("unknown") == {}
+    uris = {f"models:/balanced-test/{number}" for number in (version, other)}
+    assert set(registry.versions("balanced-test")) == uris and registry.versions("unknown") == []
     registry.tag_version("balanced-test", version, {"pipeline.gate": "passed"})
     assert registry.version_tags("balanced-test", version) == {**TAGS, "pipeline.gate": "passed"}
     assert registry.version_tags("balanced-test", "99") == {}

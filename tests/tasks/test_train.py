@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,13 +13,14 @@ import pytest
 from mlflow import MlflowClient
 
 from pipeline_lib.config import TrainConfig
+from pipeline_lib.models.components import encoder_digest
 from pipeline_lib.presets import preset
-from pipeline_lib.store import verify, writer
+from pipeline_lib.store import Dataset, verify, writer
 from pipeline_lib.training import job
 from tasks import locks, tracking
 from tasks import train as stage
 
-CONFIG = TrainConfig(method="diffusion-dpo", steps=3)
+BASE, CONFIG = preset("shapes").base, TrainConfig(method="diffusion-dpo", steps=3)
 # Writes what a trainer writes, and takes longer than another process waits for its run folder.
 TRAINER = """
 import json, pathlib, sys, time
@@ -30,6 +32,21 @@ for step in (1, 2, 3):
 (run / "model").mkdir()
 (run / "model/base.json").write_text("{}")
 """
+
+
+def made(store: str) -> Dataset:
+    """Stands for encodings, by the base as it is, and for labels."""
+    w = writer(store, "made", 1, {"model": {"weights": encoder_digest(BASE)}})
+    return w.commit([w.write_bytes("a.txt", b"a")])
+
+
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the task tells Prefect goes nowhere, and it returns its dataset."""
+    logger = SimpleNamespace(info=lambda *_: None, warning=lambda *_: None)
+    for module in (stage, locks, tracking):
+        monkeypatch.setattr(module, "get_run_logger", lambda: logger)
+    monkeypatch.setattr(stage, "reporter", lambda *_: lambda *_: None)
+    monkeypatch.setattr(stage, "finish", lambda name, dataset, started: dataset)
 
 
 def test_the_second_of_two_waits_and_finds_the_model(
@@ -44,16 +61,11 @@ def test_the_second_of_two_waits_and_finds_the_model(
         return [sys.executable, "-c", TRAINER]
 
     monkeypatch.setattr(job, "launcher", launcher)
-    logger = SimpleNamespace(info=lambda *_: None, warning=lambda *_: None)
-    for module in (stage, locks, tracking):
-        monkeypatch.setattr(module, "get_run_logger", lambda: logger)
-    monkeypatch.setattr(stage, "reporter", lambda *_: lambda *_: None)
-    monkeypatch.setattr(stage, "finish", lambda name, dataset, started: dataset)
-    made = writer(str(tmp_path), "made", 1, {})
-    uri = made.commit([made.write_bytes("a.txt", b"a")]).uri
+    quiet(monkeypatch)
+    uri = made(str(tmp_path)).uri
 
     def train(_: int) -> Any:
-        return stage.train.fn(str(tmp_path), "dpo-together", preset("shapes").base, CONFIG, uri, uri, {})
+        return stage.train.fn(str(tmp_path), "dpo-together", BASE, CONFIG, uri, uri, {})
 
     with ThreadPoolExecutor(2) as pool:
         (first, run), (second, again) = pool.map(train, range(2))
@@ -63,3 +75,17 @@ def test_the_second_of_two_waits_and_finds_the_model(
     assert [found.info.status for found in server.search_runs([experiment])] == ["FINISHED"]
     assert [metric.step for metric in server.get_metric_history(run, "train/loss")] == [1, 2, 3]
     assert len(starts) == 1, "trained once"
+
+
+def test_a_model_that_lies_under_the_key_of_before_has_its_run(
+    server: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet(monkeypatch)
+    inputs = made(str(tmp_path))
+    today = job.model_writer(str(tmp_path), BASE, CONFIG, inputs, inputs)
+    key = today.keys[-1]
+    before = replace(today, key=key, uri=today.uri.replace(today.key, key), code={})
+    before.commit([before.write_bytes("model/base.json", b"{}"), before.write_bytes("metrics.jsonl", b"")])
+    model, run = stage.train.fn(str(tmp_path), "dpo-before", BASE, CONFIG, inputs.uri, inputs.uri, {})
+    assert model.key == key != today.key
+    assert server.get_run(run).data.tags[tracking.KEY_TAG] == key
