@@ -29,6 +29,75 @@ CONFIGS: dict[str, Any] = {
 UNDECIDED = {"train": {"checkpoint_every", "keep_checkpoints", "milestones", "max_skipped_steps", "sample_every"}}
 """All others decide the result, or, as the images at once, round it: the bytes differ."""
 
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "base": {"revision": None, "vae_repo": None, "vae_revision": None, "mirror": "hub"},
+    "ingest": {"split": "train", "limit": None, "models": None, "max_pixels": 64000000, "max_bytes": 32000000},
+    "encode": {
+        "aspect": "crop",
+        "batch_size": 32,
+        "mixed_precision": "no",
+        "flipped": False,
+        "empty_prompt": "inference",
+    },
+    "train": {
+        "adapter": "lora",
+        "lora_rank": 8,
+        "lora_alpha": 8,
+        "lora_dropout": 0.0,
+        "lora_targets": None,
+        "beta": 5000.0,
+        "steps": 2000,
+        "batch_size": 16,
+        "gradient_accumulation": 1,
+        "learning_rate": 1e-05,
+        "schedule": "constant",
+        "warmup_steps": 0,
+        "optimizer": "adamw",
+        "weight_decay": 0.01,
+        "max_grad_norm": 1.0,
+        "mixed_precision": "no",
+        "gradient_checkpointing": False,
+        "compile": False,
+        "prompt_dropout": 0.0,
+        "flip": 0.0,
+        "timestep_range": None,
+        "timestep_sampling": "uniform",
+        "fixed_draws": 0,
+        "reference_refresh": 0,
+        "flip_rate": 0.0,
+        "ema_decays": (0.9999, 0.5),
+        "rho": 15.0,
+        "stability": "unscaled",
+        "k1": 10.0,
+        "reweighting": "linear",
+        "margin": "quadratic",
+        "margin_offset": "logits",
+        "seed": 0,
+    },
+    "judge": {"timesteps": 8, "seed": 0, "batch_size": 32},
+    "evaluate": {
+        "num_prompts": None,
+        "seeds": (0,),
+        "scheduler": "dpmsolver++",
+        "steps": 25,
+        "guidance": 7.5,
+        "resolution": 512,
+        "batch_size": 8,
+        "mixed_precision": "no",
+        "tie_spread": 0.0,
+        "gate_average": 0.5,
+        "gate_scorer": 0.45,
+        "implicit_draws": 10,
+        "implicit_seed": 0,
+    },
+}
+"""Not in keys, so that another value of one would be another question under the key of before: it never changes."""
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_defaults_are_those_that_keys_leave_out(name: str) -> None:
+    assert {of.name: of.default for of in fields(CONFIGS[name])}.items() >= DEFAULTS[name].items()
+
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_which_settings_decide(name: str) -> None:
