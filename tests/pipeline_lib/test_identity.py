@@ -16,6 +16,7 @@ from pipeline_lib.config import (
     TrainConfig,
 )
 from pipeline_lib.identity import decides, identity, settled
+from pipeline_lib.labels.parse import STEPS
 from pipeline_lib.labels.recipes import steps_of
 
 CONFIGS: dict[str, Any] = {
@@ -124,6 +125,30 @@ def test_a_setting_at_its_default_is_in_no_key(name: str, expected: dict[str, An
     later = make_dataclass("Later", [("later", str, "none")], bases=(type(config),), frozen=True, kw_only=True)
     assert identity(settled(later(**asdict(config))), later) == expected, "a field that was added"
     assert identity(settled(later(**asdict(config), later="some")), later) == {**expected, "later": "some"}
+
+
+STEP_DEFAULTS: dict[str, dict[str, Any]] = {
+    "filter": {"drop": (), "models": (), "users": (), "splits": (), "margin": {}, "agreement": 0.0, "among": ()},
+    "reveal": {"seed": 0},
+    "pseudo_label": {"calibrate": "auto", "folds": 5, "seed": 0, "scale": 1.0},
+    "oracle": {"seed": 0, "calibrated": False},
+    "single": {},
+    "vote": {"ties": "human", "weights": {}, "epsilon": {}},
+    "aggregate": {"how": "normalised_sum", "seed": 0},
+    "soft": {"calibrate": "auto", "folds": 5, "seed": 0, "scale": 1.0},
+    "dedpo": {},
+    "mix": {},
+    "flip": {"seed": 0, "stratify": ""},
+    "weight": {"normalise": False},
+    "balance": {"at_most": 0, "seed": 0},
+    "subsample": {"fraction": 1.0, "pairs": 0, "seed": 0},
+    "split": {"folds": 5, "keep": "others", "seed": 0},
+}
+
+
+@pytest.mark.parametrize("name", STEP_DEFAULTS)
+def test_a_step_of_a_recipe_at_its_defaults_has_none_in_the_key(name: str) -> None:
+    assert identity(STEP_DEFAULTS[name], STEPS[name]) == {}
 
 
 def test_lists_are_tuples_and_what_is_no_setting_stays() -> None:
