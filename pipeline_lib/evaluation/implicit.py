@@ -75,6 +75,7 @@ def implicit_rewards(root: str, model: Dataset, base: BaseModel, held_out: Datas
 
     check_base(model, base)
     require(config.implicit_draws > 0, f"implicit_draws is {config.implicit_draws}.", "Judge at 1 timestep or more.")
+    require(config.implicit_seed >= 0, f"implicit_seed is {config.implicit_seed}.", "Give 0 or more.")
     draws = JudgeConfig(timesteps=config.implicit_draws, seed=config.implicit_seed)
     encoded = encoded_held_out(root, base, held_out, config)
     question, inputs = asdict(draws), [model, encoded, held_out]

@@ -19,7 +19,7 @@ from pipeline_lib.models import FAMILIES
 from pipeline_lib.models.configs import read_config
 from pipeline_lib.models.family import Family, NoiseSchedule
 from pipeline_lib.models.index import INDEX, TOKENIZER_FILES, check_parts, pipeline_class, read_index, unused_parts
-from pipeline_lib.models.known import check_unet, check_vae, class_of
+from pipeline_lib.models.known import check_texts, check_unet, check_vae, class_of
 from pipeline_lib.models.noise import check_noise
 from pipeline_lib.models.text import is_encoder, load_text_parts
 from pipeline_lib.weights.files import DIFFUSERS, TRANSFORMERS, VARIANTS, json_object, locate, patterns, present
@@ -92,7 +92,9 @@ def own_json(base: BaseModel, name: str) -> dict[str, Any]:
 
 def load_unet(base: BaseModel, dtype: torch.dtype = torch.float32) -> Any:
     """The base model's UNet2DConditionModel, on the CPU."""
-    return unet_from(folder(base, ["unet"]) / "unet", dtype)
+    path = folder(base, ["unet"]) / "unet"
+    check_unet(read_config(path / CONFIG), FAMILIES.get(base.family))
+    return unet_from(path, dtype)
 
 
 def empty_unet(base: BaseModel) -> Any:
@@ -145,6 +147,7 @@ def load_text_pipeline(base: BaseModel, dtype: torch.dtype, device: str) -> Any:
     """The stock pipeline with tokenizers and text encoders only; `Family.encode_prompts` takes it."""
     family: Family = FAMILIES.get(base.family)
     root = folder(base, family.text_parts)
+    check_texts(root, family.text_parts)
     quiet()
     parts = {"unet": None, "vae": None, "scheduler": None, **family.absent}
     return pipeline_from(family, root, dtype, parts).to(device)

@@ -6,12 +6,15 @@ error where it is not asked for that. It is then another model than the one that
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from pipeline_lib.models.configs import Config
+from pipeline_lib.models.configs import Config, read_config
 from pipeline_lib.models.family import Family
+from pipeline_lib.weights.read import CONFIG
 
+TOKENIZER = "tokenizer_config.json"
 _UNFED = {
     "class_embed_type": "it is conditioned on classes, which no prompt gives",
     "num_class_embeds": "it is conditioned on classes, which no prompt gives",
@@ -80,8 +83,8 @@ def class_of(index: Config, part: str) -> Any:
     return entry[1] if isinstance(entry, list) and len(entry) == 2 else None
 
 
-def check_texts(encoders: Mapping[str, Config], tokenizers: Mapping[str, Config], family: Family) -> tuple[int, int]:
-    """Check text encoders and tokenizers, by the names of their parts.
+def check_texts(root: Path, parts: Sequence[str]) -> tuple[int, int]:
+    """Check the text encoders and tokenizers of a pipeline's folder, by the names of its parts.
 
     Returns:
         the width of the prompts' embeddings, and of the pooled one.
@@ -89,6 +92,10 @@ def check_texts(encoders: Mapping[str, Config], tokenizers: Mapping[str, Config]
     Raises:
         ConfigError: prompts would be cut at another length than the encoders have, or not alike for two of them.
     """
+    files = {part: TOKENIZER if part.startswith("tokenizer") else CONFIG for part in parts}
+    found = {part: read_config(root / part / name) for part, name in files.items()}
+    tokenizers = {part: found[part] for part, name in files.items() if name == TOKENIZER}
+    encoders = {part: found[part] for part, name in files.items() if name == CONFIG}
     lengths = {}
     for part, tokenizer in tokenizers.items():
         encoder = encoders[part.replace("tokenizer", "text_encoder")]

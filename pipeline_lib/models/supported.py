@@ -13,8 +13,17 @@ from pipeline_lib.models.components import SCHEDULER, folder
 from pipeline_lib.models.configs import read_config
 from pipeline_lib.models.family import Family
 from pipeline_lib.models.index import INDEX, check_parts
-from pipeline_lib.models.known import check_index, check_texts, check_together, check_unet, check_vae, class_of
+from pipeline_lib.models.known import (
+    TOKENIZER,
+    check_index,
+    check_texts,
+    check_together,
+    check_unet,
+    check_vae,
+    class_of,
+)
 from pipeline_lib.models.noise import check_noise
+from pipeline_lib.weights.read import CONFIG
 
 
 def check_supported(base: BaseModel) -> int:
@@ -30,21 +39,18 @@ def check_supported(base: BaseModel) -> int:
     """
     family: Family = FAMILIES.get(base.family)
     folder(base, [])  # of the family at all?
-    encoders = [part for part in family.text_parts if part.startswith("text_encoder")]
-    tokenizers = [part for part in family.text_parts if part.startswith("tokenizer")]
-    names = {part: f"{part}/config.json" for part in ("unet", *encoders)}
-    names |= {part: f"{part}/tokenizer_config.json" for part in tokenizers}
-    names |= {"scheduler": SCHEDULER} | ({} if base.vae_repo else {"vae": "vae/config.json"})
-    root = snapshot(base.repo, base.revision, [INDEX, *names.values()], base.mirror)
-    index, found = read_config(root / INDEX), {part: read_config(root / name) for part, name in names.items()}
-    check_parts(index.path, index.fields, ["unet", *([] if base.vae_repo else ["vae"]), *family.text_parts])
+    models = ["unet", *([] if base.vae_repo else ["vae"])]
+    texts = [f"{part}/{TOKENIZER if part.startswith('tokenizer') else CONFIG}" for part in family.text_parts]
+    names = [INDEX, SCHEDULER, *(f"{part}/{CONFIG}" for part in models), *texts]
+    root = snapshot(base.repo, base.revision, names, base.mirror)
+    index, unet = read_config(root / INDEX), read_config(root / "unet" / CONFIG)
+    check_parts(index.path, index.fields, [*models, *family.text_parts])
     check_index(index)
-    timesteps = check_noise(found["scheduler"], class_of(index, "scheduler"))
-    check_unet(found["unet"], family)
+    timesteps = check_noise(read_config(root / SCHEDULER), class_of(index, "scheduler"))
+    check_unet(unet, family)
+    vae = root / "vae"
     if base.vae_repo:
-        replacement = snapshot(base.vae_repo, base.vae_revision, ["config.json"], base.mirror)
-        found["vae"] = read_config(replacement / "config.json")
-    channels = check_vae(found["vae"], family)
-    text = check_texts({part: found[part] for part in encoders}, {part: found[part] for part in tokenizers}, family)
-    check_together(found["unet"], text, channels)
+        vae = snapshot(base.vae_repo, base.vae_revision, [CONFIG], base.mirror)
+    channels = check_vae(read_config(vae / CONFIG), family)
+    check_together(unet, check_texts(root, family.text_parts), channels)
     return timesteps

@@ -100,6 +100,7 @@ def judge_pairs(
     config = config or JudgeConfig()
     require(len(models) > 0, "There is no model to judge with.", "Give one or more datasets of the stage model.")
     require(config.timesteps > 0, f"timesteps is {config.timesteps}.", "Judge at 1 timestep or more.")
+    require(config.seed >= 0, f"seed is {config.seed}.", "Give 0 or more.")
     require(config.batch_size > 0, f"batch_size is {config.batch_size}.", "Give 1 or more.")
     if problem := other_images(encoded, pairs):
         raise LabelError(

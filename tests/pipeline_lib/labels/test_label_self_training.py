@@ -177,3 +177,5 @@ def test_nothing_to_judge_is_an_error(store: str, pairs: Dataset, encoded: Datas
         judge_pairs(store, [], encoded, pairs)
     with pytest.raises(ConfigError, match="timesteps is 0"):
         judge_pairs(store, [model], encoded, pairs, JudgeConfig(timesteps=0))
+    with pytest.raises(ConfigError, match="seed is -1"):
+        judge_pairs(store, [model], encoded, pairs, JudgeConfig(seed=-1))

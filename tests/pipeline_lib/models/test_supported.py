@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ import diffusers
 import pytest
 import torch
 
-from pipeline_lib.config import EvaluateConfig, TrainConfig
+from pipeline_lib.config import BaseModel, EvaluateConfig, TrainConfig
 from pipeline_lib.encoding import open_encoding
 from pipeline_lib.errors import CheckpointError, ConfigError
 from pipeline_lib.evaluation.generate import open_painting
 from pipeline_lib.evaluation.prompts import PromptSet
 from pipeline_lib.models import components, noise
 from pipeline_lib.models.aligned import load_pipeline
+from pipeline_lib.models.components import load_text_pipeline as load_text
 from pipeline_lib.models.supported import check_supported
 from pipeline_lib.training.job import model_writer
 from tests.pipeline_lib.models import tiny
@@ -169,6 +171,27 @@ def test_every_stage_looks_before_it_reads_weights(mirror: Path, tmp_path: Path)
     ):
         with pytest.raises(ConfigError, match="prediction_type is 'sample'"):
             stage()
+
+
+@pytest.mark.parametrize(
+    ("part", "fields", "load"),
+    [
+        ("unet", {"time_cond_proj_dim": 64}, lambda base: components.load_unet(base)),
+        ("unet", {"addition_embed_type": "image_hint"}, lambda base: components.load_unet(base)),
+        ("vae", {"shift_factor": 0.3}, lambda base: components.load_vae(base, torch.float32)),
+        (
+            "tokenizer",
+            {"model_max_length": 300},
+            lambda base: load_text(base, torch.float32, "cpu"),
+        ),
+        ("scheduler", {"use_flow_sigmas": True}, lambda base: components.load_schedule(base)),
+    ],
+)
+def test_each_part_looks_for_itself_too(
+    mirror: Path, tmp_path: Path, part: str, fields: dict[str, Any], load: Callable[[BaseModel], object]
+) -> None:
+    with pytest.raises(ConfigError, match=next(iter(fields))):
+        load(changed(mirror, "epsilon", tmp_path, part, **fields))
 
 
 def test_steps_and_timesteps_that_a_schedule_has_not_are_refused(mirror: Path, tmp_path: Path) -> None:
