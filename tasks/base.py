@@ -11,6 +11,7 @@ from prefect.logging import get_run_logger
 
 from pipeline_lib.config import BaseModel, TrainConfig
 from pipeline_lib.digest import digest, file_sha256
+from pipeline_lib.hub import HUB
 from pipeline_lib.presets import preset as find_preset
 from pipeline_lib.store import open_dataset
 from pipeline_lib.urls import local_path
@@ -75,8 +76,9 @@ def resolve(base: BaseModel, name: str) -> BaseModel:
 
     Raises:
         ConfigError: it is of a kind that is not known here.
+        CheckpointError: files on this machine are not whole, finite weights of the pipeline's parts.
     """
-    from pipeline_lib.models import named  # loads torch
+    from pipeline_lib.models import local, named  # loads torch
 
     store = state_place("bases")
     if name.startswith(MLFLOW_SCHEMES):
@@ -84,6 +86,8 @@ def resolve(base: BaseModel, name: str) -> BaseModel:
     else:
         found = named.base_named(base, name, store / digest([name], 16))
     named.check_kind(found)
+    if found.mirror != HUB:
+        local.check_weights(found)
     get_run_logger().info("base model: %s (%s)", found.repo, found.mirror)
     return found
 

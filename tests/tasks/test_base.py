@@ -10,6 +10,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 from prefect.logging import disable_run_logger
+from safetensors.torch import load_file, save_file
 
 from pipeline_lib.config import BaseModel, TrainConfig
 from pipeline_lib.encoding import encode
@@ -138,6 +139,22 @@ def test_what_cannot_be_a_base_is_refused_with_the_remedy(server: MlflowClient, 
     registered(server, "xl", mirror / "tiny/xl")
     with pytest.raises(ConfigError, match="family='sdxl'"):
         folder(resolve("models:/xl@candidate"), ["unet"])
+
+
+@pytest.mark.parametrize(
+    ("file", "prefix"), [("unet/diffusion_pytorch_model", "ema."), ("text_encoder/model", "cond_stage_model.")]
+)
+def test_weights_of_other_names_are_refused_before_they_are_loaded(
+    server: MlflowClient, mirror: Path, tmp_path: Path, file: str, prefix: str
+) -> None:
+    """From MLflow and from a folder, as a comparison names them."""
+    folder = Path(shutil.copytree(mirror / "tiny/v", tmp_path / "theirs"))
+    path = folder / f"{file}.safetensors"
+    save_file({prefix + name: tensor for name, tensor in load_file(path).items()}, path, metadata={"format": "pt"})
+    registered(server, f"theirs-{prefix[:3]}", folder)
+    for name in (f"models:/theirs-{prefix[:3]}@candidate", str(folder)):
+        with pytest.raises(CheckpointError, match=rf"{file.partition('/')[0]}/.* unexpected: {prefix}"):
+            resolve(name)
 
 
 def test_names_of_the_hub_and_folders(mirror: Path, tmp_path: Path) -> None:
