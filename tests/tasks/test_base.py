@@ -193,8 +193,8 @@ def test_a_folder_is_one_for_all_stages_of_a_run(
     monkeypatch.setenv("HOME", str(mirror))
     for name in ("latest", "./latest/", str(tmp_path / "latest"), "~/tiny/v", f"{folder}/"):
         assert base.pinned(name) == str(folder)
-    for name in (None, "", "org/name", "org/name@main"):
-        assert base.pinned(name) == name
+    for other in (None, "", "org/name", "org/name@main"):
+        assert base.pinned(other) == other
 
 
 def test_a_model_goes_on_only_with_the_base_it_was_trained_from(
