@@ -199,7 +199,7 @@ def test_garbage_on_s3(bucket: str) -> None:
 
 
 def test_missing_prefix_is_a_typed_error(bucket: str) -> None:
-    with pytest.raises(SourceError, match="holds no Parquet"):
+    with pytest.raises(SourceError, match="There is nothing at s3://pairs/nothing"):
         ingest("/unused", IngestConfig(source=f"{bucket}/nothing"))
     with pytest.raises(SourceError):
         ingest("/unused", IngestConfig(source="s3://no-such-bucket/x"))
