@@ -63,7 +63,11 @@ def test_it_ends_the_flow_before_any_stage(
 
 def test_it_ends_a_sweep_before_any_stage(tmp_path: Path) -> None:
     base = folder(tmp_path, "scheduler/scheduler_config.json", prediction_type="sample")
-    asked: dict[str, Any] = {"settings": {"own": {}, "theirs": {"base": base}}, "grid": None, "common": {"method": "dpo"}}
+    asked: dict[str, Any] = {
+        "settings": {"own": {}, "theirs": {"base": base}},
+        "grid": None,
+        "common": {"method": "dpo"},
+    }
     asked |= {"seeds": [0, 1], "reference": None, "measures": None}
     chosen = preset("shapes")
     cells: list[Ready] = check_sweep("shapes", chosen.evaluate, chosen.scorers, None, asked)
