@@ -76,9 +76,3 @@ def _check_tokens(path: Path, tokenizer: Any, config: Any) -> None:
             f"{path} has embeddings of {config.vocab_size} tokens, its tokenizer {len(tokenizer)}.",
             "Give the tokenizer that the text encoder was trained with.",
         )
-    if tokenizer.model_max_length > config.max_position_embeddings:
-        raise CheckpointError(
-            f"{path} reads {config.max_position_embeddings} tokens, but the tokenizer_config.json of its tokenizer is "
-            f"missing or allows {tokenizer.model_max_length}.",
-            "Fetch the tokenizer's files again: without them prompts are padded otherwise than in training.",
-        )
