@@ -12,9 +12,10 @@ from pathlib import Path
 
 from pipeline_lib.errors import ConfigError, excerpt
 
-# No look-around: pydantic's patterns have none. A path has neither "://" nor "::", by which fsspec chains URLs.
+# No look-around: pydantic's patterns have none. No [/ either: rich, which prints the forms, takes it for a closing tag.
+# A path has neither "://" nor "::", by which fsspec chains URLs.
 _PATH = r"(?:[^:]|:[^/:]|:/[^/:])*:?/?"
-_ROOTED = r"[/~](?:[^:]|:[^/]|:/[^/])*:?/?"
+_ROOTED = r"(?:/|~)(?:[^:]|:[^/]|:/[^/])*:?/?"
 """A path that no chain begins with."""
 _REST = r"(?:[^:]|:[^:])*:?"
 _HOST = rf"[^/@:]+(?:/{_REST})?"

@@ -94,7 +94,9 @@ def state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     return dict(zip(names, content.values(), strict=True))
 
 
-def load_strict(module: nn.Module, state: Mapping[str, Tensor], path: Path, kind: str, prefix: str = "") -> None:
+def load_strict(
+    module: nn.Module, state: Mapping[str, Tensor], path: Path, kind: str = "model", prefix: str = ""
+) -> None:
     """Put the tensors of `state` into `module` as they are.
 
     Args:

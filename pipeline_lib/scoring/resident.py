@@ -25,15 +25,18 @@ def resident_scorers(wanted: Mapping[str, Mapping[str, Any]], mirror: str = HUB,
         HubError, CheckpointError: as `engine.load_scorers`.
     """
 
-    def load() -> list[Scorer]:
-        loaded = engine.load_scorers(list(wanted), mirror, device)
-        # Looked at afterwards: files may have been changed until they were read.
+    def check() -> None:
         found = engine.identities(wanted, mirror, device)
         if other := [name for name in wanted if found[name] != wanted[name]]:
             raise ConfigError(
                 f"Weights or precision on this machine ({device}) are not those of the run: {', '.join(other)}.",
                 "Give every machine the same weights and the same kind of device.",
             )
+
+    def load() -> list[Scorer]:
+        check()
+        loaded = engine.load_scorers(list(wanted), mirror, device)
+        check()  # files may have been changed until they were read
         return loaded
 
     return resident(device, canonical_json([list(wanted.items()), mirror]), load)

@@ -78,14 +78,14 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
 
 
 @pytest.fixture
-def trained(base: BaseModel, tmp_path: Path) -> Callable[[str, int], Dataset]:
-    """(store, seed) -> a dataset of stage "model": another random UNet for `base`."""
+def trained(base: BaseModel, tmp_path: Path) -> Callable[..., Dataset]:
+    """(store, seed, of=base) -> a dataset of stage "model": another random UNet for the base `of`."""
 
-    def make(root: str, seed: int) -> Dataset:
+    def make(root: str, seed: int, of: BaseModel = base) -> Dataset:
         folder = tmp_path / f"trained-{seed}"
         unet(seed).save_pretrained(folder / "unet")
-        (folder / "base.json").write_text(json.dumps(asdict(base)))
-        writer = store.writer(root, "model", 1, {"seed": seed})
+        (folder / "base.json").write_text(json.dumps(asdict(of)))
+        writer = store.writer(root, "model", 1, {"seed": seed, "base": of.repo})
         return writer.commit(writer.write_folder("model", folder))
 
     return make

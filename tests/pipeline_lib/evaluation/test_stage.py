@@ -29,7 +29,7 @@ CONFIG = EvaluateConfig(
 )
 SCORERS = ("red", "contrast")
 
-Trained = Callable[[str, int], Dataset]
+Trained = Callable[..., Dataset]
 
 
 @pytest.fixture
@@ -204,9 +204,9 @@ def test_a_model_from_another_base_is_painted_with_that_base(
     vae = diffusers.AutoencoderKL.from_pretrained(folder / "vae")
     torch.nn.init.zeros_(vae.decoder.conv_out.weight)
     vae.save_pretrained(folder / "vae")
-    models = {"base": None, "one": trained(str(tmp_path), 2)}
-    plain = run(tmp_path, models)
-    done = run(tmp_path, models, bases={"one": BaseModel(family="sd", repo=str(folder))})
+    other = BaseModel(family="sd", repo=str(folder))
+    plain = run(tmp_path, {"base": None, "one": trained(str(tmp_path), 2)})
+    done = run(tmp_path, {"base": None, "one": trained(str(tmp_path), 2, other)}, bases={"one": other})
     images = [
         [frame.filter(frame["model"] == name)["image"].to_list() for name in ("base", "one")]
         for frame in (plain.scan().collect(), done.scan().collect())

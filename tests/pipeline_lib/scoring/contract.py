@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -207,7 +208,7 @@ class ScorerContract:
         for file in self.weights:
             path = damaged / file
             content = path.read_bytes()
-            for key, value in zip(self.sample(path), (float("nan"), float("inf"), -float("inf")), strict=True):
+            for key, value in zip(cycle(self.sample(path)), (float("nan"), float("inf"), -float("inf")), strict=False):
                 edit(path, lambda state, key=key, value=value: state[key].view(-1)[-1:].fill_(value))
                 self.assert_refused(damaged, path.name, key, "NaN or infinity")
                 path.write_bytes(content)

@@ -162,7 +162,7 @@ def break_steps(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def trained(spec: TrainSpec, step: int) -> dict[str, Tensor]:
-    found = checkpoints._load(Path(spec.run_dir, f"checkpoints/step-{step:06d}"))
+    found = checkpoints._load(Path(spec.run_dir, f"checkpoints/step-{step:06d}"), step)
     assert isinstance(found, Checkpoint)
     return dict(found.tensors["trainable"])
 
