@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipeline_lib.errors import ConfigError, excerpt
 
-# No look-around: pydantic's patterns have none. No [/ either: rich, which prints the forms, takes it for a closing tag.
+# No look-around: pydantic's patterns have none. No [/ either: rich, which prints forms, takes it for a closing tag.
 # A path has neither "://" nor "::", by which fsspec chains URLs.
 _PATH = r"(?:[^:]|:[^/:]|:/[^/:])*:?/?"
 _ROOTED = r"(?:/|~)(?:[^:]|:[^/]|:/[^/])*:?/?"
