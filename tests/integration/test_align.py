@@ -144,7 +144,7 @@ def test_what_ipo_trained_is_evaluated_and_registered_under_its_name(
     (pairs,) = [found.uri for found in lineage([open_dataset(model)]) if found.stage == "ingest"]
     with temporary_settings({PREFECT_API_URL: deployments.env["PREFECT_API_URL"]}):
         judged = evaluate("shapes", "dpo", num_prompts=4, steps=2, model=model, pairs=pairs, base=CANDIDATE)
-        assert register("shapes", "dpo", model, judged.uri, CANDIDATE) == "models:/ipo-shapes/1"
+        assert register("shapes", "dpo", model, judged.uri, base=CANDIDATE) == "models:/ipo-shapes/1"
     client = MlflowClient(deployments.env["MLFLOW_TRACKING_URI"])
     (nested,) = client.search_runs([logged.info.experiment_id], f"tags.`{EVALUATION_TAG}` != ''")
     assert nested.data.tags[PARENT] == logged.info.run_id
