@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,22 +25,11 @@ from pipeline_lib.store.manifest import AGAIN, LIMIT, MANIFEST, Manifest, Shard,
 from pipeline_lib.store.places import absolute, access
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """A finished dataset: its absolute location and its manifest."""
+@dataclass(frozen=True, kw_only=True)
+class Dataset(Manifest):
+    """A finished dataset: its absolute location and what its manifest says."""
 
     uri: str
-    stage: str
-    key: str
-    digest: str
-    config: Mapping[str, Any]
-    inputs: Sequence[Mapping[str, str]]
-    shards: Sequence[Shard]
-    counts: Mapping[str, int]
-    created: float
-    """Unix time of the commit. Not part of the digest: the same question gives the same digest at any time."""
-    code: Mapping[str, str]
-    """What wrote it, by name (manifest.py)."""
 
     def tables(self, table: str = "") -> list[Shard]:
         """The Parquet shards of one table (`pairs/part-00000.parquet` belongs to "pairs"), in order."""
@@ -154,7 +143,7 @@ def open_dataset(uri: str) -> Dataset:
             f"{name} is that of another dataset, {place}.",
             f"Move that dataset to <store>/{place}, and run this folder's stage again.",
         )
-    return Dataset(uri, **{field.name: getattr(found, field.name) for field in fields(Manifest)})
+    return Dataset(uri=uri, **vars(found))
 
 
 def check(dataset: Dataset) -> None:

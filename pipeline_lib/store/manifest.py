@@ -59,6 +59,7 @@ class Manifest:
     shards: Sequence[Shard]
     counts: Mapping[str, int]
     created: float
+    """Not part of the digest: the same question gives the same digest at any time."""
     code: Mapping[str, str]
 
 
