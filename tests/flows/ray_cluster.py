@@ -19,13 +19,16 @@ NODE = {"num_cpus": 1, "object_store_memory": 80 << 20}
 def two_nodes() -> Iterator[Any]:
     """A cluster of two nodes with room for one task each, reachable from this machine only; skips without Ray."""
     ray = pytest.importorskip("ray", reason="the extra [ray] is not installed")
+    from ray._raylet import AuthenticationTokenLoader
     from ray.cluster_utils import Cluster
 
+    tokens = AuthenticationTokenLoader.instance()  # reads a token once per process: an earlier cluster's, by now
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(16))
         # Ray replaces 127.0.0.1 by the address of a network interface.
         head = {**NODE, "node_ip_address": "127.0.0.2", "include_dashboard": False}
+        tokens.reset_cache()
         cluster = Cluster(initialize_head=True, head_node_args=head)
         try:
             add_node(cluster)
@@ -33,6 +36,7 @@ def two_nodes() -> Iterator[Any]:
         finally:
             ray.shutdown()
             cluster.shutdown()
+            tokens.reset_cache()
 
 
 def add_node(cluster: Any) -> None:
