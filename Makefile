@@ -32,7 +32,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -x $(PY) || $(PYTHON) -m venv .venv || \
 		{ rm -rf .venv; echo "could not create .venv; Debian and Ubuntu need the package python3-venv" >&2; exit 1; }
 	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]' -c constraints.txt
-	@$(PY) -c 'from pipeline_lib.torchvision_ops import mend_environment; mend_environment()'
+	@$(PY) -c 'from pipeline_lib.core.torchvision_ops import mend_environment; mend_environment()'
 	@touch $@
 
 demo: setup  ## run the whole pipeline on the built-in world and print the result

@@ -1,7 +1,7 @@
 """`make claims`: run the papers' claims on the local stack, one after another, keep their results, write CLAIMS.md.
 
-`deploy/claims` holds the results. An interrupted run is cancelled, so that its trainers leave checkpoints; the next
-`make claims` continues it, because the stages find in the store what was finished.
+`pipeline_lib/claims/outcomes` holds the results. An interrupted run is cancelled, so that its trainers leave
+checkpoints; the next `make claims` continues it, because the stages find in the store what was finished.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from deploy.doctor.gpu import installed_gpus
 from deploy.flow_runs import ENDED, FlowRun, cancel, dataset_of, follow, runs_named, start
 from deploy.stack import StackError, StackSettings, current_settings
 from pipeline_lib.claims import document, results
-from pipeline_lib.claims.claim import Claim, load, names
-from pipeline_lib.claims.verdict import judge
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.store import open_dataset
 from pipeline_lib.presets import PRESETS
-from pipeline_lib.store import open_dataset
-from pipeline_lib.training.launch import visible_gpus
+from pipeline_lib.sweeps.claim import Claim, load, names
+from pipeline_lib.sweeps.verdict import judge
+from pipeline_lib.training.launch.launcher import visible_gpus
 
 ROW = "{:<12} {:<12} {:>6} {:>7}  {}"
 GIVE_UP_S = 120.0

@@ -1,4 +1,4 @@
-"""`python -m deploy.pins STORE`: have a store's pins (pipeline_lib/pins.py) agree with MLflow's registry.
+"""`python -m deploy.pins STORE`: have a store's pins (pipeline_lib/core/pins.py) agree with MLflow's registry.
 
 `register` pins what it publishes. Here versions get their pins that were registered without, and pins are removed
 whose versions were deleted since.
@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 import mlflow
 from mlflow import MlflowClient
 
-from pipeline_lib import pins
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core import pins
+from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.store import Dataset, absolute
+from pipeline_lib.core.store.listing import folders
 from pipeline_lib.evaluation.stage import STAGE as EVALUATION
-from pipeline_lib.store import Dataset, absolute
-from pipeline_lib.store.listing import folders
 from tasks.champion import EVALUATION_DIGEST, MODEL_DATASET, MODEL_DIGEST
 from tasks.tracking import client
 

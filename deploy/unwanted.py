@@ -21,9 +21,9 @@ from typing import IO, Any
 import psutil
 
 from deploy.stack.processes import FLOW_GRACE_S
-from pipeline_lib.digest import digest
-from pipeline_lib.errors import PipelineError
-from pipeline_lib.private import private_folder
+from pipeline_lib.core.digest import digest
+from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.private import private_folder
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from deploy.stack.api import call
 from deploy.stack.logins import prefect_headers
 from deploy.stack.processes import die_with_parent
 from deploy.stack.settings import PATIENCE, state_folder
-from pipeline_lib.permissions import own
+from pipeline_lib.core.permissions import own
 
 TICK_S = 0.2
 ONE_S = 1.0

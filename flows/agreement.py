@@ -6,7 +6,7 @@ from prefect import flow
 
 from flows.ingest import ingest
 from flows.score import score
-from pipeline_lib.code import recomputing
+from pipeline_lib.core.code import recomputing
 from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
 from tasks.agreement import agreement as agreement_task

@@ -16,7 +16,7 @@ from flows.register import register
 from flows.score import score
 from flows.self_training import annotated
 from flows.train import TRAINING_FLOWS
-from pipeline_lib.code import recomputing
+from pipeline_lib.core.code import recomputing
 from pipeline_lib.labels.recipe import check_recipe
 from pipeline_lib.labels.self_training import runnable
 from pipeline_lib.presets import MethodName, PresetName, alignment

@@ -5,11 +5,11 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.paint import paint_and_judge
-from pipeline_lib.code import recomputing
-from pipeline_lib.config import override
+from pipeline_lib.core.code import recomputing
+from pipeline_lib.core.config import override
+from pipeline_lib.core.registry import unknown_name
 from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
-from pipeline_lib.registry import unknown_name
 from tasks.base import base_model, pinned
 from tasks.compare import check_models
 from tasks.compare import compare as compare_task

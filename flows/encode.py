@@ -8,12 +8,12 @@ from typing import Literal
 from prefect import flow
 
 from flows.ingest import ingest
-from pipeline_lib import resident
-from pipeline_lib.code import forced, recomputing
-from pipeline_lib.config import EncodeConfig, override
+from pipeline_lib.core import resident
+from pipeline_lib.core.code import forced, recomputing
+from pipeline_lib.core.config import EncodeConfig, override
+from pipeline_lib.core.store import Dataset
 from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
-from pipeline_lib.store import Dataset
 from tasks.base import base_model, checked_base
 from tasks.encode import encode_shard, finish_encoding, plan_encoding
 from tasks.fields import Count, Location, Pixels, SourceLocation, Text, Workers

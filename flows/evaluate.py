@@ -7,11 +7,11 @@ from prefect import flow
 from flows.ingest import ingest
 from flows.paint import paint_and_judge
 from flows.train import TRAINING_FLOWS
-from pipeline_lib.code import recomputing
-from pipeline_lib.config import override
+from pipeline_lib.core.code import recomputing
+from pipeline_lib.core.config import override
+from pipeline_lib.core.store import open_dataset
 from pipeline_lib.presets import MethodName, PresetName
 from pipeline_lib.presets import preset as find_preset
-from pipeline_lib.store import open_dataset
 from tasks.base import base_model, check_trained_on, checked_base
 from tasks.evaluate import contestants, trained_name
 from tasks.evaluate import evaluate as evaluate_task

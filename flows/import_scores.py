@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.ingest import ingest
-from pipeline_lib.code import recomputing
+from pipeline_lib.core.code import recomputing
 from pipeline_lib.presets import PresetName
 from tasks.fields import Count, FileLocation, Location, Names, SourceLocation, Text
 from tasks.given import check_given

@@ -6,8 +6,8 @@ import time
 
 from prefect import flow
 
-from pipeline_lib.code import recomputing
-from pipeline_lib.config import IngestConfig, override
+from pipeline_lib.core.code import recomputing
+from pipeline_lib.core.config import IngestConfig, override
 from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
 from tasks.fields import Count, Location, Names, SourceLocation, Text, Workers

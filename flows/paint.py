@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from prefect import flow
 from prefect.futures import PrefectFuture
 
-from pipeline_lib import resident
-from pipeline_lib.code import forced
-from pipeline_lib.config import EvaluateConfig
-from pipeline_lib.evaluation.painter import workers
-from pipeline_lib.store import Shard
+from pipeline_lib.core import resident
+from pipeline_lib.core.code import forced
+from pipeline_lib.core.config import EvaluateConfig
+from pipeline_lib.core.store import Shard
+from pipeline_lib.generation.painter import workers
 from tasks.fields import Location
 from tasks.paint import Model, finish_judging, judge_shard, paint_shard, plan_judging, plan_paintings
 from tasks.progress import Report, reporter

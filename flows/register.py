@@ -6,7 +6,7 @@ from prefect import flow
 
 from flows.evaluate import evaluate
 from flows.train import TRAINING_FLOWS
-from pipeline_lib.code import recomputing
+from pipeline_lib.core.code import recomputing
 from pipeline_lib.presets import MethodName, PresetName
 from tasks.base import base_model, check_trained_on, checked_base
 from tasks.evaluate import trained_name

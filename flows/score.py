@@ -7,11 +7,11 @@ import time
 from prefect import flow
 
 from flows.ingest import ingest
-from pipeline_lib import resident
-from pipeline_lib.code import forced, recomputing
+from pipeline_lib.core import resident
+from pipeline_lib.core.code import forced, recomputing
+from pipeline_lib.core.store import Shard
 from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
-from pipeline_lib.store import Shard
 from tasks.agreement import agreement
 from tasks.fields import Count, Location, ScorerNames, SourceLocation, Text, Workers
 from tasks.given import check_given

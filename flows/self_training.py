@@ -11,8 +11,8 @@ from prefect import flow
 from flows.encode import encode
 from flows.ingest import ingest
 from flows.score import score
-from pipeline_lib.code import recomputing
-from pipeline_lib.config import JudgeConfig, TrainConfig, require
+from pipeline_lib.core.code import recomputing
+from pipeline_lib.core.config import JudgeConfig, TrainConfig, require
 from pipeline_lib.labels.recipe import required_scorers
 from pipeline_lib.labels.recipes import Recipe
 from pipeline_lib.labels.self_training import fold_recipes, reads_self_training

@@ -19,16 +19,16 @@ from flows.ingest import ingest
 from flows.paint import paint_and_judge
 from flows.score import score
 from flows.train import TRAINING_FLOWS
-from pipeline_lib.claims.claim import load
-from pipeline_lib.code import recomputing
-from pipeline_lib.config import BaseModel, override
-from pipeline_lib.errors import SweepError
-from pipeline_lib.evaluation.prompts import HELD_OUT
+from pipeline_lib.core.code import recomputing
+from pipeline_lib.core.config import BaseModel, override
+from pipeline_lib.core.errors import SweepError
+from pipeline_lib.generation.prompts import HELD_OUT
 from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
+from pipeline_lib.sweeps.claim import load
 from pipeline_lib.sweeps.question import Question
-from pipeline_lib.training.job import Stopped
-from pipeline_lib.training.launch import visible_gpus
+from pipeline_lib.training.launch.job import Stopped
+from pipeline_lib.training.launch.launcher import visible_gpus
 from tasks import sweep_tracking, tracking
 from tasks.base import base_model, checked_base
 from tasks.fields import ClaimName, Count, FileLocation, Location, Names, Seeds, Text, Workers
@@ -83,7 +83,7 @@ def sweep(
     A model that is in the store is not trained again. One that cannot be trained does not stop the others.
 
     Args:
-        claim: A claim of a paper, by the name of its file in deploy/presets/claims, which gives settings, seeds,
+        claim: A claim of a paper, by the name of its file in pipeline_lib/presets/claims, which gives settings, seeds,
             measures and the rule of the verdict; the fields grid and settings then stay empty.
         preset: Base model, data, hyper-parameters, prompt set and scorers; empty fields below take its values.
         grid: Parameters of align with lists of values, such as {"beta": [250, 500]}; every combination is a setting.

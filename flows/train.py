@@ -11,10 +11,10 @@ from flows.encode import encode
 from flows.ingest import ingest
 from flows.label import label
 from flows.self_training import annotated
-from pipeline_lib.code import recomputing
+from pipeline_lib.core.code import recomputing
+from pipeline_lib.core.names import model_name
 from pipeline_lib.labels.recipe import check_recipe
 from pipeline_lib.labels.self_training import runnable
-from pipeline_lib.names import model_name
 from pipeline_lib.presets import MethodName, PresetName, alignment
 from tasks.base import base_model, checked_base
 from tasks.fields import Beta, Count, Interval, Location, Rate, ScoreUris, Seed, SourceLocation, Steps, Text, Workers

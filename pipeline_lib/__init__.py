@@ -4,7 +4,7 @@ Read it in the order of the pipeline: `sources` and `ingest`, `scoring`, `labels
 `evaluation`; every arrow between them is a dataset of `store`.
 """
 
-from pipeline_lib.torchvision_ops import declare_before_import
+from pipeline_lib.core.torchvision_ops import declare_before_import
 
 __version__ = "0.1.0"
 

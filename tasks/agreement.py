@@ -10,8 +10,8 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from pipeline_lib import agreement as library
+from pipeline_lib.core.store import Dataset, open_dataset
 from pipeline_lib.reports import label, percent
-from pipeline_lib.store import Dataset, open_dataset
 from tasks.outcome import Outcome, finish
 from tasks.settings import IO_TASK
 

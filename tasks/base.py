@@ -9,12 +9,12 @@ from pathlib import Path
 from prefect import task
 from prefect.logging import get_run_logger
 
-from pipeline_lib.config import BaseModel, TrainConfig
-from pipeline_lib.digest import digest, file_sha256
-from pipeline_lib.hub import HUB
+from pipeline_lib.core.config import BaseModel, TrainConfig
+from pipeline_lib.core.digest import digest, file_sha256
+from pipeline_lib.core.hub import HUB
+from pipeline_lib.core.store import open_dataset
+from pipeline_lib.core.urls import local_path
 from pipeline_lib.presets import preset as find_preset
-from pipeline_lib.store import open_dataset
-from pipeline_lib.urls import local_path
 from tasks import registry
 from tasks.settings import IO_TASK, state_place
 

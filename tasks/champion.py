@@ -8,11 +8,17 @@ from typing import Any
 
 from prefect.logging import get_run_logger
 
-from pipeline_lib.config import BaseModel
-from pipeline_lib.errors import CheckpointError, ConfigError, DatasetCorruptError, DatasetUnfinishedError, HubError
+from pipeline_lib.core.config import BaseModel
+from pipeline_lib.core.errors import (
+    CheckpointError,
+    ConfigError,
+    DatasetCorruptError,
+    DatasetUnfinishedError,
+    HubError,
+)
+from pipeline_lib.core.store import Dataset, open_dataset
 from pipeline_lib.evaluation.gate import Decision, decide
 from pipeline_lib.models import origin
-from pipeline_lib.store import Dataset, open_dataset
 from tasks import registry
 from tasks.wanted import require_wanted
 

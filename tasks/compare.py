@@ -11,13 +11,13 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.logging import get_run_logger
 
 from pipeline_lib import evaluation
-from pipeline_lib.config import EvaluateConfig
+from pipeline_lib.core.config import EvaluateConfig
+from pipeline_lib.core.lineage import lineage
+from pipeline_lib.core.store import Dataset, open_dataset
 from pipeline_lib.evaluation.comparable import check_comparable
 from pipeline_lib.evaluation.headline import headline
 from pipeline_lib.evaluation.implicit import check_unseen, judges_pairs
-from pipeline_lib.lineage import lineage
-from pipeline_lib.store import Dataset, open_dataset
-from pipeline_lib.training import job
+from pipeline_lib.training.launch import job
 from tasks import evaluation_runs, registry, tracking
 from tasks.contenders import BASE, VERSION, Contender
 from tasks.evaluate import evaluation_metrics, read_report, win_rates

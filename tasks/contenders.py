@@ -10,8 +10,8 @@ from pathlib import Path
 from prefect import task
 from prefect.logging import get_run_logger
 
-from pipeline_lib.config import BaseModel, require
-from pipeline_lib.errors import (
+from pipeline_lib.core.config import BaseModel, require
+from pipeline_lib.core.errors import (
     CheckpointError,
     ConfigError,
     DatasetCorruptError,
@@ -19,9 +19,9 @@ from pipeline_lib.errors import (
     HubError,
     excerpt,
 )
+from pipeline_lib.core.store import MANIFEST, open_dataset
+from pipeline_lib.core.urls import local_path
 from pipeline_lib.models.names import REPOSITORY
-from pipeline_lib.store import MANIFEST, open_dataset
-from pipeline_lib.urls import local_path
 from tasks import champion, registry
 from tasks.base import MLFLOW_SCHEMES, resolve
 from tasks.settings import IO_TASK, state_place

@@ -11,11 +11,11 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.logging import get_run_logger
 
 from pipeline_lib import evaluation
-from pipeline_lib.config import BaseModel, EvaluateConfig
+from pipeline_lib.core.config import BaseModel, EvaluateConfig
+from pipeline_lib.core.names import model_name
+from pipeline_lib.core.store import Dataset, open_dataset
 from pipeline_lib.evaluation.headline import headline
-from pipeline_lib.names import model_name
-from pipeline_lib.store import Dataset, open_dataset
-from pipeline_lib.training import job
+from pipeline_lib.training.launch import job
 from tasks import champion, evaluation_runs, tracking, unmoved
 from tasks.links import link
 from tasks.outcome import Outcome, finish

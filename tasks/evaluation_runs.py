@@ -12,7 +12,7 @@ from typing import Any
 
 from mlflow.entities import LoggedModelInput, Metric, Run
 
-from pipeline_lib.store import Dataset
+from pipeline_lib.core.store import Dataset
 from tasks.experiments import find_run, was_deleted
 from tasks.links import run_url
 from tasks.locks import alone

@@ -13,7 +13,7 @@ from mlflow.entities import Experiment, LifecycleStage, Run, ViewType
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 
-from pipeline_lib.errors import ConfigError
+from pipeline_lib.core.errors import ConfigError
 
 
 def experiment(server: MlflowClient, name: str) -> str:

@@ -13,9 +13,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from pipeline_lib.claims import claim
+from pipeline_lib.core.urls import FILE, LOCATION, SOURCE
 from pipeline_lib.scoring.scorers import SCORERS
-from pipeline_lib.urls import FILE, LOCATION, SOURCE
+from pipeline_lib.sweeps import claim
 
 LARGEST = 2**63 - 1
 """Of the whole numbers that the server can store and list."""

@@ -9,8 +9,8 @@ import mlflow
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
-from pipeline_lib.config import EvaluateConfig
-from pipeline_lib.evaluation.painter import images_at_once
+from pipeline_lib.core.config import EvaluateConfig
+from pipeline_lib.generation.painter import images_at_once
 
 CODE = Path(__file__).with_name("pyfunc.py")
 PACKAGES = ("mlflow", "torch", "diffusers", "transformers", "accelerate")

@@ -7,18 +7,18 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from pipeline_lib import code
-from pipeline_lib.config import require
-from pipeline_lib.errors import ConfigError, DatasetUnfinishedError, HubError, ManifestError, StoreError, excerpt
-from pipeline_lib.evaluation.prompts import HELD_OUT, PROMPT_SETS, check_name, load_prompts
-from pipeline_lib.hub import check_mirror
+from pipeline_lib.core import code
+from pipeline_lib.core.config import require
+from pipeline_lib.core.errors import ConfigError, DatasetUnfinishedError, HubError, ManifestError, StoreError, excerpt
+from pipeline_lib.core.hub import check_mirror
+from pipeline_lib.core.registry import unknown_name
+from pipeline_lib.core.store import Dataset, open_dataset
+from pipeline_lib.core.urls import local_path, place
+from pipeline_lib.data.same_images import other_images
+from pipeline_lib.generation.prompts import HELD_OUT, PROMPT_SETS, check_name, load_prompts
 from pipeline_lib.models.names import check_base_name
-from pipeline_lib.registry import unknown_name
-from pipeline_lib.same_images import other_images
 from pipeline_lib.scoring.score_files import read_scores
 from pipeline_lib.scoring.scorers import SCORERS
-from pipeline_lib.store import Dataset, open_dataset
-from pipeline_lib.urls import local_path, place
 from tasks.base import MLFLOW_SCHEMES
 
 STAGES = {

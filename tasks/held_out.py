@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from prefect import task
 
+from pipeline_lib.core.store import open_dataset
 from pipeline_lib.evaluation.implicit import check_unseen
-from pipeline_lib.store import open_dataset
 from tasks.settings import IO_TASK
 
 

@@ -6,8 +6,8 @@ import time
 
 from prefect import task
 
+from pipeline_lib.core.store import open_dataset
 from pipeline_lib.scoring.published import import_scores as import_published
-from pipeline_lib.store import open_dataset
 from tasks.outcome import Outcome, finish
 from tasks.settings import IO_TASK
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
-from pipeline_lib import ingest as library
-from pipeline_lib.config import IngestConfig
-from pipeline_lib.disk import size_text
-from pipeline_lib.store import Dataset
+from pipeline_lib.core.config import IngestConfig
+from pipeline_lib.core.disk import size_text
+from pipeline_lib.core.store import Dataset
+from pipeline_lib.data import ingest as library
 from tasks.downloads import hub_slot
 from tasks.logs import working_on
 from tasks.outcome import Outcome, finish

@@ -8,10 +8,10 @@ import time
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
+from pipeline_lib.core.store import open_dataset
 from pipeline_lib.labels.recipe import build_labels
 from pipeline_lib.labels.recipes import Recipe
 from pipeline_lib.labels.report import REPORT_JSON, summary
-from pipeline_lib.store import open_dataset
 from tasks.outcome import Outcome, finish
 from tasks.settings import IO_TASK
 

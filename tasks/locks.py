@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from prefect.logging import get_run_logger
 
-from pipeline_lib.training.job import acquired
+from pipeline_lib.training.launch.job import acquired
 from tasks.settings import state_place
 from tasks.stopping import asked_to_stop
 

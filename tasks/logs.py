@@ -10,7 +10,7 @@ from prefect.context import FlowRunContext, TaskRunContext
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 
 LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
 _working: ContextVar[tuple[str, str]] = ContextVar("_working", default=("", ""))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from prefect.logging import get_run_logger
 
-from pipeline_lib.config import IngestConfig
-from pipeline_lib.errors import ConfigError
-from pipeline_lib.evaluation.prompts import HUB_SETS, load_prompts
-from pipeline_lib.hub import HUB
+from pipeline_lib.core.config import IngestConfig
+from pipeline_lib.core.errors import ConfigError
+from pipeline_lib.core.hub import HUB
+from pipeline_lib.generation.prompts import HUB_SETS, load_prompts
 from pipeline_lib.presets import preset as find_preset
 
 HUB_URL = "hf://"

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from prefect.artifacts import create_markdown_artifact
 from prefect.logging import get_run_logger
 
-from pipeline_lib.store import Dataset
+from pipeline_lib.core.store import Dataset
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import mlflow
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
-from pipeline_lib.errors import HubError
+from pipeline_lib.core.errors import HubError
 from tasks.tracking import client
 
 PERMISSIONS = "/api/3.0/mlflow/users/current/permissions"

@@ -7,16 +7,18 @@ from collections.abc import Sequence
 
 from prefect import task
 
-from pipeline_lib import resident, scoring
-from pipeline_lib.code import recomputing
-from pipeline_lib.config import BaseModel, EvaluateConfig
-from pipeline_lib.evaluation import generate, scores
+from pipeline_lib import scoring
+from pipeline_lib.core import resident
+from pipeline_lib.core.code import recomputing
+from pipeline_lib.core.config import BaseModel, EvaluateConfig
+from pipeline_lib.core.store import Shard, open_dataset
+from pipeline_lib.evaluation import scores
 from pipeline_lib.evaluation.gate import Gate
-from pipeline_lib.evaluation.generate import Painting
-from pipeline_lib.evaluation.prompts import load_prompts
 from pipeline_lib.evaluation.scores import Judging
 from pipeline_lib.evaluation.stage import find_leaks
-from pipeline_lib.store import Shard, open_dataset
+from pipeline_lib.generation import stage as generate
+from pipeline_lib.generation.prompts import load_prompts
+from pipeline_lib.generation.stage import Painting
 from tasks.downloads import hub_slot
 from tasks.logs import working_on
 from tasks.runners import log_shard

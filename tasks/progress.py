@@ -11,7 +11,7 @@ from httpx import HTTPError
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.logging import get_run_logger
 
-from pipeline_lib.disk import size_text
+from pipeline_lib.core.disk import size_text
 
 ARTIFACT_SECONDS = 2.0
 LOG_SECONDS = 10.0

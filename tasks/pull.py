@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from pipeline_lib.config import EvaluateConfig
+from pipeline_lib.core.config import EvaluateConfig
 
 OLDER = {"4.46.3": "0.31.0", "4.57.6": "0.35.2"}
 """transformers -> diffusers: older pairs than the pinned one in which tests/older loads what `register` publishes."""

@@ -15,11 +15,11 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.logging import get_run_logger
 
-from pipeline_lib.config import BaseModel, EvaluateConfig, require
-from pipeline_lib.evaluation.painter import make_scheduler
+from pipeline_lib.core.config import BaseModel, EvaluateConfig, require
+from pipeline_lib.core.pins import pin
+from pipeline_lib.core.store import Dataset, check, open_dataset
+from pipeline_lib.generation.painter import make_scheduler
 from pipeline_lib.models.origin import check_base, model_folder, recorded_weights
-from pipeline_lib.pins import pin
-from pipeline_lib.store import Dataset, check, open_dataset
 from tasks import champion, evaluation_runs, registry, tracking
 from tasks.evaluate import evaluation_metrics, read_report, record
 from tasks.flavour import write_flavour

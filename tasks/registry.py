@@ -15,7 +15,7 @@ import psutil
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 
-from pipeline_lib.errors import HubError
+from pipeline_lib.core.errors import HubError
 from tasks.owners import check_owner
 from tasks.tracking import client
 from tasks.wanted import require_wanted

@@ -7,7 +7,7 @@ import re
 
 from prefect.context import FlowRunContext
 
-from pipeline_lib.digest import digest
+from pipeline_lib.core.digest import digest
 
 _GREEK = (
     "alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|omicron|pi|rho|sigma|tau|upsilon|phi|chi|"

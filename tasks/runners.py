@@ -20,7 +20,7 @@ from prefect.logging.handlers import APILogHandler
 from prefect.settings import get_current_settings
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from pipeline_lib.config import require
+from pipeline_lib.core.config import require
 
 RunnerName = Literal["thread", "ray"]
 Job = TypeVar("Job")

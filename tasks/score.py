@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 
 from prefect import task
 
-from pipeline_lib import resident, scoring
-from pipeline_lib.code import recomputing
+from pipeline_lib import scoring
+from pipeline_lib.core import resident
+from pipeline_lib.core.code import recomputing
+from pipeline_lib.core.store import Shard, open_dataset
 from pipeline_lib.scoring.resident import resident_scorers
 from pipeline_lib.scoring.stage import Work
-from pipeline_lib.store import Shard, open_dataset
 from tasks.downloads import hub_slot
 from tasks.logs import working_on
 from tasks.outcome import Outcome, finish

@@ -6,8 +6,8 @@ import time
 
 from prefect import task
 
-from pipeline_lib.config import JudgeConfig
-from pipeline_lib.store import open_dataset
+from pipeline_lib.core.config import JudgeConfig
+from pipeline_lib.core.store import open_dataset
 from tasks.outcome import Outcome, finish
 from tasks.progress import reporter
 from tasks.settings import IO_TASK

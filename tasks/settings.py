@@ -12,8 +12,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task, exponential_backoff
 
-from pipeline_lib.disk import space
-from pipeline_lib.errors import (
+from pipeline_lib.core.disk import space
+from pipeline_lib.core.errors import (
     ConfigError,
     DatasetCorruptError,
     HubError,
@@ -22,9 +22,9 @@ from pipeline_lib.errors import (
     StoreError,
     UnreadableFileError,
 )
-from pipeline_lib.permissions import own
-from pipeline_lib.store import absolute
-from pipeline_lib.transport import is_transport_error
+from pipeline_lib.core.permissions import own
+from pipeline_lib.core.store import absolute
+from pipeline_lib.core.transport import is_transport_error
 
 
 def state_dir() -> Path:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import Event
 
-from pipeline_lib.training.job import never
+from pipeline_lib.training.launch.job import never
 
 _asked: ContextVar[Callable[[], bool]] = ContextVar("asked_to_stop", default=never)
 

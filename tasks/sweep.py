@@ -11,16 +11,16 @@ from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.logging import get_run_logger
 
-from pipeline_lib.claims.claim import Claim
-from pipeline_lib.config import BaseModel, EvaluateConfig, TrainConfig
+from pipeline_lib.core.config import BaseModel, EvaluateConfig, TrainConfig
+from pipeline_lib.core.store import open_dataset
 from pipeline_lib.evaluation.implicit import encoded_held_out, implicit_rewards
-from pipeline_lib.evaluation.prompts import load_prompts
+from pipeline_lib.generation.prompts import load_prompts
 from pipeline_lib.labels.recipe import check_recipe
 from pipeline_lib.labels.self_training import runnable
 from pipeline_lib.labels.steps import SELF_TRAINING
 from pipeline_lib.presets import alignment
-from pipeline_lib.store import open_dataset
 from pipeline_lib.sweeps import stage
+from pipeline_lib.sweeps.claim import Claim
 from pipeline_lib.sweeps.plan import Cell
 from pipeline_lib.sweeps.question import Question, ask
 from pipeline_lib.sweeps.stage import TrainedCell, read_report

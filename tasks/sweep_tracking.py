@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from pipeline_lib.digest import digest
-from pipeline_lib.store import Dataset
+from pipeline_lib.core.digest import digest
+from pipeline_lib.core.store import Dataset
 from pipeline_lib.sweeps.plan import Cell
 from pipeline_lib.sweeps.question import Question
 from tasks import evaluation_runs, tracking

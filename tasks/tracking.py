@@ -22,10 +22,10 @@ from mlflow.entities import Dataset as LoggedDataset
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunStatus, RunTag
 from prefect.logging import get_run_logger
 
-from pipeline_lib.config import BaseModel, TrainConfig
-from pipeline_lib.errors import ConfigError
-from pipeline_lib.store import Dataset
-from pipeline_lib.urls import refuse_login
+from pipeline_lib.core.config import BaseModel, TrainConfig
+from pipeline_lib.core.errors import ConfigError
+from pipeline_lib.core.store import Dataset
+from pipeline_lib.core.urls import refuse_login
 from tasks import experiments
 from tasks.links import link, prefect_note, prefect_tags, run_url
 from tasks.wanted import require_wanted

@@ -10,9 +10,10 @@ from typing import Any, Literal
 from prefect import task
 from prefect.logging import get_run_logger
 
-from pipeline_lib.config import BaseModel, TrainConfig
-from pipeline_lib.store import open_dataset
-from pipeline_lib.training import job, movement
+from pipeline_lib.core.config import BaseModel, TrainConfig
+from pipeline_lib.core.store import open_dataset
+from pipeline_lib.training import movement
+from pipeline_lib.training.launch import job
 from tasks import tracking, unmoved
 from tasks.locks import alone
 from tasks.outcome import Outcome, finish
@@ -38,7 +39,7 @@ def train(
     """Train `model` by `config`; returns the model dataset and the id of its MLflow run.
 
     Args:
-        name: MLflow experiment, as of `pipeline_lib.names`.
+        name: MLflow experiment, as of `pipeline_lib.core.names`.
         inputs: further datasets to record as this model's lineage (pairs, scores), by name.
         processes: trainer processes; None takes one per GPU.
         sharding: "fsdp" spreads a full fine-tuning over them.

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline_lib.config import TrainConfig, override
-from pipeline_lib.errors import ConfigError, HubError, excerpt
+from pipeline_lib.core.config import TrainConfig, override
+from pipeline_lib.core.errors import ConfigError, HubError, excerpt
 from pipeline_lib.presets import MethodName, PresetName, alignment
 from pipeline_lib.training.bounds import check_bounds
 from pipeline_lib.training.methods import check_config, check_sharding
@@ -60,5 +60,5 @@ def _typed(config: TrainConfig) -> TrainConfig:
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}={excerpt(e['input'])}: {e['msg']}" for e in error.errors())
         raise ConfigError(
-            f"Wrong training settings: {wrong}.", "See TrainConfig in pipeline_lib/config.py."
+            f"Wrong training settings: {wrong}.", "See TrainConfig in pipeline_lib/core/config.py."
         ) from error

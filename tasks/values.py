@@ -14,8 +14,8 @@ from pydantic import AfterValidator, Field, GetJsonSchemaHandler, TypeAdapter
 from pydantic_core import CoreSchema
 from typing_extensions import TypeAliasType
 
-from pipeline_lib.config import TrainConfig
-from pipeline_lib.errors import excerpt
+from pipeline_lib.core.config import TrainConfig
+from pipeline_lib.core.errors import excerpt
 from pipeline_lib.labels import recipes
 from pipeline_lib.presets import METHODS
 from pipeline_lib.sweeps.plan import PARAMETERS

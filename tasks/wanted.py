@@ -13,7 +13,7 @@ from prefect.exceptions import Abort, ObjectNotFound
 from prefect.logging import get_run_logger
 from prefect.states import Cancelled
 
-from pipeline_lib.errors import PublishError
+from pipeline_lib.core.errors import PublishError
 
 PATIENCE_S = 300.0
 """How long a Prefect server that does not answer is asked again."""

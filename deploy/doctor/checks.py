@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 from deploy.doctor.findings import Finding
 from deploy.doctor.surroundings import Surroundings
-from pipeline_lib.registry import Registry
+from pipeline_lib.core.registry import Registry
 
 Check = Callable[[Surroundings], Iterable[Finding]]
 

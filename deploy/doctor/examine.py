@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from deploy.doctor.checks import CHECKS, Check
 from deploy.doctor.findings import Finding, warning, without_secrets
 from deploy.doctor.surroundings import Surroundings
-from pipeline_lib.registry import Registry
+from pipeline_lib.core.registry import Registry
 
 DEADLINE_S = 25.0
 

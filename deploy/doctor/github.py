@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from deploy.doctor.findings import Finding, error, ok
 from deploy.doctor.surroundings import Surroundings
-from pipeline_lib.hub import HUB
+from pipeline_lib.core.hub import HUB
 from pipeline_lib.presets import preset
 
 CHECK = "github"

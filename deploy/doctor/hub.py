@@ -7,7 +7,7 @@ from typing import Any
 
 from deploy.doctor.findings import Finding, error, ok
 from deploy.doctor.surroundings import Surroundings
-from pipeline_lib.hub import HUB
+from pipeline_lib.core.hub import HUB
 from pipeline_lib.presets import Preset, preset
 
 CHECK = "hub"

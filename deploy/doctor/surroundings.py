@@ -10,7 +10,7 @@ from deploy.doctor.servers import Server, reach_mlflow, reach_prefect
 from deploy.stack import current_settings, process_environment
 from deploy.stack.control import recorded_state
 from deploy.stack.settings import state_folder
-from pipeline_lib.store import absolute
+from pipeline_lib.core.store import absolute
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from deploy.stack.settings import ROOT, state_folder
-from pipeline_lib.digest import digest
+from pipeline_lib.core.digest import digest
 
 SERVICE = os.environ.get("PIPELINE_OSV_URL") or "https://api.osv.dev/v1/query"
 CONSTRAINTS = ROOT / "constraints.txt"

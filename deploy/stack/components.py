@@ -15,8 +15,8 @@ from deploy import recovery
 from deploy.stack import api
 from deploy.stack.processes import FLOW_GRACE_S
 from deploy.stack.settings import HOST, WORK_POOL, StackError, StackSettings, component_environment
-from pipeline_lib.errors import ConfigError
-from pipeline_lib.urls import refuse_login
+from pipeline_lib.core.errors import ConfigError
+from pipeline_lib.core.urls import refuse_login
 
 logger = logging.getLogger(__name__)
 

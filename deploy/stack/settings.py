@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline_lib.permissions import own
+from pipeline_lib.core.permissions import own
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"

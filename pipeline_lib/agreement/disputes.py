@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 
 from pipeline_lib.agreement.measures import conviction
+from pipeline_lib.core.store import Dataset
 from pipeline_lib.reports.disputes import Dispute, most_disputed
-from pipeline_lib.store import Dataset
 
 SHOWN = 12
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline_lib.store import Dataset
+from pipeline_lib.core.store import Dataset
 
 BINS = 40
 

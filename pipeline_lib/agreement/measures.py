@@ -10,18 +10,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from pipeline_lib.core.intervals import wilson
 from pipeline_lib.labels.steps import HUMAN
-
-Z95 = 1.959963984540054
-
-
-def preferences(frame: pl.DataFrame, scorers: Sequence[str]) -> dict[str, np.ndarray]:
-    """Annotator -> float64 (pairs,): above zero where it prefers image_0, below for image_1, 0 tied, NaN unknown.
-
-    Scorers' values are score differences; the human ones are 0.5, 0 and -0.5.
-    """
-    human = (frame[HUMAN].cast(pl.Float64) - 0.5).to_numpy()
-    return {HUMAN: human, **{name: frame[f"d_{name}"].cast(pl.Float64).to_numpy() for name in scorers}}
+from pipeline_lib.labels.table import preferences
 
 
 def agreement_of(frame: pl.DataFrame, scorers: Sequence[str]) -> dict[str, Any]:
@@ -110,16 +101,6 @@ def conviction(values: np.ndarray) -> np.ndarray:
     result = np.zeros(len(values))
     result[found] = signed_ranks(values[found]) / max(1, found.sum())
     return result
-
-
-def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion; (0, 1) for n = 0."""
-    if n == 0:
-        return 0.0, 1.0
-    p = successes / n
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def _kappa(first: np.ndarray, second: np.ndarray) -> float | None:

@@ -17,11 +17,11 @@ import polars as pl
 
 from pipeline_lib.agreement.disputes import disputes_of
 from pipeline_lib.agreement.distributions import distribution
-from pipeline_lib.agreement.measures import agreement_of, dispute, preferences
+from pipeline_lib.agreement.measures import agreement_of, dispute
 from pipeline_lib.agreement.report import DEFINITIONS, render
-from pipeline_lib.errors import ConfigError
-from pipeline_lib.labels.table import check_scores, pair_table
-from pipeline_lib.store import Dataset, writer
+from pipeline_lib.core.errors import ConfigError
+from pipeline_lib.core.store import Dataset, writer
+from pipeline_lib.labels.table import check_scores, pair_table, preferences
 
 STAGE = "agreement"
 VERSION = 1

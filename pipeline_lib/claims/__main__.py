@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from pipeline_lib.claims import document
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 
 
 def main(argv: list[str] | None = None) -> int:

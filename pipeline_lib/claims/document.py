@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline_lib.claims import results
-from pipeline_lib.claims.claim import Claim
 from pipeline_lib.claims.results import Result
 from pipeline_lib.claims.sections import Section, sections
 from pipeline_lib.claims.tables import cell, effects, settings_rows
-from pipeline_lib.claims.verdict import NOT_REPRODUCED, REPRODUCED, UNDECIDED, rule
+from pipeline_lib.sweeps.claim import Claim
 from pipeline_lib.sweeps.estimates import STATISTICS, settings_table
 from pipeline_lib.sweeps.figure import figure
 from pipeline_lib.sweeps.measures import measure_of
+from pipeline_lib.sweeps.verdict import NOT_REPRODUCED, REPRODUCED, UNDECIDED, rule
 from pipeline_lib.sweeps.wording import measure_label
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,12 +23,12 @@ MARKS: dict[str, str] = {REPRODUCED: "**reproduced**", NOT_REPRODUCED: "not repr
 HEAD = """# The papers' claims, measured
 
 What four papers say about aligning text-to-image models with preferences, tested with this project's implementation of
-their methods. Settings, seeds and the rule of each verdict stand in a file of `deploy/presets/claims`, written before
-its results; a claim whose rules changed since is listed as out of date.
+their methods. Settings, seeds and the rule of each verdict stand in a file of `pipeline_lib/presets/claims`,
+written before its results; a claim whose rules changed since is listed as out of date.
 
     make claims                            # measure them all on this machine, and write this file
     make claims CLAIM="dpo flips"          # some of them, for instance on several machines
-    python -m pipeline_lib.claims write    # this file and its figures again, from the results in deploy/claims
+    python -m pipeline_lib.claims write    # this file and its figures again, from pipeline_lib/claims/outcomes
 
 What is in the store is not computed again, so an interrupted `make claims` continues. The same sweeps are deployments,
 `sweep/<claim>-<preset>`. This file is generated; a test compares it with the results.
@@ -138,7 +138,7 @@ def _file(measure: str) -> str:
 
 
 def _link(result: Result, measure: str) -> str:
-    return f"deploy/claims/{result.folder.name}/{_file(measure)}"
+    return f"pipeline_lib/claims/outcomes/{result.folder.name}/{_file(measure)}"
 
 
 def _time(every: Sequence[Section]) -> str:

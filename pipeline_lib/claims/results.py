@@ -1,7 +1,7 @@
 """What a claim's sweep left in the project: the outcomes its findings and figures need, and how they came about.
 
-One folder `deploy/claims/<claim>-<preset>/` per claim and preset: `outcomes.parquet`, `run.json` (written last) and
-the figures that `document` draws from them.
+One folder `pipeline_lib/claims/outcomes/<claim>-<preset>/` per claim and preset: `outcomes.parquet`, `run.json`
+(written last) and the figures that `document` draws from them.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 
 import polars as pl
 
-from pipeline_lib.claims.claim import Claim
-from pipeline_lib.errors import ConfigError
+from pipeline_lib.core.errors import ConfigError
+from pipeline_lib.sweeps.claim import Claim
 
-FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "claims"
+FOLDER = Path(__file__).parent / "outcomes"
 OUTCOMES, RUN = "outcomes.parquet", "run.json"
 COLUMNS = ("setting", "seed", "measure", "unit", "value")
 FIRST = "shapes"

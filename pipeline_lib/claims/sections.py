@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline_lib.claims.claim import Claim, load, names
 from pipeline_lib.claims.results import FIRST, Result, results
-from pipeline_lib.claims.verdict import Verdict, judge
+from pipeline_lib.sweeps.claim import Claim, load, names
+from pipeline_lib.sweeps.verdict import Verdict, judge
 
 NOT_RUN, OUTDATED = "not run", "out of date"
 

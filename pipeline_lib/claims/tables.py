@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline_lib.claims.claim import Claim
 from pipeline_lib.claims.results import Result
-from pipeline_lib.claims.verdict import Verdict
 from pipeline_lib.reports import p_value
+from pipeline_lib.sweeps.claim import Claim
 from pipeline_lib.sweeps.estimates import settings_table
 from pipeline_lib.sweeps.measures import measure_of
+from pipeline_lib.sweeps.verdict import Verdict
 from pipeline_lib.sweeps.wording import combination, contrasted, level, measure_label
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from pipeline_lib.lineage import lineage, store_of
+from pipeline_lib.core.lineage import lineage, store_of
+from pipeline_lib.core.store import Dataset, absolute
 from pipeline_lib.reports import label, percent
-from pipeline_lib.store import Dataset, absolute
 
 REPORT = "report.json"
 KEPT = {"labels": ("words", "counts", "agreement", "truth"), "agreement": ("pairs", "ties", "unlabelled", "accuracy")}

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline_lib.core.store import Dataset
 from pipeline_lib.evaluation.winrates import TRUE
-from pipeline_lib.store import Dataset
 
 Key = tuple[str, int]
 """Prompt id and seed."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline_lib.config import require
+from pipeline_lib.core.config import require
 from pipeline_lib.evaluation.winrates import TRUE, Comparison
 from pipeline_lib.reports import label
 from pipeline_lib.reports.words import percent

@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from pipeline_lib import store
-from pipeline_lib.config import BaseModel, EncodeConfig, EvaluateConfig, JudgeConfig, require
-from pipeline_lib.errors import EvaluationError
-from pipeline_lib.evaluation.prompts import leaked
+from pipeline_lib.core import store
+from pipeline_lib.core.config import BaseModel, EncodeConfig, EvaluateConfig, JudgeConfig, require
+from pipeline_lib.core.errors import EvaluationError
+from pipeline_lib.core.identity import identity
+from pipeline_lib.core.registry import unknown_name
+from pipeline_lib.core.store import Dataset, Shard
 from pipeline_lib.evaluation.statistics import Interval, bootstrap, shares
-from pipeline_lib.identity import identity
+from pipeline_lib.generation.prompts import leaked
 from pipeline_lib.models.origin import check_base
-from pipeline_lib.registry import unknown_name
-from pipeline_lib.store import Dataset, Shard
 
 STAGE = "implicit"
 VERSION = 1
@@ -105,7 +105,7 @@ def implicit_rewards(root: str, model: Dataset, base: BaseModel, held_out: Datas
 
 def encoded_held_out(root: str, base: BaseModel, held_out: Dataset, config: EvaluateConfig) -> Dataset:
     """The pairs as models of this base see them (stage "encoded")."""
-    from pipeline_lib.encoding import encode  # loads torch
+    from pipeline_lib.encoding.stage import encode  # loads torch
 
     settings = EncodeConfig(resolution=config.resolution, mixed_precision=config.mixed_precision)
     return encode(root, base, settings, held_out)

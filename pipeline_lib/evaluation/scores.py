@@ -11,14 +11,14 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from pipeline_lib import store
+from pipeline_lib.core import store
+from pipeline_lib.core.store import Dataset, DatasetWriter, Shard
 from pipeline_lib.evaluation.diversity import DIVERSITY, distances, embedder, embedding_scorer
-from pipeline_lib.evaluation.generate import Progress
-from pipeline_lib.evaluation.prompts import PromptSet
 from pipeline_lib.evaluation.winrates import TRUE
+from pipeline_lib.generation.prompts import PromptSet
+from pipeline_lib.generation.stage import Progress
 from pipeline_lib.scoring import score_images
 from pipeline_lib.scoring.resident import resident_scorers
-from pipeline_lib.store import Dataset, DatasetWriter, Shard
 
 STAGE = "image-scores"
 VERSION = 1

@@ -14,17 +14,21 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline_lib import schemas, store
-from pipeline_lib.config import BaseModel, EvaluateConfig
-from pipeline_lib.digest import digest
-from pipeline_lib.errors import ConfigError, EvaluationError
+from pipeline_lib.core import schemas, store
+from pipeline_lib.core.config import BaseModel, EvaluateConfig
+from pipeline_lib.core.digest import digest
+from pipeline_lib.core.errors import ConfigError, EvaluationError
+from pipeline_lib.core.identity import identity
+from pipeline_lib.core.registry import unknown_name
+from pipeline_lib.core.resident import release
+from pipeline_lib.core.store import Dataset, DatasetWriter, Shard
+from pipeline_lib.data.prompts import prompt_id
 from pipeline_lib.evaluation import report as reports
 from pipeline_lib.evaluation.background import background
 from pipeline_lib.evaluation.comparisons import compare_models
 from pipeline_lib.evaluation.diversity import DIVERSITY
 from pipeline_lib.evaluation.examples import Scored, choose
 from pipeline_lib.evaluation.gate import Gate
-from pipeline_lib.evaluation.generate import Progress, check_paintable, generate, open_painting, shard_path
 from pipeline_lib.evaluation.implicit import (
     check_unseen,
     implicit_accuracy,
@@ -32,18 +36,14 @@ from pipeline_lib.evaluation.implicit import (
     rewards_by_model,
     trained_prompts,
 )
-from pipeline_lib.evaluation.prompts import PromptSet, leaked, load_prompts
 from pipeline_lib.evaluation.scores import KEYS, diversity_tower, open_judging, score_generated
 from pipeline_lib.evaluation.unmoved import unmoved
-from pipeline_lib.identity import identity
-from pipeline_lib.ingest import prompt_id
+from pipeline_lib.generation.prompts import PromptSet, leaked, load_prompts
+from pipeline_lib.generation.stage import Progress, check_paintable, generate, open_painting, shard_path
 from pipeline_lib.models.identity import base_identity
-from pipeline_lib.registry import unknown_name
 from pipeline_lib.reports import Curve
-from pipeline_lib.resident import release
 from pipeline_lib.scoring import SCORERS
 from pipeline_lib.scoring import identities as scorer_identities
-from pipeline_lib.store import Dataset, DatasetWriter, Shard
 
 STAGE = "evaluation"
 VERSION = 5

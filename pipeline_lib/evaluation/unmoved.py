@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pipeline_lib.store import Dataset
+from pipeline_lib.core.store import Dataset
 from pipeline_lib.training import movement
-from pipeline_lib.training.job import read_metrics
-from pipeline_lib.training.spec import METRICS
+from pipeline_lib.training.launch.job import read_metrics
+from pipeline_lib.training.launch.spec import METRICS
 
 
 def unmoved(models: Mapping[str, Dataset | None]) -> dict[str, str]:

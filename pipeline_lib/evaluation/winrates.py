@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pipeline_lib.errors import EvaluationError
+from pipeline_lib.core.errors import EvaluationError
 from pipeline_lib.evaluation.significance import holm, sign_test
 from pipeline_lib.evaluation.statistics import RESAMPLES, Floats, Interval, bootstrap, shares
 

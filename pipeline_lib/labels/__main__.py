@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.labels.explain import explain
 from pipeline_lib.labels.parse import check_scorers
 from pipeline_lib.labels.recipes import names, steps_of

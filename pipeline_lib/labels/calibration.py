@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 import polars as pl
 
-from pipeline_lib.errors import LabelError
+from pipeline_lib.core.errors import LabelError
 from pipeline_lib.labels.chance import keys
 
 Map: TypeAlias = Callable[[np.ndarray], np.ndarray]

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import polars as pl
 
-from pipeline_lib.errors import LabelError
+from pipeline_lib.core.errors import LabelError
 from pipeline_lib.labels.calibration import FITS, cross_fitted, sigmoid
 from pipeline_lib.labels.chance import share
 from pipeline_lib.labels.steps import (

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from pipeline_lib.core.store import Dataset
 from pipeline_lib.labels.table import scale
 from pipeline_lib.reports.disputes import Dispute, most_disputed
-from pipeline_lib.store import Dataset
 
 SHOWN = 8
 CANDIDATES = 50 * SHOWN

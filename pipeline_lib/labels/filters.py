@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import polars as pl
 
-from pipeline_lib.errors import LabelError
+from pipeline_lib.core.errors import LabelError
 from pipeline_lib.labels.steps import HUMAN, Dropped, Step, listed, one_of
 from pipeline_lib.labels.table import vote_of
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import polars as pl
 
-from pipeline_lib.errors import LabelError
+from pipeline_lib.core.errors import LabelError
 from pipeline_lib.labels.chance import share, stratified_share
 from pipeline_lib.labels.groups import COLUMNS, GROUPS, check_group, group_of
 from pipeline_lib.labels.steps import Dropped, Step

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from pipeline_lib.agreement import wilson
-from pipeline_lib.agreement.measures import preferences
+from pipeline_lib.core.intervals import wilson
 from pipeline_lib.labels.steps import HUMAN, Step
+from pipeline_lib.labels.table import preferences
 
 BINS = 10
 HIDDEN = "human, hidden"

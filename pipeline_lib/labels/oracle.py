@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 import polars as pl
 
-from pipeline_lib.errors import LabelError
+from pipeline_lib.core.errors import LabelError
 from pipeline_lib.labels.chance import share
 from pipeline_lib.labels.steps import Dropped, Step
 

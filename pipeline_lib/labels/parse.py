@@ -15,7 +15,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any
 
-from pipeline_lib.errors import LabelError, excerpt
+from pipeline_lib.core.errors import LabelError, excerpt
+from pipeline_lib.core.registry import unknown_name
 from pipeline_lib.labels.dedpo import Dedpo, Mix, PseudoLabel, Reveal, Soft
 from pipeline_lib.labels.filters import Filter
 from pipeline_lib.labels.flips import Flip
@@ -24,7 +25,6 @@ from pipeline_lib.labels.samples import Balance, Split, Subsample
 from pipeline_lib.labels.steps import SELF_TRAINING, Step, option
 from pipeline_lib.labels.votes import Aggregate, Single, Vote
 from pipeline_lib.labels.weights import Weight
-from pipeline_lib.registry import unknown_name
 from pipeline_lib.scoring.scorers import SCORERS
 
 STEPS: dict[str, type[Step]] = {

@@ -9,14 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 import polars as pl
 from polars import selectors as cs
 
-from pipeline_lib import schemas
-from pipeline_lib.errors import LabelError
+from pipeline_lib.core import schemas
+from pipeline_lib.core.errors import LabelError
+from pipeline_lib.core.store import Dataset, Shard, writer
 from pipeline_lib.labels.parse import at_step, check_scorers
 from pipeline_lib.labels.recipes import Recipe, steps_of
 from pipeline_lib.labels.report import write_report
 from pipeline_lib.labels.steps import Step
 from pipeline_lib.labels.table import check_scores, pair_table, scored
-from pipeline_lib.store import Dataset, Shard, writer
 
 VERSION = 2
 SHARD_ROWS = 250_000

@@ -1,4 +1,4 @@
-"""Recipes as people give them: by the name of a file in deploy/presets/labels, as YAML text, or as a list of steps."""
+"""Recipes as people give them: by the name of a file in presets/labels, as YAML text, or as a list of steps."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from pipeline_lib.errors import EXCERPT, LabelError
+from pipeline_lib import presets
+from pipeline_lib.core.errors import EXCERPT, LabelError
+from pipeline_lib.core.registry import unknown_name
 from pipeline_lib.labels.parse import parse
 from pipeline_lib.labels.steps import Step
-from pipeline_lib.registry import unknown_name
 
 Recipe: TypeAlias = str | Sequence[Any]
 """A name, YAML text, or a list of steps."""
 
-FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "presets" / "labels"
-"""One YAML file per named recipe, where people edit them: in a checkout and, installed, beside this package."""
+FOLDER = Path(presets.__file__).parent / "labels"
+"""One YAML file per named recipe."""
 MAX_CHARACTERS = 20_000
 """Of a recipe as text."""
 MAX_LEVELS = 20

@@ -10,14 +10,14 @@ import polars as pl
 from markupsafe import Markup
 
 from pipeline_lib import reports
+from pipeline_lib.core.store import Dataset, DatasetWriter, Shard
+from pipeline_lib.data.sources import known_truth
 from pipeline_lib.labels.disputes import disputes_of
 from pipeline_lib.labels.explain import explain
 from pipeline_lib.labels.measures import BINS, HIDDEN, measure, waterfall
 from pipeline_lib.labels.steps import Step
 from pipeline_lib.reports import Bin, Whisker, count, label, number, percent
 from pipeline_lib.reports.disputes import Dispute
-from pipeline_lib.sources import known_truth
-from pipeline_lib.store import Dataset, DatasetWriter, Shard
 
 REPORT_JSON = "report.json"
 REPORT_HTML = "report.html"

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import polars as pl
 
-from pipeline_lib.errors import LabelError
+from pipeline_lib.core.errors import LabelError
 from pipeline_lib.labels.calibration import fold_of
 from pipeline_lib.labels.chance import keys, share
 from pipeline_lib.labels.groups import COLUMNS, GROUPS, check_group, group_of

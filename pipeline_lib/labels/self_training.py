@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline_lib.errors import LabelError
+from pipeline_lib.core.errors import LabelError
 from pipeline_lib.labels.dedpo import Judge, Reveal
 from pipeline_lib.labels.parse import at_step
 from pipeline_lib.labels.recipe import required_scorers

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 import polars as pl
 
-from pipeline_lib.errors import LabelError
-from pipeline_lib.identity import identity, settled
-from pipeline_lib.registry import unknown_name
+from pipeline_lib.core.errors import LabelError
+from pipeline_lib.core.identity import identity, settled
+from pipeline_lib.core.registry import unknown_name
 
 HUMAN = "human"
 SELF_TRAINING = "self-training"

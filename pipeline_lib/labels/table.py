@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
-from pipeline_lib.errors import LabelError
+from pipeline_lib.core.errors import LabelError
+from pipeline_lib.core.store import Dataset
+from pipeline_lib.data.same_images import other_images
 from pipeline_lib.labels.lookup import find
-from pipeline_lib.same_images import other_images
-from pipeline_lib.store import Dataset
+from pipeline_lib.labels.steps import HUMAN
 
 COLUMNS = ("pair_id", "prompt_id", "image_0", "image_1", "label_0")
 PREFERENCES = "preferences"
@@ -43,6 +44,15 @@ def pair_table(pairs: Dataset, scores: Mapping[str, Dataset], columns: Sequence[
         ).alias(f"d_{scorer}")
         for scorer, dataset in scores.items()
     )
+
+
+def preferences(frame: pl.DataFrame, scorers: Sequence[str]) -> dict[str, np.ndarray]:
+    """Annotator -> float64 (pairs,): above zero where it prefers image_0, below for image_1, 0 tied, NaN unknown.
+
+    Scorers' values are score differences; the human ones are 0.5, 0 and -0.5.
+    """
+    human = (frame[HUMAN].cast(pl.Float64) - 0.5).to_numpy()
+    return {HUMAN: human, **{name: frame[f"d_{name}"].cast(pl.Float64).to_numpy() for name in scorers}}
 
 
 def check_scores(pairs: Dataset, scores: Mapping[str, Dataset]) -> None:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import polars as pl
 
-from pipeline_lib.errors import LabelError
+from pipeline_lib.core.errors import LabelError
 from pipeline_lib.labels.chance import keys
 from pipeline_lib.labels.steps import HUMAN, Dropped, Step, listed, named_once, one_of
 from pipeline_lib.labels.table import standardised, vote_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline_lib.registry import Registry
+from pipeline_lib.core.registry import Registry
 
 if TYPE_CHECKING:
     from pipeline_lib.models.family import Family

@@ -14,9 +14,12 @@ from typing import Any
 import diffusers
 import torch
 
-from pipeline_lib.config import BaseModel
-from pipeline_lib.errors import CheckpointError
-from pipeline_lib.json_files import read_json
+from pipeline_lib.core.config import BaseModel
+from pipeline_lib.core.errors import CheckpointError
+from pipeline_lib.core.json_files import read_json
+from pipeline_lib.core.weights.files import DIFFUSERS
+from pipeline_lib.core.weights.read import check, check_finite
+from pipeline_lib.core.whole import whole_folder
 from pipeline_lib.models import FAMILIES
 from pipeline_lib.models.alone import UNET, Weights, check_interface, weights_in
 from pipeline_lib.models.components import (
@@ -34,9 +37,6 @@ from pipeline_lib.models.lora import LORA_WEIGHTS, fuse, read_lora
 from pipeline_lib.models.origin import BASE, REMEDY, base_from, check_folder
 from pipeline_lib.models.published import save
 from pipeline_lib.models.supported import check_supported
-from pipeline_lib.weights.files import DIFFUSERS
-from pipeline_lib.weights.read import check, check_finite
-from pipeline_lib.whole import whole_folder
 
 __all__ = ["BASE", "LORA_WEIGHTS", "UNET", "check_fits", "export", "load_pipeline", "read_base", "write_base"]
 

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from pipeline_lib.config import BaseModel
-from pipeline_lib.errors import CheckpointError
+from pipeline_lib.core.config import BaseModel
+from pipeline_lib.core.errors import CheckpointError
+from pipeline_lib.core.weights.files import DIFFUSERS, PICKLES, json_object, locate
+from pipeline_lib.core.weights.read import CONFIG
 from pipeline_lib.models.components import own_json
 from pipeline_lib.models.lora import LORA_WEIGHTS
 from pipeline_lib.models.lora_settings import PEFT_CONFIG, PEFT_WEIGHTS
-from pipeline_lib.weights.files import DIFFUSERS, PICKLES, json_object, locate
-from pipeline_lib.weights.read import CONFIG
 
 UNET = "unet"
 SAFE = ".safetensors"

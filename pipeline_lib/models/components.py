@@ -11,10 +11,12 @@ import diffusers
 import torch
 import transformers
 
-from pipeline_lib.config import BaseModel
-from pipeline_lib.digest import current_sha256, digest
-from pipeline_lib.errors import ConfigError
-from pipeline_lib.hub import HUB, repository_files, snapshot
+from pipeline_lib.core.config import BaseModel
+from pipeline_lib.core.digest import current_sha256, digest
+from pipeline_lib.core.errors import ConfigError
+from pipeline_lib.core.hub import HUB, repository_files, snapshot
+from pipeline_lib.core.weights.files import DIFFUSERS, TRANSFORMERS, VARIANTS, json_object, locate, patterns, present
+from pipeline_lib.core.weights.read import CONFIG, diffusers_model, reading, stored_tensors, unwrapped
 from pipeline_lib.models import FAMILIES
 from pipeline_lib.models.configs import read_config
 from pipeline_lib.models.family import Family, NoiseSchedule
@@ -22,8 +24,6 @@ from pipeline_lib.models.index import INDEX, TOKENIZER_FILES, check_parts, pipel
 from pipeline_lib.models.known import check_texts, check_unet, check_vae, class_of
 from pipeline_lib.models.noise import check_noise
 from pipeline_lib.models.text import is_encoder, load_text_parts
-from pipeline_lib.weights.files import DIFFUSERS, TRANSFORMERS, VARIANTS, json_object, locate, patterns, present
-from pipeline_lib.weights.read import CONFIG, diffusers_model, reading, stored_tensors, unwrapped
 
 SCHEDULER = "scheduler/scheduler_config.json"
 

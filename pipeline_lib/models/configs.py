@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.errors import CheckpointError, ConfigError, excerpt
-from pipeline_lib.json_files import read_json
+from pipeline_lib.core.errors import CheckpointError, ConfigError, excerpt
+from pipeline_lib.core.json_files import read_json
 
 OTHER_BASE = "Choose another base model."
 

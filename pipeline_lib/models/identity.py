@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline_lib.config import BaseModel
-from pipeline_lib.digest import current_sha256, digest, forget
+from pipeline_lib.core.config import BaseModel
+from pipeline_lib.core.digest import current_sha256, digest, forget
 
 
 def base_identity(base: BaseModel) -> dict[str, str | None]:

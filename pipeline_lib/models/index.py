@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.errors import CheckpointError, excerpt
-from pipeline_lib.weights.files import json_object
+from pipeline_lib.core.errors import CheckpointError, excerpt
+from pipeline_lib.core.weights.files import json_object
 
 INDEX = "model_index.json"
 LIBRARIES = ("diffusers", "transformers")

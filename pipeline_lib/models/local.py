@@ -6,8 +6,10 @@ from pathlib import Path
 
 import diffusers
 
-from pipeline_lib.config import BaseModel
-from pipeline_lib.errors import ConfigError
+from pipeline_lib.core.config import BaseModel
+from pipeline_lib.core.errors import ConfigError
+from pipeline_lib.core.weights.files import DIFFUSERS
+from pipeline_lib.core.weights.read import check
 from pipeline_lib.models import FAMILIES
 from pipeline_lib.models.aligned import BASE, check_fits, read_base
 from pipeline_lib.models.components import folder as fetched
@@ -16,8 +18,6 @@ from pipeline_lib.models.family import Family
 from pipeline_lib.models.index import INDEX, pipeline_class, read_index
 from pipeline_lib.models.supported import check_supported
 from pipeline_lib.models.text import check_text_parts
-from pipeline_lib.weights.files import DIFFUSERS
-from pipeline_lib.weights.read import check
 
 
 def check_folder(folder: Path) -> None:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from pipeline_lib.errors import CheckpointError
+from pipeline_lib.core.errors import CheckpointError
 from pipeline_lib.models.lora_names import Place, layers_of, of_peft, other_kind, places
 from pipeline_lib.models.lora_settings import read_settings, scale_of
 

@@ -17,7 +17,7 @@ import diffusers
 import torch
 from diffusers.utils import convert_unet_state_dict_to_peft
 
-from pipeline_lib.weights.keys import plain_name
+from pipeline_lib.core.weights.keys import plain_name
 
 OTHERS: tuple[tuple[str, str], ...] = (
     ("weights of text encoders", r"^(module\.|_orig_mod\.)*(lora_te\d?_|te\d?[_.]|text_encoder)|\btext_model\."),

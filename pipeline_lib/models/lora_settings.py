@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pipeline_lib.errors import CheckpointError, excerpt
+from pipeline_lib.core.errors import CheckpointError, excerpt
 
 PEFT_WEIGHTS = "adapter_model.safetensors"
 PEFT_CONFIG = "adapter_config.json"

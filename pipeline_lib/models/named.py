@@ -7,10 +7,11 @@ from pathlib import Path
 
 import diffusers
 
-from pipeline_lib.config import BaseModel
-from pipeline_lib.digest import current_sha256, digest
-from pipeline_lib.errors import CheckpointError, HubError
-from pipeline_lib.hub import HUB, repository_files, snapshot
+from pipeline_lib.core.config import BaseModel
+from pipeline_lib.core.digest import current_sha256, digest
+from pipeline_lib.core.errors import CheckpointError, HubError
+from pipeline_lib.core.hub import HUB, repository_files, snapshot
+from pipeline_lib.core.urls import local_path
 from pipeline_lib.models.aligned import LORA_WEIGHTS, UNET, export, read_base
 from pipeline_lib.models.alone import files_of_weights, listed, names_among, weights_in
 from pipeline_lib.models.components import fetch_unet
@@ -20,7 +21,6 @@ from pipeline_lib.models.lora_settings import PEFT_CONFIG, PEFT_WEIGHTS
 from pipeline_lib.models.names import check_base_name
 from pipeline_lib.models.origin import BASE
 from pipeline_lib.models.supported import check_supported
-from pipeline_lib.urls import local_path
 
 
 def base_named(base: BaseModel, name: str, scratch: Path) -> BaseModel:

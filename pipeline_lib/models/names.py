@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from pipeline_lib.errors import ConfigError, excerpt
-from pipeline_lib.urls import is_path, local_path
+from pipeline_lib.core.errors import ConfigError, excerpt
+from pipeline_lib.core.urls import is_path, local_path
 
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 """`<org>/<name>[@<revision>]` on the hub."""

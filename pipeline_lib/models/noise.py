@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from pipeline_lib.config import require
+from pipeline_lib.core.config import require
 from pipeline_lib.models.configs import Config, finite
 
 SCHEDULERS = (

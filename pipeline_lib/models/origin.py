@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.config import BaseModel
-from pipeline_lib.errors import CheckpointError, ConfigError
-from pipeline_lib.hub import HUB, SHAPES_MIRROR
-from pipeline_lib.json_files import parse_json
+from pipeline_lib.core.config import BaseModel
+from pipeline_lib.core.errors import CheckpointError, ConfigError
+from pipeline_lib.core.hub import HUB, SHAPES_MIRROR
+from pipeline_lib.core.json_files import parse_json
+from pipeline_lib.core.store import KEY_LENGTH, MANIFEST, Dataset, open_dataset
 from pipeline_lib.models.identity import base_identity
-from pipeline_lib.store import KEY_LENGTH, MANIFEST, Dataset, open_dataset
 
 BASE = "base.json"
 """The file of a trained model that names its base."""

@@ -6,8 +6,9 @@ thing; stages look again before they load anything, because a library or another
 
 from __future__ import annotations
 
-from pipeline_lib.config import BaseModel
-from pipeline_lib.hub import snapshot
+from pipeline_lib.core.config import BaseModel
+from pipeline_lib.core.hub import snapshot
+from pipeline_lib.core.weights.read import CONFIG
 from pipeline_lib.models import FAMILIES
 from pipeline_lib.models.components import SCHEDULER, folder
 from pipeline_lib.models.configs import read_config
@@ -23,7 +24,6 @@ from pipeline_lib.models.known import (
     class_of,
 )
 from pipeline_lib.models.noise import check_noise
-from pipeline_lib.weights.read import CONFIG
 
 
 def check_supported(base: BaseModel) -> int:

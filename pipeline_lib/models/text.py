@@ -9,9 +9,9 @@ from typing import Any
 import torch
 import transformers
 
-from pipeline_lib.errors import CheckpointError
-from pipeline_lib.weights.files import TRANSFORMERS
-from pipeline_lib.weights.read import check, reading, text_config, text_encoder
+from pipeline_lib.core.errors import CheckpointError
+from pipeline_lib.core.weights.files import TRANSFORMERS
+from pipeline_lib.core.weights.read import check, reading, text_config, text_encoder
 
 VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 """Files of which a CLIP tokenizer needs one set: without any the library makes a vocabulary of nothing."""

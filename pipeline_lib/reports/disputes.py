@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from pipeline_lib.store import Dataset
-from pipeline_lib.stored_images import read_images
+from pipeline_lib.core.store import Dataset
+from pipeline_lib.reports.stored_images import read_images
 
 
 @dataclass(frozen=True)

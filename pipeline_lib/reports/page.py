@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
-from pipeline_lib.errors import UnreadableImageError
+from pipeline_lib.core.errors import UnreadableImageError
 from pipeline_lib.reports import words
 from pipeline_lib.reports.pictures import Picture, picture
 

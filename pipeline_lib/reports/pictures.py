@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from pipeline_lib.errors import UnreadableImageError
-from pipeline_lib.images import decode, open_image
+from pipeline_lib.core.errors import UnreadableImageError
+from pipeline_lib.core.images import decode, open_image
 
 THUMBNAIL = 320
 """Longest side of a picture in the page, in pixels."""

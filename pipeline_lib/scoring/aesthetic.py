@@ -8,12 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline_lib.core.weights.keys import check_keys
 from pipeline_lib.scoring.base import Located, Runtime, Scorer, files_in, no_prompts
 from pipeline_lib.scoring.checkpoints import REMEDY, github_file, read_torch, state_dict
 from pipeline_lib.scoring.clip import CONFIG, L14, PROCESSOR, clip_weights, load_clip
 from pipeline_lib.scoring.heads import linear_head
 from pipeline_lib.scoring.preprocess import centre_crop_name
-from pipeline_lib.weights.keys import check_keys
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline_lib.digest import current_sha256, digest
+from pipeline_lib.core.digest import current_sha256, digest
 
 if TYPE_CHECKING:
     import torch

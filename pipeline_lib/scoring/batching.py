@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from pipeline_lib.errors import ScoringError
+from pipeline_lib.core.errors import ScoringError
 
 CPU_ROWS = 16
 PROBE = 16

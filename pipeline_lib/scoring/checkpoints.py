@@ -10,11 +10,11 @@ from zipfile import ZipFile, is_zipfile
 import torch
 from torch import Tensor, nn
 
-from pipeline_lib.digest import current_sha256
-from pipeline_lib.errors import CheckpointError, HubError
-from pipeline_lib.hub import HUB, snapshot
-from pipeline_lib.weights.keys import check_keys, match, plain_name
-from pipeline_lib.weights.read import check_finite, reading, sizes
+from pipeline_lib.core.digest import current_sha256
+from pipeline_lib.core.errors import CheckpointError, HubError
+from pipeline_lib.core.hub import HUB, snapshot
+from pipeline_lib.core.weights.keys import check_keys, match, plain_name
+from pipeline_lib.core.weights.read import check_finite, reading, sizes
 
 REMEDY = "Download the file again, and check that it is the official checkpoint of this scorer."
 

@@ -12,13 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline_lib.errors import CheckpointError
+from pipeline_lib.core.errors import CheckpointError
+from pipeline_lib.core.weights.files import TRANSFORMERS, Layout, json_object
+from pipeline_lib.core.weights.keys import match
+from pipeline_lib.core.weights.read import on_meta, reading, sizes, tensors, transformers_model
 from pipeline_lib.scoring.base import ImageTower, Located, Runtime, Scorer, files_in
 from pipeline_lib.scoring.checkpoints import REMEDY, read_torch, snapshot_with_one_of, state_dict
 from pipeline_lib.scoring.preprocess import CLIP_MEAN, CLIP_STD, CentreCrop, Rounding, Triple, centre_crop_name
-from pipeline_lib.weights.files import TRANSFORMERS, Layout, json_object
-from pipeline_lib.weights.keys import match
-from pipeline_lib.weights.read import on_meta, reading, sizes, tensors, transformers_model
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -21,7 +21,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from pipeline_lib.errors import ConfigError, ScoringError
+from pipeline_lib.core.errors import ConfigError, ScoringError
 from pipeline_lib.scoring.decode_answer import MalformedAnswerError, read_answer
 from pipeline_lib.scoring.decode_request import write_request
 

@@ -11,8 +11,8 @@ import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipeline_lib import images
-from pipeline_lib.errors import UnreadableImageError
+from pipeline_lib.core import images
+from pipeline_lib.core.errors import UnreadableImageError
 from pipeline_lib.scoring.decode_answer import write_answer
 from pipeline_lib.scoring.decode_request import read_request
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from pipeline_lib.hub import HUB
+from pipeline_lib.core.hub import HUB
 from pipeline_lib.scoring.base import ImageTower, Located, Runtime, Scorer
 from pipeline_lib.scoring.decode_worker import pixels_of
 from pipeline_lib.scoring.prefetch import ahead
@@ -81,7 +81,7 @@ def score_images(
     """
     if len(images) != len(prompts):
         raise ValueError(f"{len(images)} images for {len(prompts)} prompts")
-    from pipeline_lib.images import to_rgb
+    from pipeline_lib.core.images import to_rgb
 
     distinct = list(dict.fromkeys(prompts))
     row = {prompt: index for index, prompt in enumerate(distinct)}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from pipeline_lib.core.weights.keys import check_keys
 from pipeline_lib.scoring.checkpoints import REMEDY
-from pipeline_lib.weights.keys import check_keys
 
 INDICES = (0, 2, 4, 6, 7)
 """Positions of the linear layers; dropout layers, which have no tensors, lie at 1, 3 and 5."""

@@ -11,14 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline_lib.hub import snapshot
+from pipeline_lib.core.hub import snapshot
+from pipeline_lib.core.weights.files import json_object
+from pipeline_lib.core.weights.keys import check_keys
+from pipeline_lib.core.weights.read import reading
 from pipeline_lib.scoring.base import ImageTower, Located, Runtime, Scorer, files_in
 from pipeline_lib.scoring.checkpoints import REMEDY, load_strict, read_torch, state_dict
 from pipeline_lib.scoring.heads import linear_head
 from pipeline_lib.scoring.preprocess import CentreCrop, centre_crop_name
-from pipeline_lib.weights.files import json_object
-from pipeline_lib.weights.keys import check_keys
-from pipeline_lib.weights.read import reading
 
 if TYPE_CHECKING:
     from torch import Tensor

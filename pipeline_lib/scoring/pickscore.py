@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline_lib.hub import snapshot
+from pipeline_lib.core.hub import snapshot
 from pipeline_lib.scoring.base import Located, Runtime, Scorer, files_in
 from pipeline_lib.scoring.clip import CONFIG, H14, PROCESSOR, clip_weights, cosine, load_clip
 from pipeline_lib.scoring.preprocess import centre_crop_name

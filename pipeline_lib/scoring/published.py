@@ -19,13 +19,13 @@ from enum import StrEnum
 
 import polars as pl
 
-from pipeline_lib.digest import canonical_json
-from pipeline_lib.errors import ConfigError, SourceError
-from pipeline_lib.registry import unknown_name
-from pipeline_lib.schemas import QUARANTINE, SCORES
+from pipeline_lib.core.digest import canonical_json
+from pipeline_lib.core.errors import ConfigError, SourceError
+from pipeline_lib.core.registry import unknown_name
+from pipeline_lib.core.schemas import QUARANTINE, SCORES
+from pipeline_lib.core.store import Dataset, writer
 from pipeline_lib.scoring.score_files import ScoreFile, read_scores
 from pipeline_lib.scoring.stage import METADATA_KEY
-from pipeline_lib.store import Dataset, writer
 
 VERSION = 1
 KIND = "published"

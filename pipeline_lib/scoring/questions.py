@@ -9,7 +9,7 @@ from threading import Lock
 
 import polars as pl
 
-from pipeline_lib.store import Dataset, open_dataset
+from pipeline_lib.core.store import Dataset, open_dataset
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline_lib.digest import canonical_json
-from pipeline_lib.errors import ConfigError
-from pipeline_lib.hub import HUB
-from pipeline_lib.resident import resident
+from pipeline_lib.core.digest import canonical_json
+from pipeline_lib.core.errors import ConfigError
+from pipeline_lib.core.hub import HUB
+from pipeline_lib.core.resident import resident
 from pipeline_lib.scoring import engine
 from pipeline_lib.scoring.base import Scorer
 

@@ -11,12 +11,12 @@ from typing import Any
 import fsspec
 import polars as pl
 
-from pipeline_lib.errors import SchemaError, SourceError, TextFileError
-from pipeline_lib.ingest import normalise_prompt, prompt_id
-from pipeline_lib.records import column, json_values, kind_of, parquet, records_of, separated
-from pipeline_lib.texts import decoded
-from pipeline_lib.transport import transport_errors
-from pipeline_lib.urls import place
+from pipeline_lib.core.errors import SchemaError, SourceError, TextFileError
+from pipeline_lib.core.texts import decoded
+from pipeline_lib.core.transport import transport_errors
+from pipeline_lib.core.urls import place
+from pipeline_lib.data.prompts import normalise_prompt, prompt_id
+from pipeline_lib.data.records import column, json_values, kind_of, parquet, records_of, separated
 
 COLUMNS = ("image_uid", "prompt_id", "prompt", "score", "scorer")
 REMEDY = "Give a table or JSON with image_uid, prompt or prompt_id, score and, if several, scorer."

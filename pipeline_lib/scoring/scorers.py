@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline_lib.registry import Registry
+from pipeline_lib.core.registry import Registry
 from pipeline_lib.scoring.base import LocateScorer
 
 SCORERS: Registry[LocateScorer] = Registry(

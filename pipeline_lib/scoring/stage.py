@@ -18,17 +18,17 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline_lib.digest import canonical_json
-from pipeline_lib.hub import HUB
-from pipeline_lib.ingest.checks import require_some_pairs
-from pipeline_lib.schemas import QUARANTINE, SCORES
+from pipeline_lib.core.digest import canonical_json
+from pipeline_lib.core.hub import HUB
+from pipeline_lib.core.schemas import QUARANTINE, SCORES
+from pipeline_lib.core.store import Dataset, DatasetWriter, Shard, writer
+from pipeline_lib.data.ingest.checks import require_some_pairs
 from pipeline_lib.scoring import decode_worker, engine
 from pipeline_lib.scoring.base import ImageTower, Scorer
 from pipeline_lib.scoring.decode import shared_workers, workers_for
 from pipeline_lib.scoring.prefetch import ahead, growing
 from pipeline_lib.scoring.prompts import features
 from pipeline_lib.scoring.questions import questions
-from pipeline_lib.store import Dataset, DatasetWriter, Shard, writer
 
 if TYPE_CHECKING:
     from torch import Tensor

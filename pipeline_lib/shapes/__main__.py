@@ -20,8 +20,8 @@ def main() -> None:
 
     import torch
 
-    from pipeline_lib.shapes.build import run
-    from pipeline_lib.shapes.components import Build
+    from pipeline_lib.shapes.build.components import Build
+    from pipeline_lib.shapes.build.everything import run
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline_lib.config import EvaluateConfig, TrainConfig
+from pipeline_lib.core.config import EvaluateConfig, TrainConfig
 from pipeline_lib.training.methods import METHODS
 
 TERA = 10**12

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline_lib.config import TrainConfig
+from pipeline_lib.core.config import TrainConfig
 from pipeline_lib.sizing.flops import PASSES, TERA, pairs_trained, train
 
 INGEST_BYTES_PER_SECOND = 1295.6 / 1000 * 69.5e6

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline_lib.config import TrainConfig
+from pipeline_lib.core.config import TrainConfig
 from pipeline_lib.sizing.bases import FP16, FP32
 
 OPTIMIZER_BYTES = {"adamw": 8, "adamw8bit": 2, "adafactor": 0}

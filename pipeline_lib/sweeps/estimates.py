@@ -31,11 +31,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from pipeline_lib.config import require
-from pipeline_lib.errors import EvaluationError
+from pipeline_lib.core.config import require
+from pipeline_lib.core.errors import EvaluationError
+from pipeline_lib.core.registry import unknown_name
 from pipeline_lib.evaluation.significance import holm
 from pipeline_lib.evaluation.statistics import CONFIDENCE, Floats
-from pipeline_lib.registry import unknown_name
 from pipeline_lib.sweeps.measures import measure_of
 from pipeline_lib.sweeps.values import WHOLE, Values, values_of
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from pipeline_lib.registry import unknown_name
+from pipeline_lib.core.registry import unknown_name
 from pipeline_lib.reports import render
 from pipeline_lib.reports.spread import spread_drawing
 from pipeline_lib.sweeps.measured import null_of, spreads_of

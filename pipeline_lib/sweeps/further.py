@@ -7,12 +7,12 @@ from collections.abc import Iterable
 import numpy as np
 import polars as pl
 
-from pipeline_lib.errors import ConfigError
-from pipeline_lib.lineage import store_of
-from pipeline_lib.store import Dataset, open_dataset
+from pipeline_lib.core.errors import ConfigError
+from pipeline_lib.core.lineage import store_of
+from pipeline_lib.core.store import Dataset, open_dataset
 from pipeline_lib.sweeps.measures import AGREEMENT, Measure
 from pipeline_lib.sweeps.outcomes import Values
-from pipeline_lib.training.job import read_metrics
+from pipeline_lib.training.launch.job import read_metrics
 
 WHOLE = ""
 """The unit of what is measured once per model."""

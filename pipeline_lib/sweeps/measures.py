@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline_lib.registry import unknown_name
+from pipeline_lib.core.registry import unknown_name
 from pipeline_lib.scoring.scorers import SCORERS
 
 TRUE, AVERAGE, QUALITY = "true", "average", "quality"

@@ -9,12 +9,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from pipeline_lib.errors import EvaluationError
+from pipeline_lib.core.errors import EvaluationError
+from pipeline_lib.core.registry import unknown_name
+from pipeline_lib.core.store import Dataset
 from pipeline_lib.evaluation.diversity import DIVERSITY
 from pipeline_lib.evaluation.statistics import Floats
 from pipeline_lib.evaluation.winrates import outcomes as row_outcomes
-from pipeline_lib.registry import unknown_name
-from pipeline_lib.store import Dataset
 from pipeline_lib.sweeps.measures import AVERAGE, QUALITY, TRUE, Measure
 
 SCHEMA = pl.Schema(

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from pipeline_lib.config import TrainConfig
-from pipeline_lib.identity import decides
+from pipeline_lib.core.config import TrainConfig
+from pipeline_lib.core.identity import decides
 from pipeline_lib.sweeps.plan import OF_STEPS, SEED, TIMES, short
 
 UNDECIDED = tuple(of.name for of in fields(TrainConfig) if not decides(of))

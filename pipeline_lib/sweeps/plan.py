@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from pipeline_lib.config import require
+from pipeline_lib.core.config import require
+from pipeline_lib.core.registry import unknown_name
 from pipeline_lib.presets import alignment
-from pipeline_lib.registry import unknown_name
 
 SEED = "$seed"
 """Anywhere among a setting's parameters: the cell's training seed."""

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline_lib.claims.claim import MIN_SEEDS, Claim
-from pipeline_lib.config import EvaluateConfig, require
-from pipeline_lib.digest import digest
-from pipeline_lib.identity import identity, settled
-from pipeline_lib.registry import unknown_name
+from pipeline_lib.core.config import EvaluateConfig, require
+from pipeline_lib.core.digest import digest
+from pipeline_lib.core.identity import identity, settled
+from pipeline_lib.core.registry import unknown_name
+from pipeline_lib.sweeps.claim import MIN_SEEDS, Claim
 from pipeline_lib.sweeps.measures import AVERAGE, QUALITY, TRUE, Measure, measure_of
 from pipeline_lib.sweeps.plan import Cell, Setting, cells_of, settings_of
 

@@ -11,20 +11,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline_lib import store
-from pipeline_lib.config import BaseModel, EvaluateConfig
-from pipeline_lib.errors import ConfigError
-from pipeline_lib.evaluation.generate import generate
+from pipeline_lib.core import store
+from pipeline_lib.core.config import BaseModel, EvaluateConfig
+from pipeline_lib.core.errors import ConfigError
+from pipeline_lib.core.identity import identity
+from pipeline_lib.core.registry import unknown_name
+from pipeline_lib.core.resident import release
+from pipeline_lib.core.store import Dataset
+from pipeline_lib.data.prompts import prompt_id
 from pipeline_lib.evaluation.implicit import implicit_rewards, judged_by_prompt, trained_prompts
-from pipeline_lib.evaluation.prompts import PromptSet, load_prompts
 from pipeline_lib.evaluation.scores import open_judging, score_generated
 from pipeline_lib.evaluation.stage import find_leaks
-from pipeline_lib.identity import identity
-from pipeline_lib.ingest import prompt_id
-from pipeline_lib.registry import unknown_name
-from pipeline_lib.resident import release
+from pipeline_lib.generation.prompts import PromptSet, load_prompts
+from pipeline_lib.generation.stage import generate
 from pipeline_lib.scoring import identities as scorer_identities
-from pipeline_lib.store import Dataset
 from pipeline_lib.sweeps.further import labelled, made_from, trained
 from pipeline_lib.sweeps.measures import measure_of
 from pipeline_lib.sweeps.outcomes import Scores, Values, judged, read_scores, table

@@ -9,14 +9,14 @@ from typing import Any
 
 import polars as pl
 
-from pipeline_lib.claims.verdict import judge
-from pipeline_lib.lineage import lineage
-from pipeline_lib.store import Dataset
+from pipeline_lib.core.lineage import lineage
+from pipeline_lib.core.store import Dataset
 from pipeline_lib.sweeps.estimates import STATISTICS, settings_table
 from pipeline_lib.sweeps.measures import measure_of
 from pipeline_lib.sweeps.plan import Cell
 from pipeline_lib.sweeps.question import Question
-from pipeline_lib.training.job import read_metrics
+from pipeline_lib.sweeps.verdict import judge
+from pipeline_lib.training.launch.job import read_metrics
 
 CURVES = ("loss", "implicit_accuracy")
 POINTS = 200

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from pipeline_lib.errors import EvaluationError
+from pipeline_lib.core.errors import EvaluationError
+from pipeline_lib.core.registry import unknown_name
 from pipeline_lib.evaluation.statistics import Floats
-from pipeline_lib.registry import unknown_name
 
 WHOLE = ""
 """The unit of a measure that a model has as a whole: then only seeds are a sample."""

@@ -15,11 +15,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from pipeline_lib.disk import space
-from pipeline_lib.errors import ConfigError, PipelineError
-from pipeline_lib.training.sigterm import asked_to_stop
-from pipeline_lib.training.spec import INTERRUPTED, STATUS, TRAINERS, USER_ERROR, read_spec
-from pipeline_lib.training.tether import follow_parent
+from pipeline_lib.core.disk import space
+from pipeline_lib.core.errors import ConfigError, PipelineError
+from pipeline_lib.training.launch.sigterm import asked_to_stop
+from pipeline_lib.training.launch.spec import INTERRUPTED, STATUS, TRAINERS, USER_ERROR, read_spec
+from pipeline_lib.training.launch.tether import follow_parent
 
 RESERVE = 64 << 10
 """Bytes kept free for the last words on a full disk."""

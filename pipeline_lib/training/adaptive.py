@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from pipeline_lib.config import TrainConfig
+from pipeline_lib.core.config import TrainConfig
 from pipeline_lib.training.losses import Pairs, orientation, preference
 
 AUTHORS_MICRO_BATCH = 16

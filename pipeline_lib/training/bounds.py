@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline_lib.config import TrainConfig, require
+from pipeline_lib.core.config import TrainConfig, require
 
 TIMESTEPS = 1000
 """Of the presets' noise schedules. A base with fewer is looked at when it is known (`models.noise.check_range`)."""

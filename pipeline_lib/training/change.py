@@ -18,7 +18,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from pipeline_lib.config import BaseModel, TrainConfig
+from pipeline_lib.core.config import BaseModel, TrainConfig
 from pipeline_lib.models.aligned import UNET
 from pipeline_lib.models.components import folder, stored_unet
 from pipeline_lib.training.optimizers import learning_rate

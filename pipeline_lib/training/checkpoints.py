@@ -25,10 +25,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pipeline_lib.digest import file_sha256
-from pipeline_lib.disk import space
-from pipeline_lib.errors import CheckpointError
-from pipeline_lib.json_files import read_json
+from pipeline_lib.core.digest import file_sha256
+from pipeline_lib.core.disk import space
+from pipeline_lib.core.errors import CheckpointError
+from pipeline_lib.core.json_files import read_json
 
 _NAME = re.compile(r"step-(\d{6,})")
 _STATE = "state.json"

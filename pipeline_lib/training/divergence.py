@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pipeline_lib.errors import TrainingDivergedError
+from pipeline_lib.core.errors import TrainingDivergedError
 
 REMEDY = "Lower learning_rate or beta, add warmup_steps, or train with mixed_precision='no' or 'bf16'."
 _TOLD = ("loss", "grad_norm", "logit", "win_error", "lose_error")

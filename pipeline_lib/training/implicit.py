@@ -19,19 +19,20 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pipeline_lib.config import BaseModel, JudgeConfig, TrainConfig, require
-from pipeline_lib.errors import CheckpointError, LabelError
-from pipeline_lib.identity import identity
+from pipeline_lib.core.config import BaseModel, JudgeConfig, TrainConfig, require
+from pipeline_lib.core.errors import CheckpointError, LabelError
+from pipeline_lib.core.identity import identity
+from pipeline_lib.core.schemas import PREFERENCES as SCHEMA
+from pipeline_lib.core.store import Dataset, Shard, writer
+from pipeline_lib.core.threads import one_thread
+from pipeline_lib.core.weights.read import check_finite
+from pipeline_lib.data.same_images import other_images
 from pipeline_lib.labels.steps import SELF_TRAINING
 from pipeline_lib.labels.table import PREFERENCES
 from pipeline_lib.models import FAMILIES
 from pipeline_lib.models.aligned import LORA_WEIGHTS, UNET
 from pipeline_lib.models.components import load_schedule, unet_from
 from pipeline_lib.models.origin import base_of, check_base, check_latents
-from pipeline_lib.same_images import other_images
-from pipeline_lib.schemas import PREFERENCES as SCHEMA
-from pipeline_lib.store import Dataset, Shard, writer
-from pipeline_lib.threads import one_thread
 from pipeline_lib.training import reference
 from pipeline_lib.training.batches import generator
 from pipeline_lib.training.losses import pixel_error, preference
@@ -39,7 +40,6 @@ from pipeline_lib.training.policy import ADAPTER, Policy, build_policy
 from pipeline_lib.training.reference import Weights
 from pipeline_lib.training.tables import Tables, open_tables
 from pipeline_lib.training.unseen import may_judge
-from pipeline_lib.weights.read import check_finite
 
 STAGE = f"scores-{SELF_TRAINING}"
 VERSION = 2

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
-from pipeline_lib.config import TrainConfig
+from pipeline_lib.core.config import TrainConfig
 
 
 @dataclass(frozen=True)

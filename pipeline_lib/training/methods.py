@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args, get_type_hints
 
-from pipeline_lib.config import TrainConfig, require
-from pipeline_lib.errors import LabelError
-from pipeline_lib.registry import Registry, unknown_name
+from pipeline_lib.core.config import TrainConfig, require
+from pipeline_lib.core.errors import LabelError
+from pipeline_lib.core.registry import Registry, unknown_name
 from pipeline_lib.training.bounds import check_bounds
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pipeline_lib.config import TrainConfig
+from pipeline_lib.core.config import TrainConfig
 
 CHANGE = "relative_change"
 PROJECTED = "projected_change"

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 import torch
 
-from pipeline_lib.config import TrainConfig
-from pipeline_lib.errors import ConfigError
+from pipeline_lib.core.config import TrainConfig
+from pipeline_lib.core.errors import ConfigError
 
 
 def build_optimizer(parameters: Iterable[torch.nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:

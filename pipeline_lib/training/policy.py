@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline_lib.config import BaseModel, TrainConfig
+from pipeline_lib.core.config import BaseModel, TrainConfig
 from pipeline_lib.models import FAMILIES
 from pipeline_lib.models.aligned import LORA_WEIGHTS, UNET, write_base
 from pipeline_lib.models.components import load_unet

@@ -11,22 +11,22 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 
-from pipeline_lib.config import TrainConfig, require
+from pipeline_lib.core.config import TrainConfig, require
+from pipeline_lib.core.store import Dataset
 from pipeline_lib.models import FAMILIES
 from pipeline_lib.models.components import load_schedule
 from pipeline_lib.models.family import Family, NoiseSchedule
 from pipeline_lib.models.noise import check_range
-from pipeline_lib.store import Dataset
 from pipeline_lib.training import checkpoints, reference, sharding
 from pipeline_lib.training.batches import Sampler
 from pipeline_lib.training.change import Original, original_weights
+from pipeline_lib.training.launch.spec import TrainSpec
 from pipeline_lib.training.losses import Loss
 from pipeline_lib.training.methods import LOSSES, Method, check_labels
 from pipeline_lib.training.optimizers import build_optimizer
 from pipeline_lib.training.policy import Policy, build_policy
 from pipeline_lib.training.reference import Weights
 from pipeline_lib.training.reference_cache import ReferenceCache, open_cache
-from pipeline_lib.training.spec import TrainSpec
 from pipeline_lib.training.tables import Tables, open_tables, read_labels
 
 CACHE = "cache"

@@ -18,8 +18,8 @@ from pipeline_lib.models.components import folder, load_vae, pipeline_from, quie
 from pipeline_lib.models.decoding import decode
 from pipeline_lib.training import checkpoints
 from pipeline_lib.training.batches import generator
+from pipeline_lib.training.launch.spec import SAMPLES, TrainSpec
 from pipeline_lib.training.run import Run
-from pipeline_lib.training.spec import SAMPLES, TrainSpec
 
 PROMPTS = 4
 SEEDS = 4

@@ -19,11 +19,11 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from pipeline_lib import schemas
-from pipeline_lib.digest import digest
-from pipeline_lib.encoding import EMPTY_PROMPT_ID, LATENTS, PROMPTS, SHAPE_KEY
-from pipeline_lib.errors import LabelError, SchemaError
-from pipeline_lib.store import Dataset
+from pipeline_lib.core import schemas
+from pipeline_lib.core.digest import digest
+from pipeline_lib.core.errors import LabelError, SchemaError
+from pipeline_lib.core.store import Dataset
+from pipeline_lib.encoding.stage import EMPTY_PROMPT_ID, LATENTS, PROMPTS, SHAPE_KEY
 from pipeline_lib.training.mapped import new_array
 
 LABEL_COLUMNS = (

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pipeline_lib.config import BaseModel, TrainConfig, require
-from pipeline_lib.errors import ConfigError, excerpt
+from pipeline_lib.core.config import BaseModel, TrainConfig, require
+from pipeline_lib.core.errors import ConfigError, excerpt
+from pipeline_lib.core.registry import unknown_name
 from pipeline_lib.models.components import empty_unet
 from pipeline_lib.models.lora_names import layers_of
-from pipeline_lib.registry import unknown_name
 
 _LAST = re.compile(r"[^.]*[^.\d][^.]*(\.\d+)?$")
 """The end of a layer's name from its last part that is not a number: `to_q`, `to_out.0`."""

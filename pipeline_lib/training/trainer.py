@@ -14,18 +14,18 @@ from typing import Literal
 import torch
 from accelerate import Accelerator
 
-from pipeline_lib.errors import ConfigError
+from pipeline_lib.core.errors import ConfigError
+from pipeline_lib.core.store import open_dataset
 from pipeline_lib.models.identity import base_identity
 from pipeline_lib.models.origin import check_latents
-from pipeline_lib.store import open_dataset
 from pipeline_lib.training import checkpoints, metrics, movement, sharding
 from pipeline_lib.training.change import projected, relative_change
 from pipeline_lib.training.divergence import diverged, finite, last_finite
+from pipeline_lib.training.launch.spec import METRICS, TrainSpec, run_digest
 from pipeline_lib.training.methods import check_config, check_sharding
 from pipeline_lib.training.policy import save_policy
 from pipeline_lib.training.run import CACHE, Run, build, capture, restore
 from pipeline_lib.training.samples import paint
-from pipeline_lib.training.spec import METRICS, TrainSpec, run_digest
 from pipeline_lib.training.step import fill_cache, optimizer_step
 
 CHECKPOINTS = "checkpoints"

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
+from pipeline_lib.core.store import Dataset, open_dataset
 from pipeline_lib.labels.calibration import fold_of
 from pipeline_lib.labels.self_training import folds_held_out
-from pipeline_lib.store import Dataset, open_dataset
 
 
 def may_judge(models: Sequence[Dataset], frame: pl.DataFrame) -> np.ndarray:

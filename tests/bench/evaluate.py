@@ -68,7 +68,7 @@ def prepare(root: Path, checkpoints: int) -> list[Any]:
     """The base, the scorers' weights, and model datasets whose UNets are the base's with some noise."""
     import torch
 
-    from pipeline_lib.store import writer
+    from pipeline_lib.core.store import writer
     from tests.bench import score_models, train_models
 
     mirror = root / "mirror"
@@ -91,14 +91,14 @@ def prepare(root: Path, checkpoints: int) -> list[Any]:
 
 
 def base_model(root: Path) -> Any:
-    from pipeline_lib.config import BaseModel
+    from pipeline_lib.core.config import BaseModel
 
     return BaseModel(family="sd", repo="bench/sd", mirror=str(root / "mirror"))
 
 
 def settings(prompts: Path, steps: int) -> Any:
     """What both sides paint."""
-    from pipeline_lib.config import EvaluateConfig
+    from pipeline_lib.core.config import EvaluateConfig
     from tests.bench.train_models import SMALL
 
     return EvaluateConfig(
@@ -129,7 +129,7 @@ def plain(root: Path, prompts: Path, model: Any, steps: int = STEPS) -> dict[str
     import torch
     from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
-    from pipeline_lib.evaluation.painter import initial_noise
+    from pipeline_lib.generation.painter import initial_noise
     from tests.bench.score_official import LOOPS
 
     loops = [LOOPS[name](root / "mirror", "cpu", torch.float32) for name in SCORERS]

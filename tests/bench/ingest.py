@@ -74,8 +74,8 @@ def write_source(folder: Path, pairs: int, occurrences: int) -> None:
 
 def measure_ingest(source: Path) -> tuple[int, float]:
     """(pairs, seconds) of an ingest into a fresh store."""
-    from pipeline_lib.config import IngestConfig
-    from pipeline_lib.ingest import ingest
+    from pipeline_lib.core.config import IngestConfig
+    from pipeline_lib.data.ingest import ingest
 
     with tempfile.TemporaryDirectory() as store:
         started = time.perf_counter()

@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from pipeline_lib import schemas
-from pipeline_lib.store import Dataset, open_dataset, writer
+from pipeline_lib.core import schemas
+from pipeline_lib.core.store import Dataset, open_dataset, writer
 
 SCORERS = ("clip", "pickscore", "hpsv2", "aesthetic", "imagereward")
 ROUND = 7

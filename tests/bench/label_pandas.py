@@ -10,9 +10,9 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 
+from pipeline_lib.core.store import Dataset
 from pipeline_lib.labels.calibration import platt_slope, sigmoid
 from pipeline_lib.labels.chance import keys
-from pipeline_lib.store import Dataset
 from tests.bench.label_data import World
 
 

@@ -94,17 +94,17 @@ def write_pairs(folder: Path, contents: Sequence[bytes]) -> None:
 
 def ingest(source: Path, store: Path) -> str:
     """URI of the ingest dataset of a source."""
-    from pipeline_lib.config import IngestConfig
-    from pipeline_lib.ingest import ingest as run
+    from pipeline_lib.core.config import IngestConfig
+    from pipeline_lib.data.ingest import ingest as run
 
     return run(str(store), IngestConfig(source=str(source))).uri
 
 
 def measure_engine(mirror: str, warm: str, measured: str, device: str, precision: Any) -> dict[str, Any]:
     """Seconds of the engine, and of its forward passes alone on batches that are ready, before it and after it."""
+    from pipeline_lib.core.store import open_dataset
     from pipeline_lib.scoring.engine import load_scorers
     from pipeline_lib.scoring.stage import open_work, score_shard
-    from pipeline_lib.store import open_dataset
 
     loaded = load_scorers(SCORERS, mirror, device, precision)
     compute = [forward_seconds(loaded, open_dataset(measured), device)]
@@ -166,7 +166,7 @@ def measure_official(mirror: str, warm: str, measured: str, device: str, precisi
     """Seconds of the five loops over all pairs."""
     import torch
 
-    from pipeline_lib.store import open_dataset
+    from pipeline_lib.core.store import open_dataset
     from tests.bench.score_official import LOOPS
 
     dtype = torch.float32 if precision == "auto" else getattr(torch, precision)

@@ -45,8 +45,8 @@ Turns = list[dict[str, float]]
 
 def prepare(root: Path, family: Family) -> None:
     """The small base model, a few pairs, their caches and labels, below `root`."""
-    from pipeline_lib.config import BaseModel, EncodeConfig
-    from pipeline_lib.encoding import encode
+    from pipeline_lib.core.config import BaseModel, EncodeConfig
+    from pipeline_lib.encoding.stage import encode
     from tests.bench import train_models
     from tests.pipeline_lib.models import tiny
 
@@ -126,12 +126,12 @@ def official(root: Path, family: str) -> Step:
 
 def ours(root: Path, family: Family, adapter: Adapter, method: str, cached: bool) -> Step:
     """One optimizer step of the trainer, with the seconds it spent in the model, backward, clipping and update."""
-    from pipeline_lib.config import BaseModel, TrainConfig
-    from pipeline_lib.store import open_dataset
+    from pipeline_lib.core.config import BaseModel, TrainConfig
+    from pipeline_lib.core.store import open_dataset
     from pipeline_lib.training import reference
+    from pipeline_lib.training.launch.spec import TrainSpec
     from pipeline_lib.training.methods import check_config
     from pipeline_lib.training.run import build
-    from pipeline_lib.training.spec import TrainSpec
     from pipeline_lib.training.step import fill_cache, optimizer_step
 
     config = TrainConfig(

@@ -10,16 +10,16 @@ from typing import Any
 
 import torch
 
-from pipeline_lib import store
 from pipeline_lib.agreement import agreement
-from pipeline_lib.config import TrainConfig
+from pipeline_lib.core import store
+from pipeline_lib.core.config import TrainConfig
+from pipeline_lib.core.hub import SHAPES_MIRROR
+from pipeline_lib.core.store import Dataset
+from pipeline_lib.data.ingest import ingest
+from pipeline_lib.data.sources import known_truth
 from pipeline_lib.evaluation import evaluate
-from pipeline_lib.hub import SHAPES_MIRROR
-from pipeline_lib.ingest import ingest
 from pipeline_lib.labels.recipe import build_labels
 from pipeline_lib.presets import preset
-from pipeline_lib.sources import known_truth
-from pipeline_lib.store import Dataset
 from pipeline_lib.sweeps import report as sweeps
 from tests.pipeline_lib.sweeps.made import sweep_report
 
@@ -96,7 +96,7 @@ def trained(url: str, folder: Path, labels: Dataset, noise: float) -> Dataset:
     """A dataset of stage "model": the base's UNet with noise of that share of each weight's spread."""
     from diffusers import UNet2DConditionModel
 
-    from pipeline_lib.hub import snapshot
+    from pipeline_lib.core.hub import snapshot
 
     train = TrainConfig(method="diffusion-dpo", adapter="full", beta=500.0, steps=1, batch_size=1, learning_rate=1e-4)
     w = store.writer(url, "model", 1, {"noise": noise, "train": asdict(train)}, [labels])

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Response
 
 from deploy.mlflow_access import ACTING_GETS
-from pipeline_lib.config import BaseModel, TrainConfig
+from pipeline_lib.core.config import BaseModel, TrainConfig
 from tasks import registry, tracking
 from tests.browser.servers import LOADED_MS
 from tests.integration.team_mlflow import PASSWORDS, login, team_server

@@ -13,9 +13,9 @@ from fsspec.core import url_to_fs
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
-from pipeline_lib.digest import digest, file_sha256
-from pipeline_lib.store import KEY_LENGTH, MANIFEST, open_dataset, verify
-from pipeline_lib.training.publish import TIMING_FIELDS
+from pipeline_lib.core.digest import digest, file_sha256
+from pipeline_lib.core.store import KEY_LENGTH, MANIFEST, open_dataset, verify
+from pipeline_lib.training.launch.publish import TIMING_FIELDS
 from tasks.register import EVALUATION_RUN
 from tests.chaos.site import Site
 

@@ -14,8 +14,8 @@ import pytest
 
 from deploy.stack import current_settings
 from deploy.stack.settings import component_environment
-from pipeline_lib.errors import DatasetCorruptError
-from pipeline_lib.store import writer
+from pipeline_lib.core.errors import DatasetCorruptError
+from pipeline_lib.core.store import writer
 from tests.chaos.checks import compare, orphans
 from tests.chaos.evidence import Evidence, datasets_in
 from tests.chaos.rounds import deck

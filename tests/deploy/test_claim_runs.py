@@ -19,8 +19,8 @@ from prefect.server.schemas.filters import ArtifactFilter, FlowRunFilter
 from deploy import claim_runs, flow_runs
 from deploy.stack import ROOT, StackError, StackSettings
 from flows.paint import paint_and_judge
-from pipeline_lib import store
 from pipeline_lib.claims import results
+from pipeline_lib.core import store
 from tests.pipeline_lib.claims.plain import lay_out, outcomes, put_claim
 
 REPORT = {"preset": "shapes", "image_seeds": [0], "prompts": {"name": "shapes-test", "used": 64}}
@@ -147,7 +147,7 @@ def test_a_claim_is_run_kept_and_written(project: Path, prefect: Prefect, capsys
     assert prefect.started == [("sweep/flips-shapes", {"max_parallel": 2})]
     (name,) = [run["name"] for run in prefect.runs.values()]
     assert name.startswith("claim flips-shapes ")
-    found = results.read(project / "deploy" / "claims" / "flips-shapes")
+    found = results.read(project / "pipeline_lib" / "claims" / "outcomes" / "flips-shapes")
     assert found.machine.seconds == 60.0
     assert found.outcomes.height == 2 * 3 * 64 * 3
     text = (project / "CLAIMS.md").read_text()
@@ -176,13 +176,13 @@ def test_time_is_that_of_all_runs_and_a_live_one_is_awaited(
     prefect.add("claim flips-shapes-2 else", ("RUNNING",))
     assert claim_runs.main(["--claim", "flips"]) == 0
     assert "claim flips-shapes alive is running already: waiting for it" in capsys.readouterr().out
-    assert results.read(project / "deploy" / "claims" / "flips-shapes").machine.seconds == 180.0
+    assert results.read(project / "pipeline_lib" / "claims" / "outcomes" / "flips-shapes").machine.seconds == 180.0
 
 
 def test_a_failed_claim_does_not_stop_the_others(
     project: Path, prefect: Prefect, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = project / "deploy" / "presets" / "claims" / "flips.yaml"
+    path = project / "pipeline_lib" / "presets" / "claims" / "flips.yaml"
     path.with_name("a-first.yaml").write_text(path.read_text())
     assert claim_runs.main([]) == 1
     said = capsys.readouterr()
@@ -211,7 +211,7 @@ def test_a_run_without_an_answer_is_said(
     prefect.course, prefect.dataset = course, prefect.dataset if dataset else ""
     assert claim_runs.main(["--claim", "flips"]) == 1
     assert problem in capsys.readouterr().err
-    assert not list((project / "deploy" / "claims").iterdir())
+    assert not list((project / "pipeline_lib" / "claims" / "outcomes").iterdir())
 
 
 def test_parameters_that_the_server_refuses_are_said(

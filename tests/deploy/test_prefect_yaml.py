@@ -20,8 +20,8 @@ from deploy.forms import with_fixed
 from deploy.schedules import SCHEDULES
 from deploy.stack import ROOT
 from deploy.stack.settings import POOL_VARIABLES
-from pipeline_lib.claims import claim as claims
 from pipeline_lib.labels import recipes
+from pipeline_lib.sweeps import claim as claims
 
 CONFIGURATION: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "prefect.yaml").read_text())
 DEPLOYMENTS: list[dict[str, Any]] = CONFIGURATION["deployments"]

@@ -10,7 +10,7 @@ import pytest
 from flows.agreement import agreement
 from flows.import_scores import import_scores
 from flows.score import score
-from pipeline_lib.store import open_dataset
+from pipeline_lib.core.store import open_dataset
 from tests.flows.artifacts import artifact
 from tests.pipeline_lib.source_files import row, write_source
 

@@ -15,11 +15,11 @@ import torch
 from PIL import Image
 
 from flows.compare import compare
-from pipeline_lib.errors import CheckpointError, ConfigError
-from pipeline_lib.evaluation.painter import initial_noise, make_scheduler
+from pipeline_lib.core.errors import CheckpointError, ConfigError
+from pipeline_lib.core.store import open_dataset
+from pipeline_lib.generation.painter import initial_noise, make_scheduler
 from pipeline_lib.presets import preset
 from pipeline_lib.shapes import HUB
-from pipeline_lib.store import open_dataset
 from tests.pipeline_lib.models import loras
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.usefixtures("api")]

@@ -11,8 +11,8 @@ import yaml
 from flows.ingest import ingest
 from flows.label import label
 from flows.score import score
-from pipeline_lib import code
-from pipeline_lib.store import open_dataset
+from pipeline_lib.core import code
+from pipeline_lib.core.store import open_dataset
 from tests.pipeline_lib.source_files import row, write_source
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,12 +11,12 @@ import yaml
 from prefect.exceptions import ParameterTypeError
 
 from flows.ingest import ingest
-from pipeline_lib import ingest as library
-from pipeline_lib.config import IngestConfig
-from pipeline_lib.errors import SourceError
-from pipeline_lib.ingest import units
+from pipeline_lib.core.config import IngestConfig
+from pipeline_lib.core.errors import SourceError
+from pipeline_lib.core.store import open_dataset
+from pipeline_lib.data import ingest as library
+from pipeline_lib.data.ingest import units
 from pipeline_lib.presets import PICKAPIC_V2
-from pipeline_lib.store import open_dataset
 from tasks import ingest as tasks
 from tests.flows.artifacts import artifact
 from tests.pipeline_lib.source_files import row, write_source

@@ -11,8 +11,8 @@ import pytest
 
 from deploy.stack import ROOT
 from flows import align, label, train
-from pipeline_lib.errors import PipelineError
-from pipeline_lib.store import open_dataset
+from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.store import open_dataset
 from tests.flows.artifacts import artifact
 
 BAD: list[tuple[Any, str]] = [

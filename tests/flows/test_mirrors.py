@@ -12,7 +12,7 @@ from prefect import flow
 
 from flows.align import align
 from flows.evaluate import held_out
-from pipeline_lib.errors import ConfigError, HubError
+from pipeline_lib.core.errors import ConfigError, HubError
 from pipeline_lib.presets import PRESETS, preset
 from pipeline_lib.shapes import assets_dir
 from tasks.mirrors import check_prompts

@@ -15,13 +15,14 @@ from prefect.exceptions import ParameterTypeError
 
 from flows.evaluate import evaluate
 from flows.paint import paint_and_judge
-from pipeline_lib import resident
-from pipeline_lib.errors import ConfigError
+from pipeline_lib.core import resident
+from pipeline_lib.core.errors import ConfigError
+from pipeline_lib.core.store import Dataset, writer
 from pipeline_lib.evaluation import evaluate as evaluate_models
-from pipeline_lib.evaluation import generate, scores
+from pipeline_lib.evaluation import scores
+from pipeline_lib.generation import stage as generate
 from pipeline_lib.models.aligned import load_pipeline
 from pipeline_lib.presets import preset
-from pipeline_lib.store import Dataset, writer
 from tasks.runners import RunnerName, task_runner
 from tests.flows.artifacts import artifact
 

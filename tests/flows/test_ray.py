@@ -14,8 +14,8 @@ import pytest
 from flows.encode import encode
 from flows.ingest import ingest
 from flows.score import score
+from pipeline_lib.core.store import Dataset, open_dataset, verify
 from pipeline_lib.shapes import pairs_dir
-from pipeline_lib.store import Dataset, open_dataset, verify
 from tests.flows.ray_cluster import add_node, raylet, stopped_in, two_nodes
 
 pytestmark = [

@@ -25,12 +25,13 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ParameterTypeError
 
 from flows.score import score
-from pipeline_lib import resident, scoring
-from pipeline_lib.errors import ConfigError, SourceError
+from pipeline_lib import scoring
+from pipeline_lib.core import resident
+from pipeline_lib.core.errors import ConfigError, SourceError
+from pipeline_lib.core.store import open_dataset, verify
 from pipeline_lib.presets import PICKAPIC_V2
 from pipeline_lib.scoring import engine
 from pipeline_lib.shapes import pairs_dir
-from pipeline_lib.store import open_dataset, verify
 from tasks import runners
 from tasks.outcome import Outcome
 from tests.flows.artifacts import artifact

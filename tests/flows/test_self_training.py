@@ -11,9 +11,9 @@ import pytest
 from mlflow import MlflowClient
 
 from flows import align, label, self_training, train
-from pipeline_lib.config import TrainConfig
+from pipeline_lib.core.config import TrainConfig
+from pipeline_lib.core.store import Dataset, open_dataset
 from pipeline_lib.presets import alignment
-from pipeline_lib.store import Dataset, open_dataset
 from pipeline_lib.training.unseen import labels_of, seen_pairs
 
 RECIPE = "dedpo25-self"

@@ -18,12 +18,12 @@ from prefect.utilities.callables import parameter_schema
 from flows import sweep as module
 from flows.sweep import CELL_PARAMETERS, Inputs, sweep, train_all
 from flows.train import TRAINING_FLOWS, Trained
-from pipeline_lib.claims import claim as claims
-from pipeline_lib.errors import ConfigError, SweepError, TrainingError, UnknownNameError
+from pipeline_lib.core.errors import ConfigError, SweepError, TrainingError, UnknownNameError
 from pipeline_lib.presets import PRESETS, preset
+from pipeline_lib.sweeps import claim as claims
 from pipeline_lib.sweeps.plan import cells_of
 from pipeline_lib.sweeps.question import Question, ask
-from pipeline_lib.training.job import Stopped
+from pipeline_lib.training.launch.job import Stopped
 from tasks import sweep_tracking, tracking
 from tasks.outcome import Outcome
 from tasks.stopping import asked_to_stop

@@ -16,7 +16,7 @@ from flows.evaluate import evaluate
 from flows.register import register
 from flows.sweep import base_versions
 from flows.train import train_dpo
-from pipeline_lib.errors import ConfigError
+from pipeline_lib.core.errors import ConfigError
 from pipeline_lib.presets import preset
 from pipeline_lib.shapes import assets_dir
 from tasks.base import checked_base

@@ -17,11 +17,11 @@ from mlflow import MlflowClient
 from prefect import flow
 
 from flows.compare import compare
-from pipeline_lib import schemas, store
-from pipeline_lib.config import BaseModel, EvaluateConfig, TrainConfig
+from pipeline_lib.core import schemas, store
+from pipeline_lib.core.config import BaseModel, EvaluateConfig, TrainConfig
+from pipeline_lib.core.store import Dataset, open_dataset
 from pipeline_lib.models.aligned import load_pipeline
 from pipeline_lib.presets import preset
-from pipeline_lib.store import Dataset, open_dataset
 from tasks import tracking
 from tasks.evaluate import evaluate
 from tasks.register import register

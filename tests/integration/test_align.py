@@ -17,9 +17,9 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from deploy.stack.settings import ROOT
 from flows.evaluate import evaluate
 from flows.register import register
-from pipeline_lib.lineage import lineage
+from pipeline_lib.core.lineage import lineage
+from pipeline_lib.core.store import open_dataset, verify
 from pipeline_lib.presets import ALL_SCORERS
-from pipeline_lib.store import open_dataset, verify
 from tasks.evaluation_runs import EVALUATION_TAG
 from tasks.settings import store_url
 from tasks.tracking import KEY_TAG, PARENT

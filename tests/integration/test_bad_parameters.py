@@ -27,7 +27,7 @@ from deploy.stack import current_settings, running_stack
 from deploy.stack.api import call
 from deploy.stack.rows import FLOW_RUNS, every
 from flows import align, label, train
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 from tests.deploy.test_stack_integration import Runs, rows, wait_for, wait_for_restart
 from tests.integration.bad_parameters import drawn
 from tests.integration.deployments import Deployments

@@ -42,7 +42,7 @@ print("equal", open(name, "rb").read() == open(sys.argv[1], "rb").read(), run.in
 """
 WRONG = "planted-wrong-key"
 INGEST = "import sys; from flows.ingest import ingest; ingest(source=sys.argv[1])"
-LIBRARY = "import sys; from pipeline_lib.store import absolute; absolute(sys.argv[1])"
+LIBRARY = "import sys; from pipeline_lib.core.store import absolute; absolute(sys.argv[1])"
 PULL = "import mlflow, sys; print(mlflow.artifacts.download_artifacts(sys.argv[1], dst_path=sys.argv[2]))"
 
 

@@ -20,10 +20,10 @@ from PIL import Image
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deploy.stack import running_stack
-from pipeline_lib.errors import ConfigError, UnknownNameError
+from pipeline_lib.core.errors import ConfigError, UnknownNameError
+from pipeline_lib.core.store import open_dataset
 from pipeline_lib.evaluation.headline import headline
-from pipeline_lib.evaluation.painter import images_at_once
-from pipeline_lib.store import open_dataset
+from pipeline_lib.generation.painter import images_at_once
 from tasks.pull import pull_commands, tried_versions
 from tests.integration.registry import CONFIG, NAME, Registry, new_registry
 from tests.s3_server import S3Server

@@ -18,7 +18,7 @@ from mlflow.entities import Run
 
 from deploy.stack import running_stack
 from deploy.stack.settings import ROOT
-from pipeline_lib.store import open_dataset, verify
+from pipeline_lib.core.store import open_dataset, verify
 from tests.deploy.test_stack_integration import wait_for
 from tests.integration.deployments import Deployments
 from tests.integration.test_recovery import checkpoint_of_last_step, held

@@ -10,8 +10,8 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from pipeline_lib.config import BaseModel, TrainConfig
-from pipeline_lib.errors import ConfigError, HubError
+from pipeline_lib.core.config import BaseModel, TrainConfig
+from pipeline_lib.core.errors import ConfigError, HubError
 from tasks import champion, registry, tracking
 from tests.integration.team_mlflow import login, status, team_server, writes
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from pipeline_lib.store import MANIFEST, open_dataset, verify
+from pipeline_lib.core.store import MANIFEST, open_dataset, verify
 from tasks.tracking import KEY_TAG
 from tests.integration.deployments import Deployments
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from pipeline_lib.store import Dataset, open_dataset
+from pipeline_lib.core.store import Dataset, open_dataset
 from tests.integration.deployments import SMALL, Deployments
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(1500)]

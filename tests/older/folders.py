@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline_lib import store
-from pipeline_lib.config import BaseModel, EncodeConfig, EvaluateConfig, TrainConfig
-from pipeline_lib.encoding import encode
-from pipeline_lib.hub import SHAPES_MIRROR
+from pipeline_lib.core import store
+from pipeline_lib.core.config import BaseModel, EncodeConfig, EvaluateConfig, TrainConfig
+from pipeline_lib.core.hub import SHAPES_MIRROR
+from pipeline_lib.encoding.stage import encode
 from pipeline_lib.shapes import HUB
 from pipeline_lib.shapes.hub_files import BASE, BASE_XL
-from pipeline_lib.training.spec import TrainSpec
+from pipeline_lib.training.launch.spec import TrainSpec
 from pipeline_lib.training.trainer import train
 from tasks.pull import pull_commands
 from tasks.register import publish

@@ -19,7 +19,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 FOLDER = ROOT / ".state/parity/environment"
 REQUIREMENTS = HERE / "requirements.txt"
-OPERATORS = ROOT / "pipeline_lib/torchvision_ops.py"
+OPERATORS = ROOT / "pipeline_lib/core/torchvision_ops.py"
 SUPPORTED = (3, 11)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline_lib.images import decode
+from pipeline_lib.core.images import decode
 from pipeline_lib.scoring import load_scorers, score_images
 
 

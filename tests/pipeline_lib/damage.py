@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.digest import file_sha256
+from pipeline_lib.core.digest import file_sha256
 
 Files = Mapping[Path, bytes]
 

@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from pipeline_lib.config import IngestConfig
-from pipeline_lib.ingest import ingest
-from pipeline_lib.store import verify
+from pipeline_lib.core.config import IngestConfig
+from pipeline_lib.core.store import verify
+from pipeline_lib.data.ingest import ingest
 from tests.memory import peak_bytes
 from tests.pipeline_lib.source_files import PICKAPIC_V2, image_bytes, row, write_file
 

@@ -12,14 +12,14 @@ from mlflow import MlflowClient
 from prefect.logging import disable_run_logger
 from safetensors.torch import load_file, save_file
 
-from pipeline_lib.config import BaseModel, TrainConfig
-from pipeline_lib.encoding import encode
-from pipeline_lib.errors import CheckpointError, ConfigError, HubError
+from pipeline_lib.core.config import BaseModel, TrainConfig
+from pipeline_lib.core.errors import CheckpointError, ConfigError, HubError
+from pipeline_lib.core.store import writer
+from pipeline_lib.encoding.stage import encode
 from pipeline_lib.models.components import folder, load_unet
 from pipeline_lib.models.identity import base_identity
-from pipeline_lib.store import writer
+from pipeline_lib.training.launch.spec import TrainSpec
 from pipeline_lib.training.policy import build_policy, save_policy
-from pipeline_lib.training.spec import TrainSpec
 from pipeline_lib.training.trainer import train
 from tasks import base, champion, registry, tracking
 from tasks.register import check_judged

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from pipeline_lib import store
-from pipeline_lib.config import BaseModel
-from pipeline_lib.errors import ConfigError
+from pipeline_lib.core import store
+from pipeline_lib.core.config import BaseModel
+from pipeline_lib.core.errors import ConfigError
+from pipeline_lib.core.store import Dataset
 from pipeline_lib.presets import preset
-from pipeline_lib.store import Dataset
 from tasks import champion, registry
 from tasks.champion import Rival, find_rival, open_rival, settle
 

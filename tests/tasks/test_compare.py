@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from mlflow.utils.validation import _validate_metric_name
 
-from pipeline_lib import store
-from pipeline_lib.store import Dataset
+from pipeline_lib.core import store
+from pipeline_lib.core.store import Dataset
 from tasks.compare import links, numbers, training_pairs
 
 

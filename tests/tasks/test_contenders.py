@@ -13,12 +13,12 @@ import torch
 from mlflow import MlflowClient
 from prefect.logging import disable_run_logger
 
-from pipeline_lib import store
-from pipeline_lib.config import BaseModel, TrainConfig
-from pipeline_lib.errors import CheckpointError, ConfigError, DatasetUnfinishedError, HubError, PipelineError
+from pipeline_lib.core import store
+from pipeline_lib.core.config import BaseModel, TrainConfig
+from pipeline_lib.core.errors import CheckpointError, ConfigError, DatasetUnfinishedError, HubError, PipelineError
+from pipeline_lib.core.store import Dataset
 from pipeline_lib.models.components import load_unet
 from pipeline_lib.presets import preset
-from pipeline_lib.store import Dataset
 from tasks import champion, registry, tracking
 from tasks.contenders import Contender, find, find_models
 from tests.pipeline_lib.models import loras, tiny

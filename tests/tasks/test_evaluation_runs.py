@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from pipeline_lib import store
-from pipeline_lib.config import BaseModel, TrainConfig
-from pipeline_lib.store import Dataset
+from pipeline_lib.core import store
+from pipeline_lib.core.config import BaseModel, TrainConfig
+from pipeline_lib.core.store import Dataset
 from tasks import evaluation_runs, tracking
 from tasks.evaluation_runs import find_evaluation, log_evaluation
 

@@ -10,8 +10,8 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage
 
-from pipeline_lib.config import BaseModel, TrainConfig
-from pipeline_lib.errors import ConfigError
+from pipeline_lib.core.config import BaseModel, TrainConfig
+from pipeline_lib.core.errors import ConfigError
 from tasks import experiments, tracking
 
 BASE = BaseModel(family="sd", repo="tiny/base")

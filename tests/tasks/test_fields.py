@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline_lib.errors import excerpt
+from pipeline_lib.core.errors import excerpt
 from tasks import fields
 from tasks.values import Grid, Recipe, TrainSettings, bounded
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from pipeline_lib import store
-from pipeline_lib.config import IngestConfig
-from pipeline_lib.errors import (
+from pipeline_lib.core import store
+from pipeline_lib.core.config import IngestConfig
+from pipeline_lib.core.errors import (
     CheckpointError,
     ConfigError,
     DatasetUnfinishedError,
@@ -18,7 +18,7 @@ from pipeline_lib.errors import (
     PipelineError,
     UnknownNameError,
 )
-from pipeline_lib.ingest import ingest
+from pipeline_lib.data.ingest import ingest
 from tasks.given import check_given
 from tests.pipeline_lib.models import tiny
 from tests.pipeline_lib.source_files import image_bytes, row, write_source

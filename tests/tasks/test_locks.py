@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline_lib.training import job
+from pipeline_lib.training.launch import job
 from tasks import locks
 
 HOLD = """

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 from prefect.context import TaskRunContext
 
-from pipeline_lib import store
-from pipeline_lib.errors import HubError
+from pipeline_lib.core import store
+from pipeline_lib.core.errors import HubError
 from tasks.logs import complete_logs
 
 

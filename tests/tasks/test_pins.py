@@ -8,10 +8,10 @@ import pytest
 from mlflow import MlflowClient
 
 from deploy.pins import agree
+from pipeline_lib.core.garbage import garbage
+from pipeline_lib.core.pins import pin
+from pipeline_lib.core.store import Dataset, writer
 from pipeline_lib.evaluation.stage import STAGE
-from pipeline_lib.garbage import garbage
-from pipeline_lib.pins import pin
-from pipeline_lib.store import Dataset, writer
 from tasks.champion import EVALUATION_DIGEST, MODEL_DATASET, MODEL_DIGEST
 
 NAME = "pinned-shapes"

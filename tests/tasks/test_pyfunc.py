@@ -18,10 +18,10 @@ from diffusers import DiffusionPipeline
 from mlflow.models import Model
 from PIL import Image
 
-from pipeline_lib import store
-from pipeline_lib.config import EvaluateConfig, TrainConfig
-from pipeline_lib.evaluation.painter import initial_noise, load_painter
-from pipeline_lib.evaluation.texts import Texts
+from pipeline_lib.core import store
+from pipeline_lib.core.config import EvaluateConfig, TrainConfig
+from pipeline_lib.generation.embeddings import Texts
+from pipeline_lib.generation.painter import initial_noise, load_painter
 from pipeline_lib.models import FAMILIES
 from pipeline_lib.training.policy import build_policy, save_policy
 from tasks import pyfunc

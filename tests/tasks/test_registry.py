@@ -14,7 +14,7 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from pipeline_lib.config import BaseModel, TrainConfig
+from pipeline_lib.core.config import BaseModel, TrainConfig
 from tasks import registry, tracking
 
 BASE = BaseModel(family="sd", repo="tiny/base")

@@ -27,7 +27,7 @@ from flows import (
     sweep,
     train,
 )
-from pipeline_lib.errors import ConfigError, DatasetCorruptError, HubError, StoreError, UnreadableFileError
+from pipeline_lib.core.errors import ConfigError, DatasetCorruptError, HubError, StoreError, UnreadableFileError
 from tasks import settings
 
 FLOWS: list[Any] = [

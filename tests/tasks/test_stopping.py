@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline_lib.training import job
+from pipeline_lib.training.launch import job
 from tasks import locks
 from tasks.stopping import asked_to_stop, stopped_together
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from pipeline_lib import store
-from pipeline_lib.claims import claim as claims
-from pipeline_lib.errors import ConfigError, UnknownNameError
+from pipeline_lib.core import store
+from pipeline_lib.core.errors import ConfigError, UnknownNameError
 from pipeline_lib.presets import PRESETS, preset
+from pipeline_lib.sweeps import claim as claims
 from pipeline_lib.sweeps.plan import Cell, Setting
 from pipeline_lib.sweeps.question import Question, ask
 from tasks import sweep_tracking, tracking

@@ -10,9 +10,9 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
-from pipeline_lib import store
-from pipeline_lib.config import BaseModel, TrainConfig
-from pipeline_lib.errors import ConfigError
+from pipeline_lib.core import store
+from pipeline_lib.core.config import BaseModel, TrainConfig
+from pipeline_lib.core.errors import ConfigError
 from tasks import tracking
 
 BASE = BaseModel(family="sd", repo="tiny/base")

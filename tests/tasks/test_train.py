@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from pipeline_lib.config import TrainConfig
+from pipeline_lib.core.config import TrainConfig
+from pipeline_lib.core.store import Dataset, verify, writer
 from pipeline_lib.models.components import encoder_digest
 from pipeline_lib.presets import preset
-from pipeline_lib.store import Dataset, verify, writer
-from pipeline_lib.training import job
+from pipeline_lib.training.launch import job
 from tasks import locks, tracking
 from tasks import train as stage
 

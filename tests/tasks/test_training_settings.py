@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flows import align, train
-from pipeline_lib.errors import ConfigError, PipelineError
+from pipeline_lib.core.errors import ConfigError, PipelineError
 from pipeline_lib.presets import METHODS, PRESETS, alignment
 from tasks.training_settings import training_config
 

@@ -9,7 +9,7 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
-from pipeline_lib.config import BaseModel, TrainConfig
+from pipeline_lib.core.config import BaseModel, TrainConfig
 from tasks import tracking, unmoved
 
 BASE = BaseModel(family="sd", repo="tiny/base")

@@ -17,7 +17,7 @@ from prefect.context import FlowRunContext
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deploy.stack.api import call
-from pipeline_lib.errors import PublishError
+from pipeline_lib.core.errors import PublishError
 from tasks import tracking, wanted
 from tasks.wanted import Unwanted, require_wanted
 

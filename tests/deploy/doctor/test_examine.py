@@ -11,7 +11,7 @@ from deploy.doctor import Finding, Surroundings, examine
 from deploy.doctor.checks import CHECKS
 from deploy.doctor.findings import ok, redacted, warning
 from deploy.doctor.versions import differences, pinned
-from pipeline_lib.registry import Registry
+from pipeline_lib.core.registry import Registry
 
 HERE = "tests.deploy.doctor.test_examine"
 SECRETS = {"PREFECT_API_AUTH_STRING": "team:correct-horse", "AWS_SECRET_ACCESS_KEY": "battery/staple", "HOME": "/root"}

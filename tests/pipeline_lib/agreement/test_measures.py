@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline_lib.agreement.measures import agreement_of, conviction, dispute, preferences, spearman, wilson
+from pipeline_lib.agreement.measures import agreement_of, conviction, dispute, spearman
+from pipeline_lib.core.intervals import wilson
+from pipeline_lib.labels.table import preferences
 from tests.pipeline_lib.labels.tables import frame, random_frame
 
 

@@ -15,15 +15,15 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline_lib import schemas
 from pipeline_lib.agreement import agreement
 from pipeline_lib.agreement.disputes import SHOWN
 from pipeline_lib.agreement.distributions import distribution
-from pipeline_lib.config import IngestConfig
-from pipeline_lib.errors import ConfigError
-from pipeline_lib.ingest import ingest
+from pipeline_lib.core import schemas
+from pipeline_lib.core.config import IngestConfig
+from pipeline_lib.core.errors import ConfigError
+from pipeline_lib.core.store import Dataset, verify, writer
+from pipeline_lib.data.ingest import ingest
 from pipeline_lib.scoring.published import import_scores
-from pipeline_lib.store import Dataset, verify, writer
 from tests.pipeline_lib.labels.tables import ingested, scores
 from tests.pipeline_lib.pages import Page
 

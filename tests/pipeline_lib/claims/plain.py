@@ -11,10 +11,10 @@ import polars as pl
 import pytest
 import yaml
 
-from pipeline_lib.claims import claim as claims
 from pipeline_lib.claims import document, results
-from pipeline_lib.claims.claim import Claim, load
-from pipeline_lib.claims.read import read
+from pipeline_lib.sweeps import claim as claims
+from pipeline_lib.sweeps.claim import Claim, load
+from pipeline_lib.sweeps.claim_files import read
 from tests.pipeline_lib.sweeps.simulated import World
 
 WORLD = World(settings=3, prompts=64)
@@ -58,8 +58,8 @@ def changed(**changes: Any) -> dict[str, Any]:
 def lay_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make `root` a project with this claim alone and no results."""
     for module, name, folder in (
-        (claims, "FOLDER", "deploy/presets/claims"),
-        (results, "FOLDER", "deploy/claims"),
+        (claims, "FOLDER", "pipeline_lib/presets/claims"),
+        (results, "FOLDER", "pipeline_lib/claims/outcomes"),
         (document, "ROOT", "."),
     ):
         (root / folder).mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def lay_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def put_claim(project: Path, **changes: object) -> Claim:
     """Write the claim's file and read it."""
-    path = project / "deploy" / "presets" / "claims" / "flips.yaml"
+    path = project / "pipeline_lib" / "presets" / "claims" / "flips.yaml"
     path.write_text(yaml.safe_dump(changed(**changes), sort_keys=False), encoding="utf-8")
     return load("flips")
 

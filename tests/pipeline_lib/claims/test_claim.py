@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline_lib.claims import claim as claims
-from pipeline_lib.claims.claim import Contrast, load, names
-from pipeline_lib.claims.read import read
-from pipeline_lib.errors import ConfigError, UnknownNameError
+from pipeline_lib.core.errors import ConfigError, UnknownNameError
 from pipeline_lib.labels.recipes import steps_of
 from pipeline_lib.presets import METHODS
+from pipeline_lib.sweeps import claim as claims
+from pipeline_lib.sweeps.claim import Contrast, load, names
+from pipeline_lib.sweeps.claim_files import read
 from pipeline_lib.sweeps.plan import cells_of
 from tests.pipeline_lib.claims.plain import RAW, changed, claim
 

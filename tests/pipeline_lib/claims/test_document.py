@@ -10,10 +10,10 @@ import pytest
 
 from pipeline_lib.claims import __main__ as command
 from pipeline_lib.claims import document, results
-from pipeline_lib.claims.claim import load, names
 from pipeline_lib.claims.results import Machine, keep
-from pipeline_lib.claims.verdict import judge
-from pipeline_lib.errors import ConfigError
+from pipeline_lib.core.errors import ConfigError
+from pipeline_lib.sweeps.claim import load, names
+from pipeline_lib.sweeps.verdict import judge
 from tests.pipeline_lib.claims.plain import RAW, lay_out, outcomes, put_claim
 
 MACHINE = Machine(cores=2, gpu=None, seconds=4100.0)
@@ -67,7 +67,7 @@ def test_claims_without_results_are_listed_as_not_run(project: Path) -> None:
 def test_results_become_verdicts_tables_and_figures(project: Path) -> None:
     claim = put_claim(project, remarks="As expected.")
     assert keep(claim, outcomes(), REPORT, DIGEST, MACHINE)
-    folder = project / "deploy" / "claims" / "flips-shapes"
+    folder = project / "pipeline_lib" / "claims" / "outcomes" / "flips-shapes"
     figures = [folder / "gain-true.svg", folder / "win-true.svg"]
     assert set(document.write()) == {project / "CLAIMS.md", *figures}
     text = (project / "CLAIMS.md").read_text()
@@ -83,7 +83,7 @@ def test_results_become_verdicts_tables_and_figures(project: Path) -> None:
     assert [line.count("|") for line in table] == [6, 6, 6]
     assert "< 0.001" in table[2] and "< 0.001" not in table[1]
     for path in figures:
-        assert f"](deploy/claims/flips-shapes/{path.name})" in text
+        assert f"](pipeline_lib/claims/outcomes/flips-shapes/{path.name})" in text
         assert ElementTree.fromstring(path.read_text()).tag.endswith("svg")
     assert document.outdated() == []
 
@@ -93,14 +93,14 @@ def test_every_byte_counts(project: Path, capsys: pytest.CaptureFixture[str]) ->
     assert command.main(["write"]) == 0
     assert command.main(["check"]) == 0
     capsys.readouterr()
-    figure = project / "deploy" / "claims" / "flips-shapes" / "win-true.svg"
+    figure = project / "pipeline_lib" / "claims" / "outcomes" / "flips-shapes" / "win-true.svg"
     stray = figure.with_name("win-clip.svg")
     stray.write_text("<svg/>")
     for path in (project / "CLAIMS.md", figure):
         path.write_bytes(path.read_bytes() + b"\n")
     assert command.main(["check"]) == 1
     said = capsys.readouterr().out.splitlines()
-    folder = "deploy/claims/flips-shapes"
+    folder = "pipeline_lib/claims/outcomes/flips-shapes"
     assert set(said) == {
         f"out of date: {name}" for name in ("CLAIMS.md", f"{folder}/win-true.svg", f"{folder}/win-clip.svg")
     }
@@ -139,7 +139,7 @@ def test_results_of_two_presets_stand_side_by_side(project: Path) -> None:
 def test_the_same_results_are_kept_once_and_only_what_is_shown(project: Path) -> None:
     claim = load("flips")
     assert keep(claim, outcomes(), REPORT, DIGEST, MACHINE)
-    folder = project / "deploy" / "claims" / "flips-shapes"
+    folder = project / "pipeline_lib" / "claims" / "outcomes" / "flips-shapes"
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert not keep(claim, outcomes(), REPORT, DIGEST, Machine(cores=2, gpu=None, seconds=3.0)), "a run that skipped"
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
@@ -154,7 +154,7 @@ def test_the_same_results_are_kept_once_and_only_what_is_shown(project: Path) ->
 @pytest.mark.parametrize("name", [results.OUTCOMES, results.RUN])
 def test_results_that_cannot_be_read_are_named(project: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     keep(load("flips"), outcomes(), REPORT, DIGEST, MACHINE)
-    path = project / "deploy" / "claims" / "flips-shapes" / name
+    path = project / "pipeline_lib" / "claims" / "outcomes" / "flips-shapes" / name
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(ConfigError, match=r"flips-shapes: its results cannot be read"):
         document.render()

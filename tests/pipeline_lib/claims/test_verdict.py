@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pipeline_lib.claims.claim import Contrast, Finding
-from pipeline_lib.claims.verdict import judge, rule
-from pipeline_lib.errors import ConfigError
+from pipeline_lib.core.errors import ConfigError
+from pipeline_lib.sweeps.claim import Contrast, Finding
+from pipeline_lib.sweeps.verdict import judge, rule
 from tests.pipeline_lib.sweeps.simulated import World
 
 SWEEPS = 200

@@ -14,10 +14,10 @@ import torch
 import transformers
 from PIL import Image
 
-from pipeline_lib import store
-from pipeline_lib.config import BaseModel
+from pipeline_lib.core import store
+from pipeline_lib.core.config import BaseModel
+from pipeline_lib.core.store import Dataset
 from pipeline_lib.evaluation import diversity, scores, stage
-from pipeline_lib.store import Dataset
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 SIDE = 32

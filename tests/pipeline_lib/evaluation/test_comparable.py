@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_lib.config import BaseModel
-from pipeline_lib.errors import ConfigError
+from pipeline_lib.core.config import BaseModel
+from pipeline_lib.core.errors import ConfigError
+from pipeline_lib.core.store import Dataset
 from pipeline_lib.evaluation.comparable import check_comparable, latents
-from pipeline_lib.store import Dataset
 from tests.pipeline_lib.evaluation.conftest import unet
 
 Trained = Callable[[str, int], Dataset]

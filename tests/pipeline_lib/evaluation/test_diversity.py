@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline_lib.core.hub import SHAPES_MIRROR
 from pipeline_lib.evaluation.diversity import DIVERSITY, distances, embedder, embedding_scorer
-from pipeline_lib.hub import SHAPES_MIRROR
 from pipeline_lib.scoring import load_scorers, score_images
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pyarrow as pa
 
+from pipeline_lib.core.store import Dataset, writer
 from pipeline_lib.evaluation.examples import BEST, SAMPLE, WORST, Example, Scored, choose
-from pipeline_lib.store import Dataset, writer
 
 PROMPTS = 40
 

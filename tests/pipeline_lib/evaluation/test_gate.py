@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline_lib.errors import ConfigError
+from pipeline_lib.core.errors import ConfigError
 from pipeline_lib.evaluation.gate import Decision, Gate, decide, judge
 from pipeline_lib.evaluation.winrates import TRUE, Comparison, compare
 

@@ -16,21 +16,21 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from pipeline_lib import resident, store
-from pipeline_lib.config import BaseModel, EvaluateConfig, TrainConfig
-from pipeline_lib.errors import CheckpointError, EvaluationError
+from pipeline_lib.core import resident, store
+from pipeline_lib.core.config import BaseModel, EvaluateConfig, TrainConfig
+from pipeline_lib.core.errors import CheckpointError, EvaluationError
+from pipeline_lib.core.store import Dataset
 from pipeline_lib.evaluation import evaluate
-from pipeline_lib.evaluation import generate as generate_module
-from pipeline_lib.evaluation import texts as texts_module
-from pipeline_lib.evaluation.generate import Painting, generate, open_painting, paint_shard, prompts_per_shard
-from pipeline_lib.evaluation.painter import Painter, initial_noise, load_painter, make_scheduler
-from pipeline_lib.evaluation.prompts import PromptSet
-from pipeline_lib.evaluation.texts import Texts
+from pipeline_lib.generation import embeddings as texts_module
+from pipeline_lib.generation import stage as generate_module
+from pipeline_lib.generation.embeddings import Texts
+from pipeline_lib.generation.painter import Painter, initial_noise, load_painter, make_scheduler
+from pipeline_lib.generation.prompts import PromptSet
+from pipeline_lib.generation.stage import Painting, generate, open_painting, paint_shard, prompts_per_shard
 from pipeline_lib.models import FAMILIES
 from pipeline_lib.models.aligned import LORA_WEIGHTS
 from pipeline_lib.presets import preset
 from pipeline_lib.shapes import prompts
-from pipeline_lib.store import Dataset
 from pipeline_lib.training.policy import build_policy, save_policy
 
 CONFIG = EvaluateConfig(

@@ -13,9 +13,11 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from pipeline_lib import store
-from pipeline_lib.config import TrainConfig
-from pipeline_lib.errors import EvaluationError, UnknownNameError
+from pipeline_lib.core import store
+from pipeline_lib.core.config import TrainConfig
+from pipeline_lib.core.errors import EvaluationError, UnknownNameError
+from pipeline_lib.core.store import Dataset, open_dataset
+from pipeline_lib.data.ingest import ingest
 from pipeline_lib.evaluation import evaluate
 from pipeline_lib.evaluation.implicit import (
     REWARD,
@@ -24,10 +26,8 @@ from pipeline_lib.evaluation.implicit import (
     judged_by_prompt,
     trained_prompts,
 )
-from pipeline_lib.ingest import ingest
 from pipeline_lib.models.components import folder
 from pipeline_lib.presets import preset
-from pipeline_lib.store import Dataset, open_dataset
 from pipeline_lib.training import implicit as judging
 from pipeline_lib.training.implicit import unlabelled
 from pipeline_lib.training.tables import open_tables

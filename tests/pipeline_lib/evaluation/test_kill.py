@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline_lib.evaluation import evaluate, generate, scores
-from pipeline_lib.evaluation.painter import Painter
+from pipeline_lib.core.store import Dataset, verify, writer
+from pipeline_lib.evaluation import evaluate, scores
+from pipeline_lib.generation import stage as generate
+from pipeline_lib.generation.painter import Painter
 from pipeline_lib.models.aligned import load_pipeline
 from pipeline_lib.presets import preset
-from pipeline_lib.store import Dataset, verify, writer
 
 SHAPES = preset("shapes")
 SHARD, SHARDS, MODELS = 16, 3, 2

@@ -16,12 +16,14 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline_lib import schemas, store
-from pipeline_lib.config import BaseModel, EvaluateConfig
-from pipeline_lib.errors import ConfigError, EvaluationError, UnknownNameError
-from pipeline_lib.evaluation import evaluate, generate, painter, scores
-from pipeline_lib.evaluation.prompts import load_prompts
-from pipeline_lib.store import Dataset, verify
+from pipeline_lib.core import schemas, store
+from pipeline_lib.core.config import BaseModel, EvaluateConfig
+from pipeline_lib.core.errors import ConfigError, EvaluationError, UnknownNameError
+from pipeline_lib.core.store import Dataset, verify
+from pipeline_lib.evaluation import evaluate, scores
+from pipeline_lib.generation import painter
+from pipeline_lib.generation import stage as generate
+from pipeline_lib.generation.prompts import load_prompts
 from tests.pipeline_lib.evaluation.conftest import unet
 
 CONFIG = EvaluateConfig(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from pipeline_lib.core.store import Dataset, writer
 from pipeline_lib.evaluation.unmoved import unmoved
-from pipeline_lib.store import Dataset, writer
 from tests.pipeline_lib.evaluation.test_report import HOSTILE, content, page
 
 

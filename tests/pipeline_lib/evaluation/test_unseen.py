@@ -9,12 +9,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipeline_lib import evaluation, schemas, store
-from pipeline_lib.errors import EvaluationError
+from pipeline_lib import evaluation
+from pipeline_lib.core import schemas, store
+from pipeline_lib.core.errors import EvaluationError
+from pipeline_lib.core.store import Dataset
 from pipeline_lib.evaluation import stage
 from pipeline_lib.evaluation.implicit import check_unseen
 from pipeline_lib.presets import preset
-from pipeline_lib.store import Dataset
 from tasks.compare import check_models
 from tasks.contenders import Contender
 from tasks.held_out import check_held_out

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline_lib.errors import EvaluationError
+from pipeline_lib.core.errors import EvaluationError
 from pipeline_lib.evaluation.statistics import Interval
 from pipeline_lib.evaluation.winrates import (
     TRUE,

@@ -9,11 +9,11 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from pipeline_lib import schemas
-from pipeline_lib.digest import text_id
+from pipeline_lib.core import schemas
+from pipeline_lib.core.digest import text_id
+from pipeline_lib.core.store import Dataset, writer
 from pipeline_lib.labels.recipe import apply
 from pipeline_lib.labels.recipes import steps_of
-from pipeline_lib.store import Dataset, writer
 
 
 def frame(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline_lib.errors import LabelError
+from pipeline_lib.core.errors import LabelError
 from pipeline_lib.labels.calibration import cross_fitted, platt_slope, sigmoid
 from pipeline_lib.labels.chance import keys, share
 from tests.pipeline_lib.labels.tables import frame, label, random_frame

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from pipeline_lib.errors import LabelError, UnknownNameError
+from pipeline_lib.core.errors import LabelError, UnknownNameError
 from pipeline_lib.labels.calibration import fold_of
 from pipeline_lib.labels.recipe import check_recipe
 from pipeline_lib.labels.self_training import fold_recipes, folds_held_out, reads_self_training, runnable

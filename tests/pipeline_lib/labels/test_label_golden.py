@@ -10,10 +10,10 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from pipeline_lib import schemas
+from pipeline_lib.core import schemas
+from pipeline_lib.core.store import Dataset, writer
 from pipeline_lib.labels.parse import STEPS
 from pipeline_lib.labels.recipe import build_labels, required_scorers
-from pipeline_lib.store import Dataset, writer
 from tests.pipeline_lib.labels import plain
 from tests.pipeline_lib.labels.tables import scores
 
@@ -131,7 +131,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Dataset, Mappi
 
 
 def plain_prompt(prompt: str) -> str:
-    from pipeline_lib.digest import text_id
+    from pipeline_lib.core.digest import text_id
 
     return text_id(prompt)
 

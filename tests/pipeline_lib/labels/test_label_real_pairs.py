@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline_lib.config import IngestConfig
-from pipeline_lib.ingest import ingest
+from pipeline_lib.core.config import IngestConfig
+from pipeline_lib.data.ingest import ingest
 from pipeline_lib.labels.recipe import build_labels, required_scorers
 from pipeline_lib.scoring.published import import_scores
 

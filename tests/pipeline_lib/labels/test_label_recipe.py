@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from pipeline_lib import schemas
-from pipeline_lib.errors import LabelError, PipelineError, UnknownNameError
+from pipeline_lib.core import schemas
+from pipeline_lib.core.errors import LabelError, PipelineError, UnknownNameError
+from pipeline_lib.core.store import Dataset, writer
 from pipeline_lib.labels.flips import Flip
 from pipeline_lib.labels.parse import STEPS
 from pipeline_lib.labels.recipe import build_labels, required_scorers
 from pipeline_lib.labels.recipes import FOLDER, names, steps_of
 from pipeline_lib.labels.votes import Vote
-from pipeline_lib.store import Dataset, writer
 from tests.pipeline_lib.labels.tables import ingested, scores
 
 

@@ -12,15 +12,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pipeline_lib.ingest import ingest
+from pipeline_lib.core.store import Dataset, writer
+from pipeline_lib.data.ingest import ingest
+from pipeline_lib.data.sources import known_truth
 from pipeline_lib.labels.measures import HIDDEN, calibration, fleiss, measure
 from pipeline_lib.labels.recipe import apply, build_labels
 from pipeline_lib.labels.recipes import steps_of
 from pipeline_lib.labels.report import REPORT_HTML, REPORT_JSON, summary
 from pipeline_lib.labels.table import pair_table
 from pipeline_lib.presets import preset
-from pipeline_lib.sources import known_truth
-from pipeline_lib.store import Dataset, writer
 from tests.pipeline_lib.labels.tables import frame, label
 
 RECIPE = [

@@ -9,17 +9,17 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pipeline_lib.config import EncodeConfig, JudgeConfig, TrainConfig
-from pipeline_lib.encoding import encode
-from pipeline_lib.errors import ConfigError, LabelError
-from pipeline_lib.ingest import ingest
+from pipeline_lib.core.config import EncodeConfig, JudgeConfig, TrainConfig
+from pipeline_lib.core.errors import ConfigError, LabelError
+from pipeline_lib.core.store import Dataset
+from pipeline_lib.data.ingest import ingest
+from pipeline_lib.encoding.stage import encode
 from pipeline_lib.labels.calibration import fold_of
 from pipeline_lib.labels.recipe import build_labels
 from pipeline_lib.presets import preset
-from pipeline_lib.store import Dataset
-from pipeline_lib.training import job
 from pipeline_lib.training.implicit import judge_pairs
-from pipeline_lib.training.spec import TrainSpec
+from pipeline_lib.training.launch import job
+from pipeline_lib.training.launch.spec import TrainSpec
 from pipeline_lib.training.tables import open_tables
 from pipeline_lib.training.trainer import train
 from pipeline_lib.training.unseen import seen_pairs

@@ -21,7 +21,7 @@ import polars as pl
 import pytest
 import torch
 
-from pipeline_lib.config import TrainConfig
+from pipeline_lib.core.config import TrainConfig
 from pipeline_lib.labels.calibration import FITS
 from pipeline_lib.training.losses import Pairs, dedpo
 from tests.pipeline_lib.labels.tables import label, random_frame

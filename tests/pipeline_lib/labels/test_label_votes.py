@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline_lib.errors import LabelError
+from pipeline_lib.core.errors import LabelError
 from tests.pipeline_lib.labels.tables import frame, label, random_frame, targets
 
 #                 0     1     2     3     4     5     6

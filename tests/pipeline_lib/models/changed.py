@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.config import BaseModel
+from pipeline_lib.core.config import BaseModel
 from tests.pipeline_lib.models import tiny
 
 GONE = object()

@@ -11,8 +11,8 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 
-from pipeline_lib.config import TrainConfig
-from pipeline_lib.errors import CheckpointError
+from pipeline_lib.core.config import TrainConfig
+from pipeline_lib.core.errors import CheckpointError
 from pipeline_lib.models.aligned import export, load_pipeline, read_base
 from pipeline_lib.training.policy import Policy, build_policy, save_policy
 from pipeline_lib.training.reference import predict

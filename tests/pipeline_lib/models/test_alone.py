@@ -13,7 +13,7 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
-from pipeline_lib.errors import CheckpointError, PipelineError
+from pipeline_lib.core.errors import CheckpointError, PipelineError
 from pipeline_lib.models import named
 from pipeline_lib.models.aligned import check_fits, load_pipeline
 from pipeline_lib.models.alone import Names, names_among

@@ -13,8 +13,8 @@ import torch
 from diffusers import DDPMScheduler
 from safetensors.torch import load_file, save_file
 
-from pipeline_lib.config import BaseModel
-from pipeline_lib.errors import CheckpointError, ConfigError, HubError
+from pipeline_lib.core.config import BaseModel
+from pipeline_lib.core.errors import CheckpointError, ConfigError, HubError
 from pipeline_lib.models import FAMILIES, components
 from tests.pipeline_lib.models import tiny
 

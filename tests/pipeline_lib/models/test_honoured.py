@@ -16,17 +16,17 @@ from diffusers import AutoencoderKL, DiffusionPipeline
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from pipeline_lib.config import BaseModel, EncodeConfig, EvaluateConfig
-from pipeline_lib.encoding import encode
-from pipeline_lib.evaluation.painter import initial_noise, load_painter, make_scheduler
-from pipeline_lib.evaluation.texts import Texts
+from pipeline_lib.core.config import BaseModel, EncodeConfig, EvaluateConfig
+from pipeline_lib.core.store import Dataset
+from pipeline_lib.encoding.stage import encode
+from pipeline_lib.generation.embeddings import Texts
+from pipeline_lib.generation.painter import initial_noise, load_painter, make_scheduler
 from pipeline_lib.models import FAMILIES
 from pipeline_lib.models.aligned import load_pipeline
 from pipeline_lib.models.components import load_schedule
 from pipeline_lib.models.decoding import decode
 from pipeline_lib.models.supported import check_supported
 from pipeline_lib.shapes import assets_dir
-from pipeline_lib.store import Dataset
 from pipeline_lib.training.tables import open_tables, read_labels
 from tests.pipeline_lib.models import tiny
 from tests.pipeline_lib.models.changed import GONE, changed

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from pipeline_lib.config import BaseModel
-from pipeline_lib.digest import forget
-from pipeline_lib.errors import ConfigError
+from pipeline_lib.core.config import BaseModel
+from pipeline_lib.core.digest import forget
+from pipeline_lib.core.errors import ConfigError
 from pipeline_lib.models.components import load_unet
 from pipeline_lib.models.identity import base_identity
 from pipeline_lib.models.named import base_named

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.models.local import check_folder
 from tests.pipeline_lib.models import tiny
 from tests.pipeline_lib.models.test_strict import edit, first_set, prefixed, weights

@@ -14,7 +14,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from pipeline_lib.errors import CheckpointError
+from pipeline_lib.core.errors import CheckpointError
 from pipeline_lib.models.components import empty_unet, load_unet
 from pipeline_lib.models.lora import fuse, read_lora
 from tests.pipeline_lib.models import loras, tiny

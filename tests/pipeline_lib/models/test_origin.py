@@ -11,21 +11,21 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from pipeline_lib.config import BaseModel, EvaluateConfig, TrainConfig
-from pipeline_lib.encoding import encode
-from pipeline_lib.errors import CheckpointError, ConfigError, LabelError
-from pipeline_lib.evaluation.generate import generate
+from pipeline_lib.core.config import BaseModel, EvaluateConfig, TrainConfig
+from pipeline_lib.core.errors import CheckpointError, ConfigError, LabelError
+from pipeline_lib.core.store import Dataset, writer
+from pipeline_lib.encoding.stage import encode
 from pipeline_lib.evaluation.implicit import implicit_rewards
-from pipeline_lib.evaluation.prompts import PromptSet
+from pipeline_lib.generation.prompts import PromptSet
+from pipeline_lib.generation.stage import generate
 from pipeline_lib.models.aligned import export, load_pipeline
 from pipeline_lib.models.identity import base_identity
 from pipeline_lib.models.named import base_named, complete
 from pipeline_lib.models.origin import base_of, check_base
-from pipeline_lib.store import Dataset, writer
-from pipeline_lib.training import job
 from pipeline_lib.training.implicit import judge_pairs
+from pipeline_lib.training.launch import job
+from pipeline_lib.training.launch.spec import TrainSpec
 from pipeline_lib.training.policy import build_policy, save_policy
-from pipeline_lib.training.spec import TrainSpec
 from pipeline_lib.training.trainer import train
 from tests.pipeline_lib.models import tiny
 

@@ -13,7 +13,7 @@ import torch
 from diffusers import DiffusionPipeline
 from safetensors.torch import load_file
 
-from pipeline_lib.evaluation.painter import make_scheduler
+from pipeline_lib.generation.painter import make_scheduler
 from pipeline_lib.models.aligned import load_pipeline
 from pipeline_lib.models.published import save
 from tests.pipeline_lib.models import tiny

@@ -16,8 +16,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pipeline_lib.config import BaseModel
-from pipeline_lib.errors import CheckpointError, PipelineError
+from pipeline_lib.core.config import BaseModel
+from pipeline_lib.core.errors import CheckpointError, PipelineError
 from pipeline_lib.models import FAMILIES, components
 from pipeline_lib.models.aligned import load_pipeline
 from pipeline_lib.models.identity import base_identity

@@ -14,16 +14,16 @@ import diffusers
 import pytest
 import torch
 
-from pipeline_lib.config import BaseModel, EvaluateConfig, TrainConfig
-from pipeline_lib.encoding import open_encoding
-from pipeline_lib.errors import CheckpointError, ConfigError
-from pipeline_lib.evaluation.generate import open_painting
-from pipeline_lib.evaluation.prompts import PromptSet
+from pipeline_lib.core.config import BaseModel, EvaluateConfig, TrainConfig
+from pipeline_lib.core.errors import CheckpointError, ConfigError
+from pipeline_lib.encoding.stage import open_encoding
+from pipeline_lib.generation.prompts import PromptSet
+from pipeline_lib.generation.stage import open_painting
 from pipeline_lib.models import components, noise
 from pipeline_lib.models.aligned import load_pipeline
 from pipeline_lib.models.components import load_text_pipeline as load_text
 from pipeline_lib.models.supported import check_supported
-from pipeline_lib.training.job import model_writer
+from pipeline_lib.training.launch.job import model_writer
 from tests.pipeline_lib.models import tiny
 from tests.pipeline_lib.models.changed import FILES, GONE, changed
 

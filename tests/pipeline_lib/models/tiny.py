@@ -20,10 +20,10 @@ from diffusers import (
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from pipeline_lib import schemas
-from pipeline_lib.config import BaseModel, EncodeConfig
-from pipeline_lib.digest import text_id
-from pipeline_lib.store import Dataset, writer
+from pipeline_lib.core import schemas
+from pipeline_lib.core.config import BaseModel, EncodeConfig
+from pipeline_lib.core.digest import text_id
+from pipeline_lib.core.store import Dataset, writer
 
 SIDE = 8
 ENCODE = EncodeConfig(resolution=SIDE, batch_size=4)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline_lib.errors import UnreadableImageError
+from pipeline_lib.core.errors import UnreadableImageError
 from pipeline_lib.reports import picture
 
 

@@ -24,8 +24,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from pipeline_lib.digest import canonical_json
-from pipeline_lib.errors import CheckpointError, HubError
+from pipeline_lib.core.digest import canonical_json
+from pipeline_lib.core.errors import CheckpointError, HubError
 from pipeline_lib.scoring.base import Located, Scorer
 from pipeline_lib.scoring.engine import load_scorers, locate_scorers, score_images
 from pipeline_lib.scoring.scorers import SCORERS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline_lib.errors import ScoringError
+from pipeline_lib.core.errors import ScoringError
 from pipeline_lib.scoring.batching import CPU_ROWS, MOST, Batches, batches_of, fitting_rows, run
 
 

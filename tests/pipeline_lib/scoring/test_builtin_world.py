@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline_lib.hub import SHAPES_MIRROR
+from pipeline_lib.core.hub import SHAPES_MIRROR
 from pipeline_lib.scoring.engine import load_scorers, score_images
 from pipeline_lib.shapes import HUB
 from tests.pipeline_lib.scoring.conftest import NAMES

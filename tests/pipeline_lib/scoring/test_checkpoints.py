@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from pipeline_lib.errors import CheckpointError, HubError, UnknownNameError
+from pipeline_lib.core.errors import CheckpointError, HubError, UnknownNameError
 from pipeline_lib.scoring import aesthetic, hpsv2
 from pipeline_lib.scoring.checkpoints import github_file
 from pipeline_lib.scoring.engine import load_scorers, locate_scorers, score_images

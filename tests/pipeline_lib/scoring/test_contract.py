@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline_lib.core.weights.keys import HARMLESS
 from pipeline_lib.scoring import aesthetic, clip, hpsv2, imagereward, pickscore
 from pipeline_lib.scoring.base import Scorer
 from pipeline_lib.scoring.engine import distinct_towers, load_scorers, prepare, score_images
-from pipeline_lib.weights.keys import HARMLESS
 from tests.pipeline_lib.scoring.conftest import NAMES
 from tests.pipeline_lib.scoring.contract import ScorerContract
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline_lib.errors import ConfigError, ScoringError
+from pipeline_lib.core.errors import ConfigError, ScoringError
 from pipeline_lib.scoring import decode
 from pipeline_lib.scoring.decode import PROCESS_PIXELS, DecodeWorkers, workers_for
 from pipeline_lib.scoring.decode_worker import prepare

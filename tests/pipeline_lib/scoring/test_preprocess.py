@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline_lib.images import to_rgb
+from pipeline_lib.core.images import to_rgb
 from pipeline_lib.scoring.preprocess import CLIP_MEAN, CLIP_STD, OVERSHOOT, CentreCrop, Letterbox, Preprocess
 from tests.pipeline_lib.scoring.conftest import picture
 

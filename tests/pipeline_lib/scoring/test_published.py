@@ -13,13 +13,13 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline_lib.digest import text_id
-from pipeline_lib.errors import ConfigError, SchemaError, SourceError, UnknownNameError
+from pipeline_lib.core.digest import text_id
+from pipeline_lib.core.errors import ConfigError, SchemaError, SourceError, UnknownNameError
+from pipeline_lib.core.schemas import SCORES
+from pipeline_lib.core.store import verify
 from pipeline_lib.labels.table import pair_table
-from pipeline_lib.schemas import SCORES
 from pipeline_lib.scoring.published import import_scores
 from pipeline_lib.scoring.stage import METADATA_KEY
-from pipeline_lib.store import verify
 from tests.pipeline_lib.labels.tables import ingested
 
 Row = dict[str, Any]

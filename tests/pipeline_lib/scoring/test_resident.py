@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from pipeline_lib import resident
-from pipeline_lib.errors import ConfigError
+from pipeline_lib.core import resident
+from pipeline_lib.core.errors import ConfigError
 from pipeline_lib.scoring import engine, open_work
 from pipeline_lib.scoring.base import Scorer
 from pipeline_lib.scoring.resident import resident_scorers

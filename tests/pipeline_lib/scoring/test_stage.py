@@ -14,13 +14,13 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline_lib import images as pixels
-from pipeline_lib import schemas
-from pipeline_lib.digest import text_id
+from pipeline_lib.core import images as pixels
+from pipeline_lib.core import schemas
+from pipeline_lib.core.digest import text_id
+from pipeline_lib.core.store import Dataset, verify, writer
 from pipeline_lib.scoring import engine, score, stage
 from pipeline_lib.scoring.base import Scorer
 from pipeline_lib.scoring.preprocess import letterbox_name
-from pipeline_lib.store import Dataset, verify, writer
 from tests.pipeline_lib.scoring.conftest import NAMES, picture
 
 Encode = Callable[[Any], torch.Tensor]

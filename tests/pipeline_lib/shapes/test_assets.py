@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from pipeline_lib import shapes
 from pipeline_lib.shapes import hub_files as files
-from pipeline_lib.shapes.pairs import SCHEMA
+from pipeline_lib.shapes.build.pairs import SCHEMA
 from pipeline_lib.shapes.renderer import decode
 
 MEGABYTE = 1_000_000
@@ -76,7 +76,7 @@ def test_truth_is_what_the_pixels_say() -> None:
 
 
 def test_calibration_is_near_its_targets() -> None:
-    from pipeline_lib.shapes.measure import TARGETS
+    from pipeline_lib.shapes.build.measure import TARGETS
 
     record = json.loads((shapes.assets_dir() / "build.json").read_text(encoding="utf-8"))
     figures = record["calibration"]["pairs"]
@@ -121,7 +121,7 @@ def test_text_encoders_have_the_official_names_which_older_libraries_read() -> N
 
 
 def test_reward_models_score_shipped_images_better_than_chance() -> None:
-    from pipeline_lib.shapes.measure import scorers
+    from pipeline_lib.shapes.build.measure import scorers
 
     truth = pq.read_table(shapes.assets_dir() / "truth.parquet").slice(0, 320).to_pydict()
     stored: dict[str, bytes] = {}

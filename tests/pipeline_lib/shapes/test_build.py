@@ -25,11 +25,11 @@ def layout(hub: Path) -> dict[str, set[str]]:
 def test_a_nearly_untrained_build_writes_everything_and_a_second_one_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline_lib.shapes import components, pretrain_unet
-    from pipeline_lib.shapes.build import COMPONENTS, load_record, run
-    from pipeline_lib.shapes.components import Build
+    from pipeline_lib.shapes.build import components, pretrain_unet
+    from pipeline_lib.shapes.build.components import Build
+    from pipeline_lib.shapes.build.everything import COMPONENTS, load_record, run
+    from pipeline_lib.shapes.build.preferences import pair_captions
     from pipeline_lib.shapes.grammar import split_captions
-    from pipeline_lib.shapes.preferences import pair_captions
 
     # Few captions to draw for the base model, and fewer to sample pictures of.
     monkeypatch.setattr(pretrain_unet, "split_captions", lambda split: split_captions(split)[:64])
@@ -66,8 +66,8 @@ def test_a_nearly_untrained_build_writes_everything_and_a_second_one_nothing(
 
 
 def test_unknown_components_are_named(tmp_path: Path) -> None:
-    from pipeline_lib.shapes.build import run
-    from pipeline_lib.shapes.components import Build
+    from pipeline_lib.shapes.build.components import Build
+    from pipeline_lib.shapes.build.everything import run
 
     with pytest.raises(ValueError, match="unknown components nonsense; known: tokenizers"):
         run(Build(tmp_path, tmp_path), only=["nonsense"])

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline_lib.shapes import annotators, pairs, truth
+from pipeline_lib.shapes import annotators, truth
+from pipeline_lib.shapes.build import pairs
 from pipeline_lib.shapes.grammar import split_captions
 from pipeline_lib.shapes.renderer import to_uint8
 from pipeline_lib.shapes.web import draw

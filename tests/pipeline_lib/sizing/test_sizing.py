@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_lib.config import TrainConfig
-from pipeline_lib.encoding import LATENTS, PROMPTS, encode
-from pipeline_lib.ingest import ingest
+from pipeline_lib.core.config import TrainConfig
+from pipeline_lib.core.store import Dataset
+from pipeline_lib.data.ingest import ingest
+from pipeline_lib.encoding.stage import LATENTS, PROMPTS, encode
 from pipeline_lib.presets import METHODS, preset
 from pipeline_lib.sizing import flops, rates
 from pipeline_lib.sizing.__main__ import main
@@ -18,7 +19,6 @@ from pipeline_lib.sizing.bases import BASES
 from pipeline_lib.sizing.data import PICKAPIC_V2, Source, image_store_bytes, latent_bytes, latent_numbers, text_bytes
 from pipeline_lib.sizing.table import Machine, Stage, stages
 from pipeline_lib.sizing.training import disk_bytes, gpu_bytes
-from pipeline_lib.store import Dataset
 
 README = Path(__file__).resolve().parents[3] / "README.md"
 MACHINE = Machine(flops_per_second=15e12, price=2.5, rates={})

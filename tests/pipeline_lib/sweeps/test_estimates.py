@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from pipeline_lib.errors import ConfigError, EvaluationError, UnknownNameError
+from pipeline_lib.core.errors import ConfigError, EvaluationError, UnknownNameError
 from pipeline_lib.evaluation.significance import holm
 from pipeline_lib.sweeps.estimates import contrast, settings_table
 from tests.pipeline_lib.sweeps.simulated import World

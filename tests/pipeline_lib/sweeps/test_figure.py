@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pipeline_lib.errors import UnknownNameError
+from pipeline_lib.core.errors import UnknownNameError
 from pipeline_lib.sweeps.figure import figure
 from tests.pipeline_lib.sweeps.made import SEEDS, SETTINGS, sweep_report
 

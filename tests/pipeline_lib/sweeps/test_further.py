@@ -9,9 +9,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from pipeline_lib import store
-from pipeline_lib.errors import ConfigError
-from pipeline_lib.store import Dataset
+from pipeline_lib.core import store
+from pipeline_lib.core.errors import ConfigError
+from pipeline_lib.core.store import Dataset
 from pipeline_lib.sweeps.further import labelled, made_from, trained
 from pipeline_lib.sweeps.measures import measure_of
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline_lib.errors import UnknownNameError
+from pipeline_lib.core.errors import UnknownNameError
 from pipeline_lib.scoring.scorers import SCORERS
 from pipeline_lib.sweeps.measures import measure_of
 

@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pipeline_lib import store
-from pipeline_lib.errors import EvaluationError, UnknownNameError
+from pipeline_lib.core import store
+from pipeline_lib.core.errors import EvaluationError, UnknownNameError
 from pipeline_lib.sweeps.measures import measure_of
 from pipeline_lib.sweeps.outcomes import SCHEMA, Scores, judged, read_scores, table
 

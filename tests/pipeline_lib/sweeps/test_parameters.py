@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pipeline_lib.config import TrainConfig
-from pipeline_lib.identity import settled
+from pipeline_lib.core.config import TrainConfig
+from pipeline_lib.core.identity import settled
 from pipeline_lib.sweeps.parameters import flattened
 
 UNDECIDED = {

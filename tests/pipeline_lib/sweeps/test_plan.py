@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline_lib.errors import ConfigError, UnknownNameError
+from pipeline_lib.core.errors import ConfigError, UnknownNameError
 from pipeline_lib.presets import alignment
 from pipeline_lib.sweeps.plan import Cell, Setting, cells_of, settings_of
 

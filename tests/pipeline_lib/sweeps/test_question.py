@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from pipeline_lib.claims.read import read
-from pipeline_lib.errors import ConfigError, UnknownNameError
+from pipeline_lib.core.errors import ConfigError, UnknownNameError
 from pipeline_lib.presets import preset
+from pipeline_lib.sweeps.claim_files import read
 from pipeline_lib.sweeps.question import Question, ask
 
 JUDGING = preset("shapes").evaluate

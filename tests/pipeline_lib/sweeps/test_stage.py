@@ -13,14 +13,14 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from pipeline_lib import schemas, store
-from pipeline_lib.claims.read import read
-from pipeline_lib.config import BaseModel, EvaluateConfig, TrainConfig
-from pipeline_lib.errors import ConfigError, UnknownNameError
-from pipeline_lib.evaluation import painter
-from pipeline_lib.evaluation.prompts import load_prompts
-from pipeline_lib.store import Dataset, open_dataset, verify
+from pipeline_lib.core import schemas, store
+from pipeline_lib.core.config import BaseModel, EvaluateConfig, TrainConfig
+from pipeline_lib.core.errors import ConfigError, UnknownNameError
+from pipeline_lib.core.store import Dataset, open_dataset, verify
+from pipeline_lib.generation import painter
+from pipeline_lib.generation.prompts import load_prompts
 from pipeline_lib.sweeps import stage
+from pipeline_lib.sweeps.claim_files import read
 from pipeline_lib.sweeps.question import Question, ask
 from pipeline_lib.sweeps.report import render
 from pipeline_lib.sweeps.stage import TrainedCell, read_report, sweep

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from diffusers import UNet2DConditionModel
 
-from pipeline_lib.config import BaseModel
+from pipeline_lib.core.config import BaseModel
 from pipeline_lib.models.components import folder, load_schedule
 from pipeline_lib.training.batches import generator
 from pipeline_lib.training.tables import Tables

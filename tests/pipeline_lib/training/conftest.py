@@ -5,10 +5,10 @@ from typing import Any, Literal
 
 import pytest
 
-from pipeline_lib.config import TrainConfig
-from pipeline_lib.encoding import encode
-from pipeline_lib.store import Dataset
-from pipeline_lib.training.spec import TrainSpec
+from pipeline_lib.core.config import TrainConfig
+from pipeline_lib.core.store import Dataset
+from pipeline_lib.encoding.stage import encode
+from pipeline_lib.training.launch.spec import TrainSpec
 from tests.pipeline_lib.models import tiny
 
 

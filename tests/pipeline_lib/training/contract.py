@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline_lib.config import TrainConfig
+from pipeline_lib.core.config import TrainConfig
+from pipeline_lib.training.launch.spec import TrainSpec
 from pipeline_lib.training.losses import Pairs
 from pipeline_lib.training.methods import LOSSES
-from pipeline_lib.training.spec import TrainSpec
 from pipeline_lib.training.trainer import train
 from tests.pipeline_lib.training.runs import records, stop_in_step, weights
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import psutil
 
-from pipeline_lib.digest import file_sha256
-from pipeline_lib.training.launch import PROGRAM, environment, launcher
-from pipeline_lib.training.spec import TrainSpec, write_spec
+from pipeline_lib.core.digest import file_sha256
+from pipeline_lib.training.launch.launcher import PROGRAM, environment, launcher
+from pipeline_lib.training.launch.spec import TrainSpec, write_spec
 
 
 def start(spec: TrainSpec, processes: int = 1) -> subprocess.Popen[str]:

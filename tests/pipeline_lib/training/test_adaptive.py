@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline_lib.config import TrainConfig
+from pipeline_lib.core.config import TrainConfig
 from pipeline_lib.presets import PRESETS, alignment
 from pipeline_lib.training import adaptive, losses
 from pipeline_lib.training.losses import Pairs

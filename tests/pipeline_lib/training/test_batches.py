@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline_lib.errors import LabelError
-from pipeline_lib.store import Dataset
+from pipeline_lib.core.errors import LabelError
+from pipeline_lib.core.store import Dataset
 from pipeline_lib.training.batches import Batch, Sampler
 from pipeline_lib.training.tables import Tables, open_tables, read_labels
 

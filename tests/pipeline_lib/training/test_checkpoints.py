@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from pipeline_lib.errors import CheckpointError, DiskFullError
+from pipeline_lib.core.errors import CheckpointError, DiskFullError
 from pipeline_lib.training import checkpoints
 from pipeline_lib.training.checkpoints import Checkpoint
 

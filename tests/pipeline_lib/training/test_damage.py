@@ -18,17 +18,18 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipeline_lib import schemas
-from pipeline_lib.config import BaseModel, TrainConfig
-from pipeline_lib.digest import digest, file_sha256
-from pipeline_lib.encoding import encode
-from pipeline_lib.errors import DatasetCorruptError, ManifestError, TrainingError
+from pipeline_lib.core import schemas
+from pipeline_lib.core.config import BaseModel, TrainConfig
+from pipeline_lib.core.digest import digest, file_sha256
+from pipeline_lib.core.errors import DatasetCorruptError, ManifestError, TrainingError
+from pipeline_lib.core.store import Dataset, open_dataset, verify, writer
+from pipeline_lib.encoding.stage import encode
 from pipeline_lib.labels.recipe import build_labels
 from pipeline_lib.models.aligned import LORA_WEIGHTS, load_pipeline
-from pipeline_lib.store import Dataset, open_dataset, verify, writer
-from pipeline_lib.training import checkpoints, job
+from pipeline_lib.training import checkpoints
 from pipeline_lib.training.checkpoints import Checkpoint
-from pipeline_lib.training.spec import TrainSpec
+from pipeline_lib.training.launch import job
+from pipeline_lib.training.launch.spec import TrainSpec
 from pipeline_lib.training.trainer import train
 from tasks.champion import base_of
 from tasks.register import register

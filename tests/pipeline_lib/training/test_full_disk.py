@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline_lib.config import TrainConfig
-from pipeline_lib.errors import DiskFullError
-from pipeline_lib.store import Dataset
-from pipeline_lib.training import job
+from pipeline_lib.core.config import TrainConfig
+from pipeline_lib.core.errors import DiskFullError
+from pipeline_lib.core.store import Dataset
 from pipeline_lib.training.__main__ import RESERVE
+from pipeline_lib.training.launch import job
 from pipeline_lib.training.mapped import new_array
 from tests.pipeline_lib.full_disk import small_disk
 from tests.pipeline_lib.models import tiny

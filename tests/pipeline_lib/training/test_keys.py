@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from pipeline_lib import store
-from pipeline_lib.config import EvaluateConfig, IngestConfig, TrainConfig
-from pipeline_lib.encoding import encoded_writer
-from pipeline_lib.evaluation import generate
-from pipeline_lib.evaluation.prompts import PromptSet
-from pipeline_lib.ingest import stage as ingest
+from pipeline_lib.core import store
+from pipeline_lib.core.config import EvaluateConfig, IngestConfig, TrainConfig
+from pipeline_lib.core.store import Dataset, DatasetWriter
+from pipeline_lib.data.ingest import stage as ingest
+from pipeline_lib.encoding.stage import encoded_writer
+from pipeline_lib.generation import stage as generate
+from pipeline_lib.generation.prompts import PromptSet
 from pipeline_lib.models.identity import base_identity
-from pipeline_lib.store import Dataset, DatasetWriter
-from pipeline_lib.training import job
+from pipeline_lib.training.launch import job
 from tests.pipeline_lib.models import tiny
 
 TRAIN = TrainConfig(method="adaptive-dpo", margin_offset="authors", checkpoint_every=7)

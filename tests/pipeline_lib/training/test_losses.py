@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline_lib.config import TrainConfig
+from pipeline_lib.core.config import TrainConfig
 from pipeline_lib.presets import alignment
 from pipeline_lib.training import losses
 from pipeline_lib.training.losses import Pairs

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_lib.config import TrainConfig
-from pipeline_lib.errors import ConfigError
+from pipeline_lib.core.config import TrainConfig
+from pipeline_lib.core.errors import ConfigError
 from pipeline_lib.training.__main__ import main
-from pipeline_lib.training.spec import INTERRUPTED, USER_ERROR, TrainSpec, read_spec, write_spec
+from pipeline_lib.training.launch.spec import INTERRUPTED, USER_ERROR, TrainSpec, read_spec, write_spec
 from pipeline_lib.training.trainer import train
 from tests.pipeline_lib.training.runs import interrupt, records, saved, start, status, wait_for_steps, weights
 

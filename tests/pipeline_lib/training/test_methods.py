@@ -7,8 +7,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from pipeline_lib.config import TrainConfig
-from pipeline_lib.errors import ConfigError, LabelError, UnknownNameError
+from pipeline_lib.core.config import TrainConfig
+from pipeline_lib.core.errors import ConfigError, LabelError, UnknownNameError
 from pipeline_lib.training.methods import LOSSES, METHODS, check_config, check_labels
 
 

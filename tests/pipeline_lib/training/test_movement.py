@@ -16,12 +16,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline_lib.config import TrainConfig
+from pipeline_lib.core.config import TrainConfig
 from pipeline_lib.models.components import load_unet
 from pipeline_lib.training import movement
 from pipeline_lib.training.change import original_weights, projected
-from pipeline_lib.training.publish import reproducible_metrics
-from pipeline_lib.training.spec import TrainSpec
+from pipeline_lib.training.launch.publish import reproducible_metrics
+from pipeline_lib.training.launch.spec import TrainSpec
 from pipeline_lib.training.trainer import train
 from tests.pipeline_lib.models import tiny
 from tests.pipeline_lib.training.runs import finish, records, start, stop_in_step

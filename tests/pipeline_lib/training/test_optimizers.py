@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline_lib.config import TrainConfig
-from pipeline_lib.errors import ConfigError
+from pipeline_lib.core.config import TrainConfig
+from pipeline_lib.core.errors import ConfigError
+from pipeline_lib.training.launch.spec import TrainSpec
 from pipeline_lib.training.optimizers import build_optimizer
-from pipeline_lib.training.spec import TrainSpec
 from pipeline_lib.training.trainer import train
 from tests.pipeline_lib.training.runs import records
 

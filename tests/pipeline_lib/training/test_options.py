@@ -14,14 +14,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from pipeline_lib.config import TrainConfig
-from pipeline_lib.encoding import encode
-from pipeline_lib.errors import ConfigError
+from pipeline_lib.core.config import TrainConfig
+from pipeline_lib.core.errors import ConfigError
+from pipeline_lib.core.store import Dataset
+from pipeline_lib.encoding.stage import encode
 from pipeline_lib.models.aligned import LORA_WEIGHTS
-from pipeline_lib.store import Dataset
 from pipeline_lib.training import reference, trainer
 from pipeline_lib.training.batches import Sampler
-from pipeline_lib.training.spec import TrainSpec
+from pipeline_lib.training.launch.spec import TrainSpec
 from pipeline_lib.training.tables import Tables, open_tables, read_labels
 from pipeline_lib.training.trainer import train
 from tests.pipeline_lib.models import tiny

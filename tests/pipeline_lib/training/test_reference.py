@@ -10,10 +10,10 @@ from typing import Literal, TypeAlias, get_args
 import pytest
 import torch
 
-from pipeline_lib.config import TrainConfig
+from pipeline_lib.core.config import TrainConfig
 from pipeline_lib.training import reference
+from pipeline_lib.training.launch.spec import TrainSpec
 from pipeline_lib.training.policy import Policy, build_policy
-from pipeline_lib.training.spec import TrainSpec
 from pipeline_lib.training.trainer import train
 from tests.pipeline_lib.models import tiny
 from tests.pipeline_lib.training.runs import curve

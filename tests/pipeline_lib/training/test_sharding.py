@@ -16,12 +16,12 @@ from accelerate.state import AcceleratorState
 from diffusers import UNet2DConditionModel
 from PIL import Image
 
-from pipeline_lib.config import TrainConfig
-from pipeline_lib.errors import ConfigError
-from pipeline_lib.store import open_dataset
-from pipeline_lib.training import job
-from pipeline_lib.training.launch import environment, launcher
-from pipeline_lib.training.spec import TrainSpec, write_spec
+from pipeline_lib.core.config import TrainConfig
+from pipeline_lib.core.errors import ConfigError
+from pipeline_lib.core.store import open_dataset
+from pipeline_lib.training.launch import job
+from pipeline_lib.training.launch.launcher import environment, launcher
+from pipeline_lib.training.launch.spec import TrainSpec, write_spec
 from pipeline_lib.training.trainer import train
 from tests.pipeline_lib.training.runs import curve, finish, interrupt, saved, start, status, wait_for_steps
 
@@ -153,7 +153,7 @@ from pipeline_lib.training.optimizers import build_optimizer
 from pipeline_lib.training.policy import build_policy
 from pipeline_lib.training.reference import copy_weights
 from pipeline_lib.training.sharding import local, shard
-from pipeline_lib.training.spec import read_spec
+from pipeline_lib.training.launch.spec import read_spec
 spec = read_spec(Path(sys.argv[1]))
 policy = shard(build_policy(spec.model, spec.train), Accelerator())
 optimizer = build_optimizer(policy.trainable.values(), spec.train)

@@ -16,14 +16,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline_lib.config import TrainConfig
-from pipeline_lib.errors import CheckpointError, TrainingDivergedError
+from pipeline_lib.core.config import TrainConfig
+from pipeline_lib.core.errors import CheckpointError, TrainingDivergedError
 from pipeline_lib.training import checkpoints, losses, movement
 from pipeline_lib.training.bounds import BOUNDS
 from pipeline_lib.training.checkpoints import Checkpoint
+from pipeline_lib.training.launch.publish import TIMING_FIELDS
+from pipeline_lib.training.launch.spec import TrainSpec
 from pipeline_lib.training.losses import Pairs
-from pipeline_lib.training.publish import TIMING_FIELDS
-from pipeline_lib.training.spec import TrainSpec
 from pipeline_lib.training.trainer import train
 from tests.pipeline_lib.training.runs import records, saved, stop_in_step, weights
 

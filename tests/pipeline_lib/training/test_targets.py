@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from flows import align, train
-from pipeline_lib.config import TrainConfig
-from pipeline_lib.errors import ConfigError
+from pipeline_lib.core.config import TrainConfig
+from pipeline_lib.core.errors import ConfigError
 from pipeline_lib.presets import preset
 from pipeline_lib.training.policy import build_policy
 from pipeline_lib.training.targets import check_targets

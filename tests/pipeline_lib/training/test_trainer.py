@@ -14,16 +14,16 @@ from accelerate.state import AcceleratorState
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file
 
-from pipeline_lib.config import TrainConfig
-from pipeline_lib.errors import CheckpointError, ConfigError, LabelError, TrainingDivergedError
+from pipeline_lib.core.config import TrainConfig
+from pipeline_lib.core.errors import CheckpointError, ConfigError, LabelError, TrainingDivergedError
+from pipeline_lib.core.store import Dataset, open_dataset
 from pipeline_lib.models.aligned import load_pipeline
-from pipeline_lib.store import Dataset, open_dataset
 from pipeline_lib.training import trainer
 from pipeline_lib.training.batches import Sampler
 from pipeline_lib.training.bounds import BOUNDS
+from pipeline_lib.training.launch.publish import TIMING_FIELDS
+from pipeline_lib.training.launch.spec import TrainSpec
 from pipeline_lib.training.policy import build_policy
-from pipeline_lib.training.publish import TIMING_FIELDS
-from pipeline_lib.training.spec import TrainSpec
 from pipeline_lib.training.tables import open_tables, read_labels
 from pipeline_lib.training.trainer import train
 from tests.pipeline_lib.models import tiny

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from pipeline_lib.config import TrainConfig
-from pipeline_lib.identity import decides, settled
-from pipeline_lib.store import Dataset, open_dataset
-from pipeline_lib.training import job, movement
-from pipeline_lib.training.publish import reproducible_metrics
-from pipeline_lib.training.spec import TrainSpec
+from pipeline_lib.core.config import TrainConfig
+from pipeline_lib.core.identity import decides, settled
+from pipeline_lib.core.store import Dataset, open_dataset
+from pipeline_lib.training import movement
+from pipeline_lib.training.launch import job
+from pipeline_lib.training.launch.publish import reproducible_metrics
+from pipeline_lib.training.launch.spec import TrainSpec
 from pipeline_lib.training.trainer import train
 from tests.pipeline_lib.models import tiny
 from tests.pipeline_lib.training.runs import records
@@ -107,7 +108,7 @@ def test_samples_are_a_dataset_of_their_own_and_no_part_of_the_model(
     assert [shard.path for shard in samples.shards] == ["samples/step-000002.png"]
     assert [source["uri"] for source in samples.inputs] == [with_samples.path()]
     assert model("without").digest == with_samples.digest
-    with caplog.at_level(logging.WARNING, "pipeline_lib.training.publish"):
+    with caplog.at_level(logging.WARNING, "pipeline_lib.training.launch.publish"):
         assert model("with", sample_every=2) == with_samples
         assert model("with", sample_every=50) == with_samples  # more steps than there are
         assert not warnings(caplog)

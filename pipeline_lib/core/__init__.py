@@ -1,0 +1,1 @@
+"""What every stage rests on: the store, keys and lineage, settings, errors, registries, files and addresses."""

@@ -1,0 +1,1 @@
+"""How a training run is started, followed, stopped and published; what it computes lies beside this package."""
