@@ -19,7 +19,7 @@ PY := .venv/bin/python
 comma := ,
 STAMP := .venv/.setup-$(subst $(comma),-,$(EXTRAS))
 
-.PHONY: help setup demo claims up down status logs deploy doctor check format test test-slow parity chaos clean
+.PHONY: help setup demo claims up down status logs deploy doctor check docs format test test-slow parity chaos clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -65,13 +65,16 @@ deploy: setup  ## register every deployment of deploy/prefect.yaml; schedules st
 doctor: setup  ## say what is wrong with servers, workers, GPU, disks, downloads, stuck runs, and what to do (PRESET=sdxl)
 	@$(PY) -m deploy.doctor --preset $(PRESET)
 
-check: setup  ## format, lint, types, layering, container files, licences and known vulnerabilities of packages
+check: setup docs  ## format, lint, types, layering, docs, container files, licences and known vulnerabilities of packages
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy pipeline_lib tasks flows deploy
 	$(PY) -m pytest -q tests/test_layering.py tests/deploy/test_docker.py
 	@$(PY) -m deploy.packages.licences
 	@$(PY) -m deploy.packages.audit
+
+docs: setup  ## build docs/ as a site in .state/site; a link to nothing is an error
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
 
 format: setup  ## rewrite the sources in the project's format
 	$(PY) -m ruff format .

@@ -40,7 +40,7 @@ def judge(name: str, kind: str, on_loopback: bool, workers: int) -> Finding:
     if on_loopback and workers <= 1:
         return ok(CHECK, f"{name}: sqlite, enough for one machine")
     why = f"{workers} workers" if workers > 1 else "other machines"
-    remedy = "run the servers on PostgreSQL: docker/compose.yaml does (README, Run it for a team)"
+    remedy = "run the servers on PostgreSQL: docker/compose.yaml does (docs/team.md)"
     return warning(CHECK, f"{name}: sqlite with {why}: writes queue up and time out", remedy)
 
 

@@ -159,7 +159,7 @@ _SD15 = Preset(
     ),
 )
 
-# Tiny models, two cores: full fine-tuning. Found on the validation prompts (README, "The built-in world").
+# Tiny models, two cores: full fine-tuning. Found on the validation prompts (docs/world.md).
 _SHAPES_DPO = TrainConfig(
     method="diffusion-dpo",
     adapter="full",

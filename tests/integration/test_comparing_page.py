@@ -31,7 +31,8 @@ def test_the_commands_compare_with_a_unet_and_loras_of_others(deployments: Deplo
     type(plain).save_lora_weights(tmp_path / "their-lora", lora)
     shutil.copytree(BASE, tmp_path / "their-base")
     deployments.register("compare/shapes")
-    (commands,) = BLOCK.findall((ROOT / "docs" / "comparing.md").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "comparing.md").read_text(encoding="utf-8")
+    (commands,) = BLOCK.findall(page.split("\n## Models of others\n")[1])
     for command in commands.splitlines():
         few = f"{command.replace('/data/', f'{tmp_path}/')} --param num_prompts=2 --param steps=2"
         done = subprocess.run(

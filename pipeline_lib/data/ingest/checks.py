@@ -15,7 +15,7 @@ from pipeline_lib.data.ingest.units import Unit
 from pipeline_lib.data.ingest.work import parsed, read_work
 from pipeline_lib.data.sources import Source
 
-_REMEDY = "Check that it is the right source, and that its columns hold what the README says of them."
+_REMEDY = "Check that it is the right source, and that its columns hold what docs/data.md says of them."
 _SHOWN = 5
 """Splits that an error lists."""
 

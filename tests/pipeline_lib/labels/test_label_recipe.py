@@ -17,7 +17,7 @@ from pipeline_lib.core.store import Dataset, writer
 from pipeline_lib.labels.flips import Flip
 from pipeline_lib.labels.parse import STEPS
 from pipeline_lib.labels.recipe import build_labels, required_scorers
-from pipeline_lib.labels.recipes import FOLDER, names, steps_of
+from pipeline_lib.labels.recipes import names, steps_of
 from pipeline_lib.labels.votes import Vote
 from tests.pipeline_lib.labels.tables import ingested, scores
 
@@ -41,13 +41,11 @@ def test_plain_form_parses_to_the_same_steps() -> None:
     assert steps_of([{"single": "human"}, {"flip": 1}])[1] == Flip(rate=1.0, seed=0)
 
 
-def test_readme_shows_every_step_and_recipes_that_work() -> None:
-    section = (FOLDER.parents[2] / "README.md").read_text().split("## Label recipes")[1].split("\n## ")[0]
-    (example,) = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
+def test_the_page_shows_every_step_and_recipes_that_work() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "labels.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     assert [step.name for step in steps_of(example)] == ["filter", "reveal", "pseudo_label", "dedpo", "weight"]
-    written = [
-        cell for row in re.findall(r"^\| (`.*?) \|", section, re.MULTILINE) for cell in re.findall("`(.*?)`", row)
-    ]
+    written = [cell for row in re.findall(r"^\| (`.*?) \|", page, re.MULTILINE) for cell in re.findall("`(.*?)`", row)]
     shown = {}
     for cell in written:
         step = yaml.safe_load(cell)
@@ -57,7 +55,7 @@ def test_readme_shows_every_step_and_recipes_that_work() -> None:
     for name in ("single", "vote", "aggregate", "soft", "dedpo", "mix"):
         assert len(steps_of([shown[step] for step in (*before, name, *after)])) == 9
     assert len(steps_of([shown[step] for step in ("filter", "oracle", "reveal", "dedpo")])) == 4
-    assert all(name in section for name in ("human", "balanced", "voting5", "dedpo25", "naive25", "aggregate-random"))
+    assert all(name in page for name in ("human", "balanced", "voting5", "dedpo25", "naive25", "aggregate-random"))
 
 
 @pytest.mark.parametrize(

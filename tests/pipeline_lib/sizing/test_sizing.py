@@ -1,4 +1,4 @@
-"""Sizes and work beside what is really written and counted, and README's table beside the program's."""
+"""Sizes and work beside what is really written and counted, and the table in docs/cost.md beside the program's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pipeline_lib.sizing.data import PICKAPIC_V2, Source, image_store_bytes, lat
 from pipeline_lib.sizing.table import Machine, Stage, stages
 from pipeline_lib.sizing.training import disk_bytes, gpu_bytes
 
-README = Path(__file__).resolve().parents[3] / "README.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "cost.md"
 MACHINE = Machine(flops_per_second=15e12, price=2.5, rates={})
 
 
@@ -129,9 +129,9 @@ def test_the_published_run_takes_the_published_time() -> None:
     assert 0.6 * 200 < seconds / 3600 < 200, "the UNet's share: the VAE's passes are encode's here"
 
 
-def test_readme_shows_what_the_program_prints(capsys: pytest.CaptureFixture[str]) -> None:
-    found = re.search(r"    python -m pipeline_lib\.sizing ([^\n]*)\n\n((?:\|[^\n]*\n)+)", README.read_text("utf-8"))
-    assert found, "README has the command and its table"
+def test_the_page_shows_what_the_program_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    found = re.search(r"python -m pipeline_lib\.sizing ([^\n]*)\n```\n\n((?:\|[^\n]*\n)+)", PAGE.read_text("utf-8"))
+    assert found, "the page has the command and its table"
     assert main(found[1].split()) == 0
     assert capsys.readouterr().out == found[2]
 

@@ -1,4 +1,4 @@
-"""README's walk-throughs ("Add a ..."): their files, a copy of the project to write them into, and its tests."""
+"""The docs' walk-throughs ("Add a ..."): their files, a copy of the project to write them into, and its tests."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"`([\w/]+\.py)`:\n\n```python\n(.*?)```", re.DOTALL)
 
 
-def blocks(heading: str) -> dict[str, str]:
-    """Path -> code, of the section's blocks."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = re.split(r"\n##+ ", text.split(f"### {heading}\n", 1)[1], maxsplit=1)[0]
+def blocks(page: str, heading: str) -> dict[str, str]:
+    """Path -> code, of the blocks of a section of a page in docs/."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    section = re.split(r"\n##+ ", text.split(f"## {heading}\n", 1)[1], maxsplit=1)[0]
     found = BLOCK.findall(section)
     assert len(found) == section.count("```python"), "a block without the path of its file"
     return dict(found)

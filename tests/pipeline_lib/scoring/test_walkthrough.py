@@ -1,4 +1,4 @@
-"""README, "Add a scorer": its files are written as they stand there, and the contract is run on them."""
+"""docs/scorers.md, "Add a scorer": its files are written as they stand there, and the contract is run on them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.readme import blocks, check_style, copy_project, run_tests, write_new
+from tests.walkthrough import blocks, check_style, copy_project, run_tests, write_new
 
 REGISTRY = "pipeline_lib/scoring/scorers.py"
 SCORER = "pipeline_lib/scoring/aesthetic_v1.py"
-BLOCKS = blocks("Add a scorer")
+BLOCKS = blocks("scorers.md", "Add a scorer")
 NEEDED = ["conftest.py", "contract.py"]
 STRICT = "load_strict(linear, state_dict(read_torch(head), head), head)"
 CARELESS = "linear.load_state_dict(__import__('torch').load(head), strict=False)"

@@ -1,4 +1,4 @@
-"""README, "Add a loss": its files are written as they stand there, and the contract is run on them."""
+"""docs/training.md, "Add a loss": its files are written as they stand there, and the contract is run on them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.readme import blocks, check_style, copy_project, run_tests, write_new
+from tests.walkthrough import blocks, check_style, copy_project, run_tests, write_new
 
 REGISTRY = "pipeline_lib/training/methods.py"
 LOSS = "pipeline_lib/training/squared_hinge.py"
 TEST = "tests/pipeline_lib/training/test_squared_hinge.py"
-BLOCKS = blocks("Add a loss")
+BLOCKS = blocks("training.md", "Add a loss")
 NEEDED = ["models/tiny.py", "training/conftest.py", "training/contract.py", "training/runs.py"]
 
 
