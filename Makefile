@@ -4,7 +4,7 @@
 # or CPU only (whl/cpu), choose the build first; setup keeps any torch 2.13.0 it finds:
 #   python3.11 -m venv .venv
 #   .venv/bin/pip install torch==2.13.0 torchvision==0.28.0 --index-url https://download.pytorch.org/whl/cu126
-#   make setup EXTRAS=dev,gpu
+#   make setup EXTRAS=gpu
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -13,27 +13,38 @@ SHELL := /bin/bash
 # The first of these that runs and has a supported version; looked for only when .venv is made.
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do $$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
-EXTRAS ?= dev
+# Extras of pyproject.toml beside what a run needs: gpu, ray, docker, k8s, server. Checks and tests bring dev by themselves.
+EXTRAS ?=
 PRESET ?= shapes
 PY := .venv/bin/python
 comma := ,
-STAMP := .venv/.setup-$(subst $(comma),-,$(EXTRAS))
+# One stamp for each set of packages: run (what a run needs), or extras such as dev, gpu-ray.
+STAMP := .venv/.setup-$(or $(subst $(comma),-,$(EXTRAS)),run)
+# What is to come, and for how long; measured with the CPU build of torch on two cores.
+COMING_run := what a run needs, 2.0 GB, some minutes
+COMING_dev := what a run, the checks and the tests need, 3.2 GB, some minutes more than for a run
 
-.PHONY: help setup demo claims up down status logs deploy doctor check docs format test test-slow parity chaos clean
+.PHONY: help setup setup-dev demo claims up down status logs deploy doctor check docs format test test-slow parity chaos clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
-setup: $(STAMP)  ## .venv with the pinned packages (a no-op when pyproject.toml and constraints.txt have not changed)
+setup: $(STAMP)  ## .venv with the pinned packages that a run needs, and EXTRAS (a no-op while pyproject.toml and constraints.txt stay)
 
-$(STAMP): pyproject.toml constraints.txt
+setup-dev: .venv/.setup-dev  ## the same, and what checks and tests need
+
+.venv/.setup-%: pyproject.toml constraints.txt
 	@test -x $(PY) || test -n "$(PYTHON)" || \
 		{ echo "Python 3.11, 3.12 or 3.13 is needed; name one with: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@test -x $(PY) || $(PYTHON) -m venv .venv || \
 		{ rm -rf .venv; echo "could not create .venv; Debian and Ubuntu need the package python3-venv" >&2; exit 1; }
-	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]' -c constraints.txt
+	@echo "Setting up .venv: $(or $(COMING_$*),the extras $(subst -, and ,$*)). A CUDA build of torch takes several GB more."
+	@# Only what a process imports is compiled then: half a GB less. Tests import nearly all, in several processes.
+	@$(PY) -m pip install -qq --disable-pip-version-check $(if $(findstring dev,$*),,--no-compile) \
+		-e '.$(if $(filter-out run,$*),[$(subst -,$(comma),$*)])' -c constraints.txt
 	@$(PY) -c 'from pipeline_lib.core.torchvision_ops import mend_environment; mend_environment()'
-	@touch $@
+	@touch $(sort .venv/.setup-run $(foreach extra,$(subst -, ,$*),.venv/.setup-$(extra)) $@)
+	@echo ".venv is ready: $$(du -sh .venv | cut -f1)"
 
 demo: setup  ## run the whole pipeline on the built-in world and print the result
 	@$(PY) -m deploy.stack up
@@ -58,14 +69,12 @@ logs: setup  ## print the end of every log
 	@$(PY) -m deploy.stack logs
 
 deploy: setup  ## register every deployment of deploy/prefect.yaml; schedules stay as people set them
-	@$(PY) -m deploy.stack exec python -m deploy.work_pools
-	@$(PY) -m deploy.stack exec python -m deploy.automations
-	@$(PY) -m deploy.stack exec python -m deploy.deployments
+	@$(PY) -m deploy.stack exec python -m deploy
 
 doctor: setup  ## say what is wrong with servers, workers, GPU, disks, downloads, stuck runs, and what to do (PRESET=sdxl)
 	@$(PY) -m deploy.doctor --preset $(PRESET)
 
-check: setup docs  ## format, lint, types, layering, docs, container files, licences and known vulnerabilities of packages
+check: setup-dev docs  ## format, lint, types, layering, docs, container files, licences and known vulnerabilities of packages
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy pipeline_lib tasks flows deploy
@@ -73,23 +82,24 @@ check: setup docs  ## format, lint, types, layering, docs, container files, lice
 	@$(PY) -m deploy.packages.licences
 	@$(PY) -m deploy.packages.audit
 
-docs: setup  ## build docs/ as a site in .state/site; a link to nothing is an error
+docs: setup-dev  ## build docs/ as a site in .state/site; a link to nothing is an error
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
 
 format: setup  ## rewrite the sources in the project's format
+format: setup-dev  ## rewrite the sources in the project's format
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
 
-test: setup check  ## checks, then the tests on up to four cores (no network)
+test: setup-dev check  ## checks, then the tests on up to four cores (no network)
 	$(PY) -m pytest -q -n logical --maxprocesses 4
 
-test-slow: setup  ## the tests that take minutes
+test-slow: setup-dev  ## the tests that take minutes
 	$(PY) -m pytest -q -m slow
 
-parity: setup  ## the reward models beside the official packages, at full size (minutes; builds an environment the first time)
+parity: setup-dev  ## the reward models beside the official packages, at full size (minutes; builds an environment the first time)
 	@$(PY) -m tests.parity
 
-chaos: setup  ## kill processes under a running align/shapes, 30 in all, and compare with an undisturbed run (a quarter of an hour or more)
+chaos: setup-dev  ## kill processes under a running align/shapes, 30 in all, and compare with an undisturbed run (a quarter of an hour or more)
 	@$(PY) -m tests.chaos
 
 clean: setup  ## stop the stack and remove .state

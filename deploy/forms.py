@@ -1,21 +1,16 @@
-"""The forms of deployments that give a parameter, mended after each `prefect deploy`.
+"""The forms of deployments that give a parameter.
 
 Prefect's form for schedules sends an empty value for every parameter that may be empty, also where the deployment
 gives one: a schedule of `label/dedpo25` would build the preset's labels. A parameter that the deployment gives may
 therefore not be empty in its form, and has the deployment's value as its default.
 
-The schemas that `prefect deploy` writes allow any parameter beside a flow's own: a run with one would fail when it
+The schemas that Prefect derives from flows allow any parameter beside a flow's own: a run with one would fail when it
 starts, and until then the server would keep whatever is in it. Here they allow none.
 """
 
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
-
-from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.actions import DeploymentUpdate
-
-from deploy.registered import registered
 
 
 def with_fixed(schema: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -30,12 +25,3 @@ def with_fixed(schema: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict
             about |= choices[0] if len(choices) == 1 else {"anyOf": choices}
         fixed["properties"][name] = about
     return fixed
-
-
-def declare(client: SyncPrefectClient) -> None:
-    """Bring the forms of all deployments of prefect.yaml up to date."""
-    for deployment in registered(client):
-        schema = deployment.parameter_openapi_schema or {}
-        fixed = with_fixed(schema, deployment.parameters)
-        if fixed != schema:
-            client.update_deployment(deployment.id, DeploymentUpdate(parameter_openapi_schema=fixed))

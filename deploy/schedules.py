@@ -4,40 +4,40 @@ A schedule that is missing is created as declared; one that is there belongs to 
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import yaml
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import DeploymentSchedule
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import SCHEDULE_TYPES, CronSchedule, IntervalSchedule, RRuleSchedule
-from prefect.exceptions import ObjectNotFound
 
 from deploy.registered import registered
 
 SCHEDULES: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
 
 
-def declare(client: SyncPrefectClient, slug: str, declared: Mapping[str, Any]) -> Iterator[str]:
-    """Create the schedule for those of its deployments that lack it; one line per deployment about what was done."""
+def declare(
+    client: SyncPrefectClient, slug: str, declared: Mapping[str, Any], found: Mapping[str, DeploymentResponse]
+) -> Iterator[str]:
+    """Create the schedule for those of its deployments that lack it; one line per flow about what was done."""
     schedule = CronSchedule(**declared["schedule"])
-    for name in declared["deployments"]:
-        try:
-            deployment = client.read_deployment_by_name(name)
-        except ObjectNotFound:
-            continue
-        if slug not in {present.slug for present in deployment.schedules}:
-            create: list[tuple[SCHEDULE_TYPES, bool]] = [(schedule, declared["active"])]
-            client.create_deployment_schedules(deployment.id, create, slug=slug)
-            yield f"schedule {slug} of {name}: created, {described(schedule, declared['active'], {})}"
+    create: list[tuple[SCHEDULE_TYPES, bool]] = [(schedule, declared["active"])]
+    said = described(schedule, declared["active"], {})
+    for flow, names in groupby(declared["deployments"], key=lambda name: name.partition("/")[0]):
+        lacking = [name for name in names if name in found and slug not in {one.slug for one in found[name].schedules}]
+        for name in lacking:
+            client.create_deployment_schedules(found[name].id, create, slug=slug)
+        if lacking:
+            deployments = ", ".join(name.partition("/")[2] for name in lacking)
+            yield f"schedule {slug} of {flow}/{deployments}: created, {said}"
 
 
-def kept(client: SyncPrefectClient) -> Iterator[str]:
+def kept(found: Mapping[str, DeploymentResponse]) -> Iterator[str]:
     """One line per schedule of our deployments that people added or changed."""
-    for deployment in registered(client):
-        if not deployment.schedules:
-            continue
-        name = f"{client.read_flow(deployment.flow_id).name}/{deployment.name}"
+    for name, deployment in found.items():
         for present in deployment.schedules:
             said = described(present.schedule, present.active, present.parameters)
             declared = SCHEDULES.get(present.slug or "", {"deployments": []})
@@ -66,8 +66,9 @@ def _as_declared(present: DeploymentSchedule, declared: Mapping[str, Any]) -> bo
 
 def declare_all(client: SyncPrefectClient) -> None:
     """Declare the file's schedules, printing what was created and what was kept."""
+    found = registered(client)
     for slug, declared in SCHEDULES.items():
-        for line in declare(client, slug, declared):
+        for line in declare(client, slug, declared, found):
             print(line)
-    for line in kept(client):
+    for line in kept(found):
         print(line)

@@ -25,7 +25,7 @@ for name, value in {
     os.environ.setdefault(name, value)
 
 
-# Of the stack that all tests share; each takes a second.
+# Of the stack that all tests share.
 REGISTERED = (
     "align/shapes",
     "train-dpo/shapes",

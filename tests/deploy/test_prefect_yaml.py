@@ -16,9 +16,10 @@ from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 from rich.markup import render
 
+from deploy.deployments import chosen, fields
 from deploy.forms import with_fixed
 from deploy.schedules import SCHEDULES
-from deploy.stack import ROOT
+from deploy.stack import ROOT, StackError
 from deploy.stack.settings import POOL_VARIABLES
 from pipeline_lib.labels import recipes
 from pipeline_lib.sweeps import claim as claims
@@ -71,6 +72,23 @@ def test_every_claim_has_its_sweep(preset: str) -> None:
         else:
             assert f"{name}-{preset}" not in found
     assert {given["claim"] for given in found.values() if "claim" in given} == set(claims.names())
+
+
+def test_an_unknown_name_is_refused_with_those_that_are_near() -> None:
+    assert [one["name"] for one in chosen(["label/k2", "align/sdxl"])] == ["k2", "sdxl"]
+    with pytest.raises(StackError, match=r"no deployment align/shape\. Did you mean align/shapes"):
+        chosen(["align/shape"])
+
+
+def test_a_key_of_the_file_that_the_server_does_not_know_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in POOL_VARIABLES:
+        monkeypatch.setenv(variable, f"the pool of {variable}")
+    (one,) = chosen(["train-balanced/sdxl"])
+    wanted = fields({**one, "concurrency_limit": 2}, "v1")
+    given = {name: wanted[name] for name in ("version", "work_pool_name", "work_queue_name", "concurrency_limit")}
+    assert list(given.values()) == ["v1", "the pool of PIPELINE_GPU_POOL", "gpu", 2]
+    with pytest.raises(StackError, match="no concurency_limit, as sdxl has"):
+        fields({**one, "concurency_limit": 2}, "v1")
 
 
 def test_schedules_ship_switched_off() -> None:

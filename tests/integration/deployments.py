@@ -31,7 +31,7 @@ class Deployments:
     env: Mapping[str, str]
 
     def register(self, *names: str) -> str:
-        """What `make deploy` runs, for these deployments or all (each takes a second); returns what it says."""
+        """What `make deploy` runs, for these deployments or all; returns what it says."""
         done = self._module("deploy.deployments", *names)
         assert done.returncode == 0, done.stdout
         return done.stdout
@@ -40,7 +40,7 @@ class Deployments:
         """Create a flow run; returns its name."""
         name = f"test {uuid.uuid4().hex[:8]}"
         values = [item for k, v in parameters.items() for item in ("--param", f"{k}={json.dumps(v)}")]
-        result = self._prefect("deployment", "run", deployment, "--flow-run-name", name, *values)
+        result = self.prefect("deployment", "run", deployment, "--flow-run-name", name, *values)
         assert result.returncode == 0, result.stdout
         return name
 
@@ -48,7 +48,7 @@ class Deployments:
         """Create a flow run, wait for its end; returns it as the API shows it."""
         name = f"test {uuid.uuid4().hex[:8]}"
         values = [item for k, v in parameters.items() for item in ("--param", f"{k}={json.dumps(v)}")]
-        self._prefect("deployment", "run", deployment, "--flow-run-name", name, "--watch", *values)
+        self.prefect("deployment", "run", deployment, "--flow-run-name", name, "--watch", *values)
         return self.flow_run(name)
 
     def flow_run(self, name: str) -> dict[str, Any]:
@@ -104,7 +104,7 @@ class Deployments:
 
     def schedule(self, deployment: str, *when: str) -> dict[str, Any]:
         """Make a schedule by command; returns it as the API shows it."""
-        result = self._prefect("deployment", "schedule", "create", deployment, *when)
+        result = self.prefect("deployment", "schedule", "create", deployment, *when)
         assert result.returncode == 0, result.stdout
         (schedule,) = self.get(f"deployments/{self.get(f'deployments/name/{deployment}')['id']}/schedules")
         return dict(schedule)
@@ -134,7 +134,8 @@ class Deployments:
             assert waited < timeout_s, f"{len(runs)} runs of the schedule, {len(done)} completed"
             time.sleep(1)
 
-    def _prefect(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def prefect(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Prefect's command line."""
         return self._module("prefect", *arguments)
 
     def _module(self, *arguments: str) -> subprocess.CompletedProcess[str]:
