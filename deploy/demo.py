@@ -1,17 +1,20 @@
-"""`make demo`: run `align/shapes` on the local stack by the command a user types, then show what came out."""
+"""`make demo`: run `align/shapes` on the local stack, show a bar for each stage, then what came out."""
 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 import uuid
 from pathlib import Path
 from typing import Any
 
-from deploy.stack import ROOT, StackSettings, current_settings, process_environment
-from deploy.stack.api import call
+from rich.console import Console
+
+from deploy.bars import shown
+from deploy.flow_runs import ask, start, watch
+from deploy.stack import StackError, StackSettings, current_settings
+from deploy.stages import Watched
 from pipeline_lib.evaluation.headline import headline
 
 DEPLOYMENT = "align/shapes"
@@ -27,25 +30,37 @@ USE = f"""  import mlflow
 
 def main() -> int:
     """Run, print, and end with one JSON line; returns the exit code."""
-    settings = current_settings()
-    name = f"demo {uuid.uuid4().hex[:8]}"
+    try:
+        return _run(current_settings())
+    except (StackError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(settings: StackSettings) -> int:
     started = time.monotonic()
-    command = [sys.executable, "-m", "prefect", "deployment", "run", DEPLOYMENT, "--watch", "--flow-run-name", name]
-    print(f"$ prefect deployment run {DEPLOYMENT} --watch")
-    subprocess.run(command, cwd=ROOT, env=process_environment(settings), check=False)
+    run = start(settings, DEPLOYMENT, f"demo {uuid.uuid4().hex[:8]}", {})
+    page = f"{settings.prefect_url}/runs/flow-run/{run.id}"
+    print(f"{DEPLOYMENT}, as by `prefect deployment run {DEPLOYMENT}`: {page}", flush=True)
+    watched = Watched(settings)
+    try:
+        with shown(Console()) as view:
+            run = watch(settings, run, lambda run: view.show(watched.stages(run)))
+    except KeyboardInterrupt:
+        print(f"\nThe run goes on: {page}. `make down` ends it with the servers; `make demo` then continues it.")
+        return 130
     seconds = time.monotonic() - started
-    run = _post(settings, "flow_runs/filter", {"flow_runs": {"name": {"any_": [name]}}})[0]
-    if run["state_type"] != "COMPLETED":
-        print(f"\n{DEPLOYMENT} ended {run['state']['name']}: {run['state']['message']}")
-        print(f"Logs: {settings.prefect_url}/runs/flow-run/{run['id']}, or `make logs`")
+    if run.state != "COMPLETED":
+        print(f"\n{DEPLOYMENT} ended {run.state.lower()}: {run.message}")
+        print(f"Logs: {page}, or `make logs`")
         print(json.dumps({"ok": False, "seconds": round(seconds, 1)}))
         return 1
-    query = {"artifacts": {"flow_run_id": {"any_": [run["id"]]}, "key": {"any_": ["stages"]}}}
-    stages = json.loads(_post(settings, "artifacts/filter", query)[0]["data"])
+    query = {"artifacts": {"flow_run_id": {"any_": [run.id]}, "key": {"any_": ["stages"]}}}
+    stages = json.loads(ask(settings, "artifacts/filter", query)[0]["data"])
     evaluation = Path(next(row["uri"] for row in stages if row["stage"] == "evaluate"))
     report = json.loads((evaluation / "report.json").read_text())
     rates = report["win_rate"][NAME]
-    _print_result(settings, run["id"], stages, report, evaluation)
+    _print_result(settings, run.id, stages, report, evaluation)
     rounded = {scorer: [round(value, 4) for value in rate] for scorer, rate in rates.items()}
     result = {
         "ok": True,
@@ -79,10 +94,6 @@ def _print_result(
     print(f"MLflow UI   {settings.mlflow_url}")
     print(f"\nPull and use it (MLFLOW_TRACKING_URI={settings.mlflow_url}):\n")
     print(USE)
-
-
-def _post(settings: StackSettings, path: str, payload: dict[str, Any]) -> Any:
-    return call(f"{settings.prefect_url}/api/{path}", payload)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ class FlowRun:
 def runs_named(settings: StackSettings, prefix: str) -> list[FlowRun]:
     """Every run whose name begins so, oldest first."""
     query = {"flow_runs": {"name": {"like_": prefix}}, "sort": "EXPECTED_START_TIME_ASC"}
-    found = [_flow_run(raw) for raw in every(lambda path, given: _ask(settings, path, given), FLOW_RUNS, query).rows]
+    found = [_flow_run(raw) for raw in every(lambda path, given: ask(settings, path, given), FLOW_RUNS, query).rows]
     return [run for run in found if run.name.startswith(prefix)]
 
 
@@ -49,45 +49,59 @@ def start(settings: StackSettings, deployment: str, name: str, parameters: dict[
         StackError: there is no such deployment, or it does not take the parameters.
     """
     try:
-        known = _ask(settings, f"deployments/name/{quote(deployment)}")
+        known = ask(settings, f"deployments/name/{quote(deployment)}")
     except HTTPError as error:
         if error.code != 404:
             raise
         raise StackError(f"There is no deployment {deployment}.\n-> make deploy") from error
     asked = {"name": name, "parameters": parameters, "state": {"type": "SCHEDULED"}}
     try:
-        return _flow_run(_ask(settings, f"deployments/{known['id']}/create_flow_run", asked))
+        return _flow_run(ask(settings, f"deployments/{known['id']}/create_flow_run", asked))
     except HTTPError as error:
         raise StackError(f"{deployment} with {parameters} was refused: {error.read().decode()}") from error
 
 
 def follow(settings: StackSettings, run: FlowRun, tell: Callable[[str], None]) -> FlowRun:
     """Wait until the run has ended; `tell` gets its states, and now and then its progress."""
-    state, said, told, heard = "", "", 0.0, time.monotonic()
-    while True:
-        try:
-            run = _flow_run(_ask(settings, f"flow_runs/{run.id}"))
-            progress = _progress(settings, run) if run.state == "RUNNING" else ""
-            heard = time.monotonic()
-        except OSError:
-            if time.monotonic() - heard > PATIENCE_S:
-                raise
-            time.sleep(POLL_S)
-            continue
+    state, said, told = "", "", 0.0
+
+    def look(run: FlowRun) -> None:
+        nonlocal state, said, told
+        progress = _progress(settings, run) if run.state == "RUNNING" else ""
         if run.state != state:
             state = run.state
             tell(state.lower())
         if progress != said and any(map(str.isdigit, progress)) and time.monotonic() - told >= TELL_S:
             said, told = progress, time.monotonic()
             tell(progress)
-        if run.state in ENDED:
-            return run
+
+    return watch(settings, run, look)
+
+
+def watch(settings: StackSettings, run: FlowRun, look: Callable[[FlowRun], None]) -> FlowRun:
+    """Wait until the run has ended; `look` gets it every `POLL_S`, and may ask the server more.
+
+    Raises:
+        OSError: the server has not answered for `PATIENCE_S`.
+    """
+    heard = time.monotonic()
+    while True:
+        try:
+            run = _flow_run(ask(settings, f"flow_runs/{run.id}"))
+            look(run)
+            heard = time.monotonic()
+        except OSError:
+            if time.monotonic() - heard > PATIENCE_S:
+                raise
+        else:
+            if run.state in ENDED:
+                return run
         time.sleep(POLL_S)
 
 
 def cancel(settings: StackSettings, run: FlowRun) -> None:
     """Ask for the run's end; its processes get a SIGTERM and leave checkpoints."""
-    _ask(settings, f"flow_runs/{run.id}/set_state", {"state": {"type": "CANCELLING"}})
+    ask(settings, f"flow_runs/{run.id}/set_state", {"state": {"type": "CANCELLING"}})
 
 
 def dataset_of(settings: StackSettings, run: FlowRun, stage: str) -> str:
@@ -98,10 +112,15 @@ def dataset_of(settings: StackSettings, run: FlowRun, stage: str) -> str:
     """
     key = f"{stage}-dataset"
     query = {"artifacts": {"flow_run_id": {"any_": [run.id]}, "key": {"any_": [key]}}}
-    for artifact in _ask(settings, "artifacts/filter", query):
+    for artifact in ask(settings, "artifacts/filter", query):
         if found := re.search(r"^`(.+)`$", artifact["data"], re.MULTILINE):
             return found[1]
     raise StackError(f"The run {run.name} left no artifact {key}.\n-> make logs")
+
+
+def ask(settings: StackSettings, path: str, payload: object = None) -> Any:
+    """What Prefect's API answers: to a GET, or to a POST of `payload`."""
+    return call(f"{settings.prefect_url}/api/{path}", payload)
 
 
 def _progress(settings: StackSettings, run: FlowRun) -> str:
@@ -110,18 +129,14 @@ def _progress(settings: StackSettings, run: FlowRun) -> str:
         "flow_runs": {"parent_flow_run_id": {"any_": [run.id]}, "state": {"type": {"any_": ["RUNNING"]}}},
         "flows": {"name": {"any_": [PAINTING]}},
     }
-    runs = [run.id, *(raw["id"] for raw in _ask(settings, "flow_runs/filter", below))]
+    runs = [run.id, *(raw["id"] for raw in ask(settings, "flow_runs/filter", below))]
     query = {
         "artifacts": {"flow_run_id": {"any_": runs}, "type": {"any_": ["progress"]}},
         "sort": "UPDATED_DESC",
         "limit": 1,
     }
-    found = _ask(settings, "artifacts/filter", query)
+    found = ask(settings, "artifacts/filter", query)
     return str(found[0]["description"]) if found else ""
-
-
-def _ask(settings: StackSettings, path: str, payload: object = None) -> Any:
-    return call(f"{settings.prefect_url}/api/{path}", payload)
 
 
 def _flow_run(raw: dict[str, Any]) -> FlowRun:
