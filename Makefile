@@ -85,7 +85,6 @@ check: setup-dev docs  ## format, lint, types, layering, docs, container files, 
 docs: setup-dev  ## build docs/ as a site in .state/site; a link to nothing is an error
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
 
-format: setup  ## rewrite the sources in the project's format
 format: setup-dev  ## rewrite the sources in the project's format
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
