@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline_lib.claims import results
 from pipeline_lib.claims.results import Result
-from pipeline_lib.claims.sections import Section, sections
+from pipeline_lib.claims.sections import NOT_RUN, OUTDATED, Section, sections
 from pipeline_lib.claims.tables import cell, effects, settings_rows
 from pipeline_lib.sweeps.claim import Claim
 from pipeline_lib.sweeps.estimates import STATISTICS, settings_table
@@ -23,20 +23,25 @@ MARKS: dict[str, str] = {REPRODUCED: "**reproduced**", NOT_REPRODUCED: "not repr
 HEAD = """# The papers' claims, measured
 
 What four papers say about aligning text-to-image models with preferences, tested with this project's implementation of
-their methods. Settings, seeds and the rule of each verdict stand in a file of `pipeline_lib/presets/claims`,
-written before its results; a claim whose rules changed since is listed as out of date.
-
-    make claims                            # measure them all on this machine, and write this file
-    make claims CLAIM="dpo flips"          # some of them, for instance on several machines
-    python -m pipeline_lib.claims write    # this file and its figures again, from pipeline_lib/claims/outcomes
-
-What is in the store is not computed again, so an interrupted `make claims` continues. The same sweeps are deployments,
-`sweep/<claim>-<preset>`. This file is generated; a test compares it with the results.
+their methods. The rule of each verdict was written down before its results.
 """
 RULE = """A finding is **reproduced** if the 95% interval of each of its effects lies above a bound as a whole, and not
 reproduced if that of any lies below a second bound as a whole, such as the smallest effect worth having; otherwise it
 is *undecided*, and more prompts or seeds would have to tell. What is not there is called reproduced in at most about
 one sweep in forty. Many findings are tested here, and verdicts are not corrected for their number.
+"""
+MEASURE = """## Measure them again
+
+```sh
+make claims                            # measure them all on this machine, and write this file
+make claims CLAIM="dpo flips"          # some of them, for instance on several machines
+python -m pipeline_lib.claims write    # this file and its figures again, from pipeline_lib/claims/outcomes
+```
+
+What is in the store is not computed again, so an interrupted `make claims` continues. The same sweeps are deployments,
+`sweep/<claim>-<preset>`. Settings, seeds and the rule of each verdict stand in a file of
+`pipeline_lib/presets/claims`; a claim whose rules have changed since is listed as out of date. This file is generated;
+a test compares it with the results.
 """
 
 
@@ -70,19 +75,34 @@ def outdated() -> list[Path]:
 
 def _document(every: Sequence[Section]) -> str:
     counts = Counter(word for one in every for word in one.words)
-    said = ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
-    blocks = [HEAD, f"## Verdicts\n\n{_findings(sum(counts.values()))}: {said}.{_time(every)}\n\n{RULE}"]
-    rows = ["| Claim | Finding | Effect, 95% interval | Verdict |", "|---|---|---|---|"]
+    said = ", ".join(f"{counts[word]} {word}" for word in sorted(counts))
+    blocks = [HEAD, f"{_findings(counts.total())}: {said}.{_time(every)}\n", _overview(every), RULE, MEASURE]
+    rows = ["## Every finding\n", "| Claim | Finding | Effect, 95% interval | Verdict |", "|---|---|---|---|"]
     for one in every:
         for number, finding in enumerate(one.claim.findings):
             word = one.words[number]
             found = effects(one.verdicts[number]) if one.verdicts else ""
-            claim = f"[{cell(one.title)}](#{_anchor(one.title)})" if number == 0 else ""
+            claim = _reference(one) if number == 0 else ""
             rows.append(f"| {claim} | {cell(finding.says)} | {found} | {MARKS.get(word, word)} |")
     blocks.append("\n".join(rows) + "\n")
     blocks += [_section(one) for one in every]
     blocks.append(f"## How effects are estimated\n\n{STATISTICS['interval']} {STATISTICS['against']}\n")
     return "\n".join(blocks)
+
+
+def _overview(every: Sequence[Section]) -> str:
+    """A row per claim: its first finding, and how many of its findings have each verdict."""
+    words = [word for word in (*MARKS, OUTDATED, NOT_RUN) if any(word in one.words for one in every)]
+    rows = [f"| Claim | {' | '.join(words)} | First of its findings |", f"|---|{'---:|' * len(words)}---|"]
+    for one in every:
+        counts, first = Counter(one.words), one.words[0]
+        cells = [_reference(one), *(str(counts[word] or "") for word in words)]
+        rows.append(f"| {' | '.join(cells)} | {MARKS.get(first, first)}: {cell(one.claim.findings[0].says)} |")
+    return "\n".join(rows) + "\n"
+
+
+def _reference(one: Section) -> str:
+    return f"[{cell(one.title)}](#{_anchor(one.title)})"
 
 
 def _section(one: Section) -> str:

@@ -75,6 +75,9 @@ def test_results_become_verdicts_tables_and_figures(project: Path) -> None:
     (degrades,) = rows(text, "**reproduced**")
     assert f"Gain, True utility, s0 − s2: +{effect.point:.3f} [+{effect.low:.3f}, +{effect.high:.3f}]" in degrades
     assert "2 findings: 1 reproduced, 1 undecided. Measured in 1 h 08 min on 2 cores." in text
+    (overview,) = (line for line in text.splitlines() if line.startswith("| [Flips hurt](#flips-hurt) | 1 |"))
+    assert overview == "| [Flips hurt](#flips-hurt) | 1 | 1 | **reproduced**: 30% flips cost |"
+    assert text.index(overview) < text.index("## "), "it is on the first screen"
     assert "3 settings (dpo) with the training seeds 0, 1, 2: 9 models of `shapes`" in text
     assert "judged on 64 prompts of `shapes-test`, in 1 h 08 min on 2 cores. Sweep `abababababababab`" in text
     assert "**What the miniature can decide:** Small models, small effects." in text
@@ -130,7 +133,7 @@ def test_results_of_two_presets_stand_side_by_side(project: Path) -> None:
     keep(claim, outcomes(), REPORT, DIGEST, MACHINE)
     document.write()
     text = (project / "CLAIMS.md").read_text()
-    assert re.findall("^## (.*)$", text, re.MULTILINE)[1:3] == ["Flips hurt", "Flips hurt (sd15)"]
+    assert re.findall("^## (.*)$", text, re.MULTILINE)[2:4] == ["Flips hurt", "Flips hurt (sd15)"]
     assert "](#flips-hurt-sd15)" in text
     assert "4 findings" in text
     assert "in 1 h 08 min on 2 cores and 25 h 00 min on one H100" in text
