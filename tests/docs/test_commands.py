@@ -15,8 +15,11 @@ from typing import Any
 import jsonschema
 import pytest
 
-from deploy.deployments import chosen, fields
+from deploy.deployments import chosen, fields, full_name
+from deploy.registered import DECLARED
 from pipeline_lib.core.store import writer
+from pipeline_lib.labels import recipes
+from pipeline_lib.sweeps import claim as claims
 from tests.docs.blocks import ROOT, Command, blocks, commands
 from tests.docs.elsewhere import NOT_RUN, TESTED, UNKNOWN_TO_FORMS, said
 
@@ -84,6 +87,19 @@ def test_the_form_takes_the_run(command: Command) -> None:
             jsonschema.validate(values, about["parameter_openapi_schema"])
     else:
         jsonschema.validate(values, about["parameter_openapi_schema"])
+
+
+def test_readmes_table_has_every_flow_with_its_deployments() -> None:
+    rows = re.findall(r"^\| ((?:`[\w-]+`(?:, )?)+) \| ([^|]+) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    shown = {
+        f"{flow}/{name}"
+        for flows, names in rows
+        for flow in re.findall("`(.*?)`", flows)
+        for name in re.sub(r",? (and one|one) per .*", "", names).split(", ")
+    }
+    per_recipe = {f"label/{name}" for name in recipes.names()}
+    per_claim = {f"sweep/{name}-{preset}" for name in claims.names() for preset in ("shapes", "sd15")}
+    assert shown == {full_name(one) for one in DECLARED} - per_recipe - per_claim
 
 
 def asked(command: Command) -> tuple[str, dict[str, Any]]:
