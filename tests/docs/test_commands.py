@@ -130,7 +130,7 @@ def test_it_runs(
         return
     dataset = writer(str(tmp_path), "notes", 1, {})
     place = dataset.commit([dataset.write_bytes("words.txt", b"words")]).uri
-    words = [word.replace("<store>/<stage>/<key>", place) for word in command.words]
+    words = [w.replace("<store>/<stage>/<key>", place).replace("<store>", str(tmp_path)) for w in command.words]
     monkeypatch.setattr(sys, "argv", words[2:])
     with pytest.raises(SystemExit) as ended:
         runpy.run_module(words[2], run_name="__main__", alter_sys=True)
