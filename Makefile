@@ -83,7 +83,8 @@ check: setup-dev docs  ## format, lint, types, layering, docs, container files, 
 	@$(PY) -m deploy.packages.audit
 
 docs: setup-dev  ## build docs/ as a site in .state/site; a link to nothing is an error
-	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
+	@# Not --quiet: it would hide the warnings that strict mode counts.
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build
 
 format: setup-dev  ## rewrite the sources in the project's format
 	$(PY) -m ruff format .
