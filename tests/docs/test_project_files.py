@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -14,6 +15,11 @@ from tests.docs.blocks import ROOT
 
 def test_the_readme_is_a_first_page() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_the_readme_counts_findings_as_claims_md_does() -> None:
+    counts = re.search(r"^\d+ findings: [^.]*", (ROOT / "CLAIMS.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert counts and f"[{counts[0]}](CLAIMS.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_versions_agree() -> None:

@@ -52,6 +52,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def store(deployments: Deployments) -> Path:
+    """Where the stack's runs keep their datasets."""
+    return Path(deployments.env["PIPELINE_STATE"], "store")
+
+
 def shell(command: str, deployments: Deployments, cwd: Path = ROOT) -> str:
     """What a command prints, in a shell that has this Python and knows the stack."""
     env = {**deployments.env, "PATH": f"{Path(sys.executable).parent}:{deployments.env['PATH']}"}
@@ -70,9 +75,8 @@ def test_it_ends_well(line: str, deployments: Deployments, data: Path) -> None:
     (entry,) = chosen([name])
     parameters = fields(entry, "docs")["parameter_openapi_schema"]["properties"]
     short = SWEEP if name.startswith("sweep/") else {key: SHORT[key] for key in SHORT if key in parameters}
-    store = Path(deployments.env["PIPELINE_STORE"])
     line = line.replace("/data/", f"{data}/")
-    for imported in store.glob("scores-theirs/*"):
+    for imported in store(deployments).glob("scores-theirs/*"):
         line = line.replace("<store>/scores-theirs/<key>", str(imported))
     options = "".join(f" --param '{key}={json.dumps(value)}'" for key, value in short.items())
     run_id = shell(f"{line} --watch{options} | tee /dev/stderr | grep -o 'flow-run/[0-9a-f-]*' | head -1", deployments)
@@ -95,4 +99,4 @@ def test_the_shell_is_pointed_at_the_stack_and_pins_agree(deployments: Deploymen
     said = shell(f"{line}; echo $PREFECT_API_URL", deployments)
     assert said.strip() == deployments.env["PREFECT_API_URL"]
     (line,) = [command.text.partition(" #")[0] for command in commands() if "deploy.pins" in command.text]
-    shell(line.replace("<store>", deployments.env["PIPELINE_STORE"]), deployments)
+    shell(line.replace("<store>", str(store(deployments))), deployments)
