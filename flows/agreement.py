@@ -11,7 +11,7 @@ from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
 from tasks.agreement import agreement as agreement_task
 from tasks.fields import Count, Location, Names, ScoreUris, SourceLocation, Text
-from tasks.given import check_given
+from pipeline_lib.chain.given import check_given
 from tasks.outcome import Outcome
 from tasks.run_names import flow_run_name
 from tasks.settings import store_url

@@ -25,9 +25,9 @@ from tasks.agreement import agreement
 from tasks.base import checked_base
 from tasks.evaluate import trained_name
 from tasks.fields import Beta, Count, FileLocation, Location, Rate, Seed, Share, SourceLocation, Steps, Text, Workers
-from tasks.given import check_given
+from pipeline_lib.chain.given import check_given
 from tasks.held_out import check_held_out
-from tasks.mirrors import check_prompts
+from pipeline_lib.chain.mirrors import check_prompts
 from tasks.registry import versions as registered_versions
 from tasks.run_names import flow_run_name
 from tasks.settings import store_url

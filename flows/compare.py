@@ -15,7 +15,7 @@ from tasks.compare import check_models
 from tasks.compare import compare as compare_task
 from tasks.contenders import find_models
 from tasks.fields import Count, FileLocation, Guidance, Location, Locations, ScorerNames, Seeds, Timesteps, Workers
-from tasks.given import check_given
+from pipeline_lib.chain.given import check_given
 from tasks.outcome import Outcome
 from tasks.run_names import flow_run_name
 from tasks.runners import RunnerName, task_runner

@@ -17,7 +17,7 @@ from pipeline_lib.presets import preset as find_preset
 from tasks.base import base_model, checked_base
 from tasks.encode import encode_shard, finish_encoding, plan_encoding
 from tasks.fields import Count, Location, Pixels, SourceLocation, Text, Workers
-from tasks.given import check_given
+from pipeline_lib.chain.given import check_given
 from tasks.outcome import Outcome
 from tasks.progress import reporter
 from tasks.run_names import flow_run_name

@@ -16,9 +16,9 @@ from tasks.base import base_model, check_trained_on, checked_base
 from tasks.evaluate import contestants, trained_name
 from tasks.evaluate import evaluate as evaluate_task
 from tasks.fields import Count, FileLocation, Guidance, Location, Seed, Share, Timesteps, Workers
-from tasks.given import check_given
+from pipeline_lib.chain.given import check_given
 from tasks.held_out import check_held_out
-from tasks.mirrors import check_prompts, held_out_pairs
+from pipeline_lib.chain.mirrors import check_prompts, held_out_pairs
 from tasks.outcome import Outcome
 from tasks.run_names import flow_run_name
 from tasks.runners import RunnerName, task_runner

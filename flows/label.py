@@ -12,7 +12,7 @@ from pipeline_lib.labels.recipe import check_recipe
 from pipeline_lib.labels.self_training import runnable
 from pipeline_lib.presets import MethodName, PresetName, alignment
 from tasks.fields import Count, Location, ScoreUris, SourceLocation, Text
-from tasks.given import check_given
+from pipeline_lib.chain.given import check_given
 from tasks.label import label as label_task
 from tasks.outcome import Outcome
 from tasks.run_names import flow_run_name

@@ -11,8 +11,8 @@ from pipeline_lib.presets import MethodName, PresetName
 from tasks.base import base_model, check_trained_on, checked_base
 from tasks.evaluate import trained_name
 from tasks.fields import FileLocation, Location
-from tasks.given import check_given
-from tasks.mirrors import check_prompts
+from pipeline_lib.chain.given import check_given
+from pipeline_lib.chain.mirrors import check_prompts
 from tasks.register import register as register_task
 from tasks.run_names import flow_run_name
 

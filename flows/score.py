@@ -14,7 +14,7 @@ from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
 from tasks.agreement import agreement
 from tasks.fields import Count, Location, ScorerNames, SourceLocation, Text, Workers
-from tasks.given import check_given
+from pipeline_lib.chain.given import check_given
 from tasks.outcome import Outcome
 from tasks.progress import reporter
 from tasks.run_names import flow_run_name

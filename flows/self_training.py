@@ -20,7 +20,7 @@ from pipeline_lib.labels.steps import SELF_TRAINING
 from pipeline_lib.presets import PresetName
 from tasks.base import base_model
 from tasks.fields import Count, Location, Locations, Seed, SourceLocation, Text, Timesteps
-from tasks.given import check_given
+from pipeline_lib.chain.given import check_given
 from tasks.label import label as label_task
 from tasks.outcome import Outcome
 from tasks.run_names import flow_run_name

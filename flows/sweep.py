@@ -32,7 +32,7 @@ from pipeline_lib.training.launch.launcher import visible_gpus
 from tasks import sweep_tracking, tracking
 from tasks.base import base_model, checked_base
 from tasks.fields import ClaimName, Count, FileLocation, Location, Names, Seeds, Text, Workers
-from tasks.given import check_given
+from pipeline_lib.chain.given import check_given
 from tasks.held_out import check_held_out
 from tasks.locks import alone
 from tasks.outcome import Outcome

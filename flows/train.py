@@ -18,7 +18,7 @@ from pipeline_lib.labels.self_training import runnable
 from pipeline_lib.presets import MethodName, PresetName, alignment
 from tasks.base import base_model, checked_base
 from tasks.fields import Beta, Count, Interval, Location, Rate, ScoreUris, Seed, SourceLocation, Steps, Text, Workers
-from tasks.given import check_given
+from pipeline_lib.chain.given import check_given
 from tasks.outcome import Outcome
 from tasks.run_names import flow_run_name
 from tasks.settings import store_url

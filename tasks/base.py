@@ -14,11 +14,10 @@ from pipeline_lib.core.digest import digest, file_sha256
 from pipeline_lib.core.hub import HUB
 from pipeline_lib.core.store import open_dataset
 from pipeline_lib.core.urls import local_path
+from pipeline_lib.models.names import MLFLOW_SCHEMES
 from pipeline_lib.presets import preset as find_preset
 from tasks import registry
 from tasks.settings import IO_TASK, state_place
-
-MLFLOW_SCHEMES = ("models:/", "runs:/", "mlflow-artifacts:/")
 
 
 def base_model(preset: str, name: str | None) -> BaseModel:

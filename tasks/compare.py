@@ -24,7 +24,7 @@ from tasks.evaluate import evaluation_metrics, read_report, win_rates
 from tasks.links import link, markdown, version_url
 from tasks.outcome import Outcome, finish
 from tasks.progress import reporter
-from tasks.pull import pull_commands
+from pipeline_lib.generation.pull import pull_commands
 from tasks.settings import IO_TASK
 
 

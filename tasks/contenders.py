@@ -21,9 +21,9 @@ from pipeline_lib.core.errors import (
 )
 from pipeline_lib.core.store import MANIFEST, open_dataset
 from pipeline_lib.core.urls import local_path
-from pipeline_lib.models.names import REPOSITORY
+from pipeline_lib.models.names import MLFLOW_SCHEMES, REPOSITORY
 from tasks import champion, registry
-from tasks.base import MLFLOW_SCHEMES, resolve
+from tasks.base import resolve
 from tasks.settings import IO_TASK, state_place
 
 BASE = "base"

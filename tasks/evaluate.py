@@ -21,7 +21,7 @@ from tasks.links import link
 from tasks.outcome import Outcome, finish
 from tasks.paint import Model
 from tasks.progress import reporter
-from tasks.pull import pull_commands
+from pipeline_lib.generation.pull import pull_commands
 from tasks.settings import IO_TASK
 
 

@@ -24,7 +24,7 @@ from tasks import champion, evaluation_runs, registry, tracking
 from tasks.evaluate import evaluation_metrics, read_report, record
 from tasks.flavour import write_flavour
 from tasks.links import link, markdown, prefect_note, prefect_tags, version_url
-from tasks.pull import pull_commands, tried_versions
+from pipeline_lib.generation.pull import pull_commands, tried_versions
 from tasks.settings import IO_TASK
 from tasks.wanted import require_wanted
 

@@ -9,6 +9,8 @@ from pipeline_lib.core.urls import is_path, local_path
 
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 """`<org>/<name>[@<revision>]` on the hub."""
+MLFLOW_SCHEMES = ("models:/", "runs:/", "mlflow-artifacts:/")
+"""Of models that MLflow holds: flows resolve them, as this library knows no MLflow."""
 
 
 def check_base_name(name: str) -> None:

@@ -24,7 +24,7 @@ from pipeline_lib.core.errors import ConfigError, UnknownNameError
 from pipeline_lib.core.store import open_dataset
 from pipeline_lib.evaluation.headline import headline
 from pipeline_lib.generation.painter import images_at_once
-from tasks.pull import pull_commands, tried_versions
+from pipeline_lib.generation.pull import pull_commands, tried_versions
 from tests.integration.registry import CONFIG, NAME, Registry, new_registry
 from tests.s3_server import S3Server
 

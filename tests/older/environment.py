@@ -20,7 +20,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from tasks.pull import OLDER
+from pipeline_lib.generation.pull import OLDER
 
 FOLDER = Path(__file__).resolve().parents[2] / ".state/older"
 SAME = ("accelerate", "mlflow-skinny", "numpy", "pandas", "pillow", "safetensors")

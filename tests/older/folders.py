@@ -15,7 +15,7 @@ from pipeline_lib.shapes import HUB
 from pipeline_lib.shapes.hub_files import BASE, BASE_XL
 from pipeline_lib.training.launch.spec import TrainSpec
 from pipeline_lib.training.trainer import train
-from tasks.pull import pull_commands
+from pipeline_lib.generation.pull import pull_commands
 from tasks.register import publish
 from tests.older.environment import command
 from tests.pipeline_lib.models import tiny

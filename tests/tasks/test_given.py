@@ -19,7 +19,7 @@ from pipeline_lib.core.errors import (
     UnknownNameError,
 )
 from pipeline_lib.data.ingest import ingest
-from tasks.given import check_given
+from pipeline_lib.chain.given import check_given
 from tests.pipeline_lib.models import tiny
 from tests.pipeline_lib.source_files import image_bytes, row, write_source
 

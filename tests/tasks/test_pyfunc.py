@@ -25,7 +25,7 @@ from pipeline_lib.generation.painter import initial_noise, load_painter
 from pipeline_lib.models import FAMILIES
 from pipeline_lib.training.policy import build_policy, save_policy
 from tasks import pyfunc
-from tasks.pull import OLDER, pull_commands, tried_versions
+from pipeline_lib.generation.pull import OLDER, pull_commands, tried_versions
 from tasks.register import publish
 from tests.pipeline_lib.models import tiny
 

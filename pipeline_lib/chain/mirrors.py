@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prefect.logging import get_run_logger
+import logging
 
 from pipeline_lib.core.config import IngestConfig
 from pipeline_lib.core.errors import ConfigError
@@ -11,6 +11,8 @@ from pipeline_lib.generation.prompts import HUB_SETS, load_prompts
 from pipeline_lib.presets import preset as find_preset
 
 HUB_URL = "hf://"
+
+logger = logging.getLogger(__name__)
 
 
 def held_out_pairs(preset: str, source: str | None, weights: str | None) -> IngestConfig | None:
@@ -26,7 +28,7 @@ def held_out_pairs(preset: str, source: str | None, weights: str | None) -> Inge
         return config
     elsewhere = [source] if source and not source.startswith(HUB_URL) else []
     if mirror := elsewhere or _mirrors(weights):
-        get_run_logger().warning(
+        logger.warning(
             "no held-out pairs are used: those of %s are on the hub (%s), and this run was told to use %s. To measure "
             "the implicit reward, run ingest on such pairs and give its dataset: heldout=<URI>",
             preset,

@@ -16,10 +16,9 @@ from pipeline_lib.core.store import Dataset, open_dataset
 from pipeline_lib.core.urls import local_path, place
 from pipeline_lib.data.same_images import other_images
 from pipeline_lib.generation.prompts import HELD_OUT, PROMPT_SETS, check_name, load_prompts
-from pipeline_lib.models.names import check_base_name
+from pipeline_lib.models.names import MLFLOW_SCHEMES, check_base_name
 from pipeline_lib.scoring.score_files import read_scores
 from pipeline_lib.scoring.scorers import SCORERS
-from tasks.base import MLFLOW_SCHEMES
 
 STAGES = {
     "pairs": "ingest",
