@@ -6,12 +6,12 @@ from prefect import flow
 
 from flows.ingest import ingest
 from flows.score import score
+from pipeline_lib.chain.given import check_given
 from pipeline_lib.core.code import recomputing
 from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
 from tasks.agreement import agreement as agreement_task
 from tasks.fields import Count, Location, Names, ScoreUris, SourceLocation, Text
-from pipeline_lib.chain.given import check_given
 from tasks.outcome import Outcome
 from tasks.run_names import flow_run_name
 from tasks.settings import store_url

@@ -16,6 +16,8 @@ from flows.register import register
 from flows.score import score
 from flows.self_training import annotated
 from flows.train import TRAINING_FLOWS
+from pipeline_lib.chain.given import check_given
+from pipeline_lib.chain.mirrors import check_prompts
 from pipeline_lib.core.code import recomputing
 from pipeline_lib.labels.recipe import check_recipe
 from pipeline_lib.labels.self_training import runnable
@@ -25,9 +27,7 @@ from tasks.agreement import agreement
 from tasks.base import checked_base
 from tasks.evaluate import trained_name
 from tasks.fields import Beta, Count, FileLocation, Location, Rate, Seed, Share, SourceLocation, Steps, Text, Workers
-from pipeline_lib.chain.given import check_given
 from tasks.held_out import check_held_out
-from pipeline_lib.chain.mirrors import check_prompts
 from tasks.registry import versions as registered_versions
 from tasks.run_names import flow_run_name
 from tasks.settings import store_url

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.paint import paint_and_judge
+from pipeline_lib.chain.given import check_given
 from pipeline_lib.core.code import recomputing
 from pipeline_lib.core.config import override
 from pipeline_lib.core.registry import unknown_name
@@ -15,7 +16,6 @@ from tasks.compare import check_models
 from tasks.compare import compare as compare_task
 from tasks.contenders import find_models
 from tasks.fields import Count, FileLocation, Guidance, Location, Locations, ScorerNames, Seeds, Timesteps, Workers
-from pipeline_lib.chain.given import check_given
 from tasks.outcome import Outcome
 from tasks.run_names import flow_run_name
 from tasks.runners import RunnerName, task_runner

@@ -8,6 +8,7 @@ from typing import Literal
 from prefect import flow
 
 from flows.ingest import ingest
+from pipeline_lib.chain.given import check_given
 from pipeline_lib.core import resident
 from pipeline_lib.core.code import forced, recomputing
 from pipeline_lib.core.config import EncodeConfig, override
@@ -17,7 +18,6 @@ from pipeline_lib.presets import preset as find_preset
 from tasks.base import base_model, checked_base
 from tasks.encode import encode_shard, finish_encoding, plan_encoding
 from tasks.fields import Count, Location, Pixels, SourceLocation, Text, Workers
-from pipeline_lib.chain.given import check_given
 from tasks.outcome import Outcome
 from tasks.progress import reporter
 from tasks.run_names import flow_run_name

@@ -7,6 +7,8 @@ from prefect import flow
 from flows.ingest import ingest
 from flows.paint import paint_and_judge
 from flows.train import TRAINING_FLOWS
+from pipeline_lib.chain.given import check_given
+from pipeline_lib.chain.mirrors import check_prompts, held_out_pairs
 from pipeline_lib.core.code import recomputing
 from pipeline_lib.core.config import override
 from pipeline_lib.core.store import open_dataset
@@ -16,9 +18,7 @@ from tasks.base import base_model, check_trained_on, checked_base
 from tasks.evaluate import contestants, trained_name
 from tasks.evaluate import evaluate as evaluate_task
 from tasks.fields import Count, FileLocation, Guidance, Location, Seed, Share, Timesteps, Workers
-from pipeline_lib.chain.given import check_given
 from tasks.held_out import check_held_out
-from pipeline_lib.chain.mirrors import check_prompts, held_out_pairs
 from tasks.outcome import Outcome
 from tasks.run_names import flow_run_name
 from tasks.runners import RunnerName, task_runner

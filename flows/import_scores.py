@@ -5,10 +5,10 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.ingest import ingest
+from pipeline_lib.chain.given import check_given
 from pipeline_lib.core.code import recomputing
 from pipeline_lib.presets import PresetName
 from tasks.fields import Count, FileLocation, Location, Names, SourceLocation, Text
-from pipeline_lib.chain.given import check_given
 from tasks.import_scores import import_scores as import_scores_task
 from tasks.outcome import Outcome
 from tasks.run_names import flow_run_name

@@ -7,12 +7,12 @@ from prefect import flow
 from flows.ingest import ingest
 from flows.score import score
 from flows.self_training import annotated
+from pipeline_lib.chain.given import check_given
 from pipeline_lib.core.code import recomputing
 from pipeline_lib.labels.recipe import check_recipe
 from pipeline_lib.labels.self_training import runnable
 from pipeline_lib.presets import MethodName, PresetName, alignment
 from tasks.fields import Count, Location, ScoreUris, SourceLocation, Text
-from pipeline_lib.chain.given import check_given
 from tasks.label import label as label_task
 from tasks.outcome import Outcome
 from tasks.run_names import flow_run_name

@@ -6,13 +6,13 @@ from prefect import flow
 
 from flows.evaluate import evaluate
 from flows.train import TRAINING_FLOWS
+from pipeline_lib.chain.given import check_given
+from pipeline_lib.chain.mirrors import check_prompts
 from pipeline_lib.core.code import recomputing
 from pipeline_lib.presets import MethodName, PresetName
 from tasks.base import base_model, check_trained_on, checked_base
 from tasks.evaluate import trained_name
 from tasks.fields import FileLocation, Location
-from pipeline_lib.chain.given import check_given
-from pipeline_lib.chain.mirrors import check_prompts
 from tasks.register import register as register_task
 from tasks.run_names import flow_run_name
 

@@ -7,6 +7,7 @@ import time
 from prefect import flow
 
 from flows.ingest import ingest
+from pipeline_lib.chain.given import check_given
 from pipeline_lib.core import resident
 from pipeline_lib.core.code import forced, recomputing
 from pipeline_lib.core.store import Shard
@@ -14,7 +15,6 @@ from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
 from tasks.agreement import agreement
 from tasks.fields import Count, Location, ScorerNames, SourceLocation, Text, Workers
-from pipeline_lib.chain.given import check_given
 from tasks.outcome import Outcome
 from tasks.progress import reporter
 from tasks.run_names import flow_run_name

@@ -11,6 +11,7 @@ from prefect import flow
 from flows.encode import encode
 from flows.ingest import ingest
 from flows.score import score
+from pipeline_lib.chain.given import check_given
 from pipeline_lib.core.code import recomputing
 from pipeline_lib.core.config import JudgeConfig, TrainConfig, require
 from pipeline_lib.labels.recipe import required_scorers
@@ -20,7 +21,6 @@ from pipeline_lib.labels.steps import SELF_TRAINING
 from pipeline_lib.presets import PresetName
 from tasks.base import base_model
 from tasks.fields import Count, Location, Locations, Seed, SourceLocation, Text, Timesteps
-from pipeline_lib.chain.given import check_given
 from tasks.label import label as label_task
 from tasks.outcome import Outcome
 from tasks.run_names import flow_run_name

@@ -19,6 +19,7 @@ from flows.ingest import ingest
 from flows.paint import paint_and_judge
 from flows.score import score
 from flows.train import TRAINING_FLOWS
+from pipeline_lib.chain.given import check_given
 from pipeline_lib.core.code import recomputing
 from pipeline_lib.core.config import BaseModel, override
 from pipeline_lib.core.errors import SweepError
@@ -32,7 +33,6 @@ from pipeline_lib.training.launch.launcher import visible_gpus
 from tasks import sweep_tracking, tracking
 from tasks.base import base_model, checked_base
 from tasks.fields import ClaimName, Count, FileLocation, Location, Names, Seeds, Text, Workers
-from pipeline_lib.chain.given import check_given
 from tasks.held_out import check_held_out
 from tasks.locks import alone
 from tasks.outcome import Outcome

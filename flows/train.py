@@ -11,6 +11,7 @@ from flows.encode import encode
 from flows.ingest import ingest
 from flows.label import label
 from flows.self_training import annotated
+from pipeline_lib.chain.given import check_given
 from pipeline_lib.core.code import recomputing
 from pipeline_lib.core.names import model_name
 from pipeline_lib.labels.recipe import check_recipe
@@ -18,7 +19,6 @@ from pipeline_lib.labels.self_training import runnable
 from pipeline_lib.presets import MethodName, PresetName, alignment
 from tasks.base import base_model, checked_base
 from tasks.fields import Beta, Count, Interval, Location, Rate, ScoreUris, Seed, SourceLocation, Steps, Text, Workers
-from pipeline_lib.chain.given import check_given
 from tasks.outcome import Outcome
 from tasks.run_names import flow_run_name
 from tasks.settings import store_url

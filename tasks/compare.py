@@ -17,6 +17,7 @@ from pipeline_lib.core.store import Dataset, open_dataset
 from pipeline_lib.evaluation.comparable import check_comparable
 from pipeline_lib.evaluation.headline import headline
 from pipeline_lib.evaluation.implicit import check_unseen, judges_pairs
+from pipeline_lib.generation.pull import pull_commands
 from pipeline_lib.training.launch import job
 from tasks import evaluation_runs, registry, tracking
 from tasks.contenders import BASE, VERSION, Contender
@@ -24,7 +25,6 @@ from tasks.evaluate import evaluation_metrics, read_report, win_rates
 from tasks.links import link, markdown, version_url
 from tasks.outcome import Outcome, finish
 from tasks.progress import reporter
-from pipeline_lib.generation.pull import pull_commands
 from tasks.settings import IO_TASK
 
 

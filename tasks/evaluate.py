@@ -15,13 +15,13 @@ from pipeline_lib.core.config import BaseModel, EvaluateConfig
 from pipeline_lib.core.names import model_name
 from pipeline_lib.core.store import Dataset, open_dataset
 from pipeline_lib.evaluation.headline import headline
+from pipeline_lib.generation.pull import pull_commands
 from pipeline_lib.training.launch import job
 from tasks import champion, evaluation_runs, tracking, unmoved
 from tasks.links import link
 from tasks.outcome import Outcome, finish
 from tasks.paint import Model
 from tasks.progress import reporter
-from pipeline_lib.generation.pull import pull_commands
 from tasks.settings import IO_TASK
 
 

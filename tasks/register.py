@@ -19,12 +19,12 @@ from pipeline_lib.core.config import BaseModel, EvaluateConfig, require
 from pipeline_lib.core.pins import pin
 from pipeline_lib.core.store import Dataset, check, open_dataset
 from pipeline_lib.generation.painter import make_scheduler
+from pipeline_lib.generation.pull import pull_commands, tried_versions
 from pipeline_lib.models.origin import check_base, model_folder, recorded_weights
 from tasks import champion, evaluation_runs, registry, tracking
 from tasks.evaluate import evaluation_metrics, read_report, record
 from tasks.flavour import write_flavour
 from tasks.links import link, markdown, prefect_note, prefect_tags, version_url
-from pipeline_lib.generation.pull import pull_commands, tried_versions
 from tasks.settings import IO_TASK
 from tasks.wanted import require_wanted
 

@@ -67,7 +67,17 @@ def test_no_data_is_unpickled_or_run() -> None:
 
 def test_light_modules_do_not_load_torch() -> None:
     """Every command line and every deployment's schema imports configs, registries and the store."""
-    light = ["core.config", "core.errors", "core.schemas", "core.store", "data.sources", "labels", "models", "presets", "scoring"]
+    light = [
+        "core.config",
+        "core.errors",
+        "core.schemas",
+        "core.store",
+        "data.sources",
+        "labels",
+        "models",
+        "presets",
+        "scoring",
+    ]
     present = [f"pipeline_lib.{name}" for name in light]
     heavy = ("torch", "transformers", "diffusers")
     code = f"import sys, {', '.join(present)}; print([m for m in {heavy} if m in sys.modules])"

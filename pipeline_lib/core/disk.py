@@ -7,11 +7,14 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pipeline_lib.core.errors import DiskFullError
 
 # A quota that is used up looks like a disk that is full.
 _NUMBERS = (errno.ENOSPC, errno.EDQUOT)
+PAGE = 4096
+"""Bytes that the smallest file takes."""
 
 
 def disk_full(error: Exception, folder: Path, size: int = 0) -> DiskFullError | None:
@@ -24,8 +27,12 @@ def disk_full(error: Exception, folder: Path, size: int = 0) -> DiskFullError | 
     # safetensors' errors are texts.
     if number not in _NUMBERS and not any(f"(os error {known})" in str(error) for known in _NUMBERS):
         return None
-    there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.is_dir())
-    usage = shutil.disk_usage(there)
+    return no_space(folder, size)
+
+
+def no_space(folder: Path, size: int = 0) -> DiskFullError:
+    """What to raise where there is no space left below `folder` for `size` bytes (0: unknown)."""
+    usage = _usage(folder)
     needed = f", {size_text(size)} were to be written" if size else ""
     return DiskFullError(
         f"No space left on the disk of {folder}: "
@@ -33,6 +40,16 @@ def disk_full(error: Exception, folder: Path, size: int = 0) -> DiskFullError | 
         "Make space there (`python -m pipeline_lib.core.store_tools garbage <store>` lists datasets that may go), "
         "then run the same again: it continues where it stopped.",
     )
+
+
+def is_full(folder: Path) -> bool:
+    """Not even a page of memory fits on the disk of `folder`."""
+    return _usage(folder).free < PAGE
+
+
+def _usage(folder: Path) -> Any:
+    there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.is_dir())
+    return shutil.disk_usage(there)
 
 
 @contextmanager

@@ -60,7 +60,8 @@ def main(arguments: list[str]) -> int:
         with space(run_dir):
             _write(status, {"status": outcome})
     except PipelineError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        with suppress(OSError):  # a log on a full disk; the job sees that for itself
+            print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         return USER_ERROR
     return 0 if outcome == "done" else INTERRUPTED
 

@@ -12,10 +12,10 @@ from prefect import flow
 
 from flows.align import align
 from flows.evaluate import held_out
+from pipeline_lib.chain.mirrors import check_prompts
 from pipeline_lib.core.errors import ConfigError, HubError
 from pipeline_lib.presets import PRESETS, preset
 from pipeline_lib.shapes import assets_dir
-from pipeline_lib.chain.mirrors import check_prompts
 from tests.pipeline_lib.hub_server import Hub, serve
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("api")]

@@ -32,7 +32,7 @@ from tests.deploy.test_stack_integration import Runs, rows, wait_for, wait_for_r
 from tests.integration.bad_parameters import drawn
 from tests.integration.deployments import Deployments
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(2400)]
 
 logger = logging.getLogger(__name__)
 SEED, COUNT = 22, 200

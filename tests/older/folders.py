@@ -11,11 +11,11 @@ from pipeline_lib.core import store
 from pipeline_lib.core.config import BaseModel, EncodeConfig, EvaluateConfig, TrainConfig
 from pipeline_lib.core.hub import SHAPES_MIRROR
 from pipeline_lib.encoding.stage import encode
+from pipeline_lib.generation.pull import pull_commands
 from pipeline_lib.shapes import HUB
 from pipeline_lib.shapes.hub_files import BASE, BASE_XL
 from pipeline_lib.training.launch.spec import TrainSpec
 from pipeline_lib.training.trainer import train
-from pipeline_lib.generation.pull import pull_commands
 from tasks.register import publish
 from tests.older.environment import command
 from tests.pipeline_lib.models import tiny

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pipeline_lib.chain.given import check_given
 from pipeline_lib.core import store
 from pipeline_lib.core.config import IngestConfig
 from pipeline_lib.core.errors import (
@@ -19,7 +20,6 @@ from pipeline_lib.core.errors import (
     UnknownNameError,
 )
 from pipeline_lib.data.ingest import ingest
-from pipeline_lib.chain.given import check_given
 from tests.pipeline_lib.models import tiny
 from tests.pipeline_lib.source_files import image_bytes, row, write_source
 

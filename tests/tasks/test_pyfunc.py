@@ -22,10 +22,10 @@ from pipeline_lib.core import store
 from pipeline_lib.core.config import EvaluateConfig, TrainConfig
 from pipeline_lib.generation.embeddings import Texts
 from pipeline_lib.generation.painter import initial_noise, load_painter
+from pipeline_lib.generation.pull import OLDER, pull_commands, tried_versions
 from pipeline_lib.models import FAMILIES
 from pipeline_lib.training.policy import build_policy, save_policy
 from tasks import pyfunc
-from pipeline_lib.generation.pull import OLDER, pull_commands, tried_versions
 from tasks.register import publish
 from tests.pipeline_lib.models import tiny
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from pipeline_lib.core.config import BaseModel, TrainConfig
-from pipeline_lib.core.disk import space
+from pipeline_lib.core.disk import is_full, no_space, space
 from pipeline_lib.core.errors import DiskFullError, TrainingError
 from pipeline_lib.core.identity import identity, settled
 from pipeline_lib.core.json_files import read_json
@@ -365,6 +365,8 @@ def _failure(code: int, run_dir: Path) -> TrainingError | DiskFullError:
         return TrainingError(f"{status['error']}: {status['problem']}", status["remedy"])
     how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+    if not tail and is_full(run_dir):  # there was no room for words
+        return no_space(run_dir)
     return TrainingError(
         f"The trainer ended {how}. The end of {log}:\n{tail}",
         "Mend the cause and run the same flow again: it continues from the last checkpoint.",

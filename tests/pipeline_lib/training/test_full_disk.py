@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline_lib.core.config import TrainConfig
+from pipeline_lib.core.disk import PAGE
 from pipeline_lib.core.errors import DiskFullError
 from pipeline_lib.core.store import Dataset
 from pipeline_lib.training.__main__ import RESERVE
@@ -18,7 +19,6 @@ from tests.pipeline_lib.full_disk import small_disk
 from tests.pipeline_lib.models import tiny
 
 CONFIG = TrainConfig(method="diffusion-dpo", steps=6, batch_size=4, adapter="full", beta=100.0, checkpoint_every=2)
-PAGE = 4096
 
 
 def test_an_array_that_does_not_fit_is_refused_before_it_is_written(tmp_path: Path) -> None:
@@ -31,11 +31,12 @@ def test_an_array_that_does_not_fit_is_refused_before_it_is_written(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("pages", "room", "where", "saved"),  # the specification and the status take one page each
+    ("pages", "room", "where", "saved"),  # the code takes two, specification and status one each
     [
         pytest.param(8, 1.5, "/checkpoints:", ["step-000002"], id="checkpoint"),
-        pytest.param(2, 0, "/cache/", [], id="latents", marks=pytest.mark.slow),
-        pytest.param(4, 0, ":", [], id="metrics", marks=pytest.mark.slow),
+        pytest.param(2, 0, ":", [], id="status", marks=pytest.mark.slow),
+        pytest.param(4, 0, "/cache/", [], id="latents", marks=pytest.mark.slow),
+        pytest.param(6, 0, ":", [], id="metrics", marks=pytest.mark.slow),
     ],
 )
 def test_training_on_a_full_disk_goes_on_when_there_is_space(

@@ -25,8 +25,8 @@ from pipeline_lib.training.launch.launcher import launcher, process_count
 from pipeline_lib.training.launch.nodes import ALONE, COUNT, MAIN, RANK, Machines, machines
 from pipeline_lib.training.launch.spec import TrainSpec, write_spec
 from pipeline_lib.training.trainer import train
-from tests.pipeline_lib.training.runs import curve
 from tests.pipeline_lib.training.launch.test_launch import JOB
+from tests.pipeline_lib.training.runs import curve
 
 CONFIG = TrainConfig(
     method="diffusion-dpo",
