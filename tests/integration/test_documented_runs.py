@@ -67,14 +67,15 @@ def shell(command: str, deployments: Deployments, cwd: Path = ROOT) -> str:
     return done.stdout
 
 
-@pytest.mark.usefixtures("aligned")
 @pytest.mark.parametrize("line", RUNS)
-def test_it_ends_well(line: str, deployments: Deployments, data: Path) -> None:
+def test_it_ends_well(line: str, deployments: Deployments, aligned: dict[str, Any], data: Path) -> None:
     name = RUNS[line].words[3]
     deployments.register(name)
     (entry,) = chosen([name])
     parameters = fields(entry, "docs")["parameter_openapi_schema"]["properties"]
-    short = SWEEP if name.startswith("sweep/") else {key: SHORT[key] for key in SHORT if key in parameters}
+    short = dict(SWEEP) if name.startswith("sweep/") else {key: SHORT[key] for key in SHORT if key in parameters}
+    if name.startswith("evaluate/"):  # without a model it trains one, at full length
+        short["model"] = deployments.stages(aligned)["train"]["uri"]
     line = line.replace("/data/", f"{data}/")
     for imported in store(deployments).glob("scores-theirs/*"):
         line = line.replace("<store>/scores-theirs/<key>", str(imported))
