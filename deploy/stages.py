@@ -60,7 +60,9 @@ class Watched:
         wanted = {"flow_run_id": {"any_": runs}, "type": {"any_": ["progress"]}}
         query = {"artifacts": wanted, "sort": "UPDATED_DESC", "limit": 1}
         for artifact in ask(self.settings, "artifacts/filter", query):
-            return float(artifact["data"]), str(artifact["description"])
+            words = str(artifact["description"])
+            if any(map(str.isdigit, words)):  # none before the first report
+                return float(artifact["data"]), words
         return 0.0, ""
 
     def _below(self, parents: list[str]) -> Iterator[dict[str, Any]]:
