@@ -92,7 +92,7 @@ def encode_shards(
     with a_gpu_for_each_task(runner):
         work = plan_encoding.submit(store, model, config, pairs, forced()).result()
         if not isinstance(work, Dataset):
-            report = reporter("encode", "shards")
+            report = reporter("encode", "shards", work.writer.tables_there())
             room = len(resident.devices()) if runner == "thread" else work.shards  # Ray keeps its own queue
             results = as_finished(
                 lambda index: encode_shard.submit(work, index), range(work.shards), max_workers or room

@@ -79,7 +79,7 @@ def score_shards(
     with a_gpu_for_each_task(runner):
         work, missing, total = plan_scores.submit(store, scorers, pairs, weights, forced()).result()
         if missing:
-            report = reporter("score", "shards")
+            report = reporter("score", "shards", min(item.writer.tables_there() for item in missing))
             room = len(resident.devices()) if runner == "thread" else total  # Ray keeps its own queue
             results = as_finished(
                 lambda index: score_shard.submit(missing, pairs, weights, index), range(total), max_workers or room

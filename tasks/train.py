@@ -61,7 +61,7 @@ def train(
             metrics.add(record)
             if record["step"] == config.steps:  # before the model is committed: who comes later asks no trainer
                 metrics.flush()
-            progress(int(record["step"]), config.steps)
+            progress(int(record["step"]), config.steps, clock=record.get("seconds"))  # the trainer's own
             if words := movement.warning(asdict(config), record):
                 unmoved.warn(run_id, words)
             if time.monotonic() - logged > LOG_SECONDS:

@@ -75,6 +75,12 @@ class DatasetWriter:
             return found
         return None
 
+    def tables_there(self) -> int:
+        """How many tables an earlier run has left, by one listing; whether each can be read, `existing` finds out."""
+        fs, root = url_to_fs(self.uri)
+        with access(self.uri):
+            return len([path for path in fs.find(root) if path.endswith(".parquet")]) if fs.exists(root) else 0
+
     def existing(self, path: str) -> Shard | None:
         """The shard at `path` if an earlier run published it.
 
