@@ -21,7 +21,7 @@ def identity(config: TrainConfig) -> str:
 
 
 def test_identities_are_those_of_the_runs_that_folders_hold() -> None:
-    """A literal, which a field that is added leaves. Defaults may not change: tests/pipeline_lib/core/test_identity.py."""
+    """A literal, which a field that is added leaves. Defaults may not change: core/test_identity.py."""
     assert identity(CONFIG) == "110c81aa26b6204533ee5b9ccce8f4239a9a338e160a0350f75d56215c04784f"
 
 
