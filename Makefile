@@ -78,6 +78,7 @@ check: setup-dev docs  ## format, lint, types, layering, docs, container files, 
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy pipeline_lib tasks flows deploy
+	@.venv/bin/lint-imports | tail -8
 	$(PY) -m pytest -q tests/test_layering.py tests/deploy/test_docker.py
 	@$(PY) -m deploy.packages.licences
 	@$(PY) -m deploy.packages.audit

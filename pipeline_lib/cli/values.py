@@ -137,6 +137,6 @@ def _mapping(values: Mapping[str, Any], section: str) -> Mapping[str, Any]:
 
 def _yaml(text: str, what: str) -> Any:
     try:
-        return yaml.load(text, _Loader)
+        return _Loader(text).get_single_data()
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{what} is not YAML: {excerpt(str(error))}.", "Write a value such as 500.") from error
