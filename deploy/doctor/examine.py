@@ -19,7 +19,7 @@ def examine(
 
     Threads are daemons: one that hangs ends with the process.
     """
-    done: dict[str, list[Finding]] = {name: [] for name in checks.targets}
+    done: dict[str, list[Finding]] = {name: [] for name in checks}
     threads = {
         name: threading.Thread(target=_run, args=(name, checks, surroundings, done), daemon=True) for name in done
     }

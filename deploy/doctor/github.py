@@ -1,4 +1,4 @@
-"""The one checkpoint that is not on the model hub: the head of the aesthetic predictor, from GitHub."""
+"""Checkpoints that are not on the model hub but on GitHub."""
 
 import urllib.error
 import urllib.request
@@ -8,24 +8,24 @@ from deploy.doctor.findings import Finding, error, ok
 from deploy.doctor.surroundings import Surroundings
 from pipeline_lib.core.hub import HUB
 from pipeline_lib.presets import preset
+from pipeline_lib.scoring.checkpoints import downloaded, github_url
+from pipeline_lib.scoring.scorers import files_of
 
 CHECK = "github"
 TIMEOUT_S = 5.0
 
 
 def github(surroundings: Surroundings) -> Iterator[Finding]:
-    """Whether it is in torch's cache, or can be fetched."""
+    """Whether those of the preset's scorers are in torch's cache, or can be fetched."""
     settings = preset(surroundings.preset)
-    if settings.weights != HUB or "aesthetic" not in settings.scorers:
-        return
-    from pipeline_lib.scoring import aesthetic
-    from pipeline_lib.scoring.checkpoints import downloaded, github_url
-
-    target = downloaded(aesthetic.FILE)
-    if target.is_file():
-        yield ok(CHECK, f"{target} is there")
-    else:
-        yield reachable(github_url(aesthetic.REPO, aesthetic.REVISION, aesthetic.FILE), str(target))
+    for one in files_of(settings.scorers) if settings.weights == HUB else []:
+        if one.host != "github":
+            continue
+        target = downloaded(one.file)
+        if target.is_file():
+            yield ok(CHECK, f"{target} is there")
+        else:
+            yield reachable(github_url(one.repo, one.revision, one.file), str(target))
 
 
 def reachable(url: str, target: str) -> Finding:

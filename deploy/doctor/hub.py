@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 from deploy.doctor.findings import Finding, error, ok
 from deploy.doctor.surroundings import Surroundings
 from pipeline_lib.core.hub import HUB
 from pipeline_lib.presets import Preset, preset
+from pipeline_lib.scoring.scorers import files_of
 
 CHECK = "hub"
 TIMEOUT_S = 5.0
@@ -61,7 +61,8 @@ def wanted_by(settings: Preset) -> list[Wanted]:
         repo, _, revision = settings.ingest.source.removeprefix("hf://datasets/").partition("@")
         found.append(Wanted(repo, revision.partition("/")[0] or None, ".gitattributes", "dataset"))
     if settings.weights == HUB:
-        found += [one for scorer in settings.scorers for one in _of_scorers()[scorer]]
+        of_scorers = files_of(settings.scorers)
+        found += [Wanted(one.repo, one.revision, one.file) for one in of_scorers if one.host == "hub"]
     return list(dict.fromkeys(found))
 
 
@@ -135,20 +136,3 @@ def _cached(one: Wanted) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
     return isinstance(try_to_load_from_cache(one.repo, one.file, revision=one.revision, repo_type=one.kind), str)
-
-
-def _of_scorers() -> dict[str, list[Wanted]]:
-    """What each reward model reads; their files load torch."""
-    from pipeline_lib.scoring import clip, hpsv2, imagereward, pickscore
-
-    towers: dict[str, Any] = {"l14": Wanted(*clip.L14, clip.CONFIG), "h14": Wanted(*clip.H14, clip.PROCESSOR[0])}
-    return {
-        "clip": [towers["l14"]],
-        "pickscore": [Wanted(pickscore.REPO, pickscore.REVISION, clip.CONFIG), towers["h14"]],
-        "hpsv2": [Wanted(hpsv2.REPO, hpsv2.REVISION, hpsv2.FILE_V21)],
-        "aesthetic": [towers["l14"]],
-        "imagereward": [
-            Wanted(imagereward.REPO, imagereward.REVISION, imagereward.WEIGHTS),
-            Wanted(*imagereward.BERT, imagereward.TOKENIZER[0]),
-        ],
-    }

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from pipeline_lib.presets import preset
-from pipeline_lib.sizing.bases import BASES, SCORER_BYTES, TOKENS
+from pipeline_lib.scoring.scorers import files_of
+from pipeline_lib.sizing.bases import BASES, TOKENS
 from pipeline_lib.sizing.data import PICKAPIC_V2, image_store_bytes, latent_bytes, latent_numbers, text_bytes
 from pipeline_lib.sizing.training import disk_bytes, gpu_bytes
 
@@ -32,7 +33,7 @@ def needs_of(name: str) -> Needs:
     text = text_bytes(PICKAPIC_V2.prompts, TOKENS, base.text_width, base.pooled_width)
     return Needs(
         store=image_store_bytes(PICKAPIC_V2) + encoded + text,
-        cache=base.download_bytes + sum(SCORER_BYTES[scorer] for scorer in settings.scorers),
+        cache=base.download_bytes + sum(file.bytes for file in files_of(settings.scorers)),
         state=max(disk_bytes(train, base.unet) for train in trains),
         gpu=max(gpu_bytes(train, base.unet) for train in trains),
         shared=2**30,

@@ -70,7 +70,7 @@ def check_given(
         check_mirror(weights)
     if prompts:
         check_name(prompts)
-    if prompts and prompts != HELD_OUT and (num_prompts or prompts not in PROMPT_SETS.targets):
+    if prompts and prompts != HELD_OUT and (num_prompts or prompts not in PROMPT_SETS):
         with suppress(HubError):
             load_prompts(prompts, num_prompts)
     if file and "://" not in file:
@@ -80,7 +80,7 @@ def check_given(
             )
         read_scores(file)
     for scorer in scorers or ():
-        if scorer not in SCORERS.targets:
+        if scorer not in SCORERS:
             raise unknown_name("scorer", scorer, SCORERS.names())
     opened = {name: _check_dataset(name, uri, re.compile(STAGES[name])) for name, uri in datasets.items() if uri}
     for uri in models or ():

@@ -17,14 +17,6 @@ if TYPE_CHECKING:
 DIVERSITY = "diversity"
 """Column of image-scores: mean distance (0..2) from the prompt's other images; only with two or more seeds."""
 
-TOWERS = ("clip", "aesthetic", "clip-h14", "pickscore", "hpsv2", "hpsv2.0")
-"""Scorers whose image tower gives one embedding per image; the first that takes part is used."""
-
-
-def embedding_scorer(scorers: Sequence[str]) -> str | None:
-    """The scorer among `scorers` whose tower measures diversity, None when none can."""
-    return next((name for name in TOWERS if name in scorers), None)
-
 
 def embedder(scorer: Scorer) -> Scorer:
     """A "scorer" whose scores are the embeddings (n, d) of `scorer`'s tower, so that both share one forward pass."""

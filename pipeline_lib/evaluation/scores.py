@@ -13,12 +13,13 @@ from PIL import Image
 
 from pipeline_lib.core import store
 from pipeline_lib.core.store import Dataset, DatasetWriter, Shard
-from pipeline_lib.evaluation.diversity import DIVERSITY, distances, embedder, embedding_scorer
+from pipeline_lib.evaluation.diversity import DIVERSITY, distances, embedder
 from pipeline_lib.evaluation.winrates import TRUE
 from pipeline_lib.generation.prompts import PromptSet
 from pipeline_lib.generation.stage import Progress
 from pipeline_lib.scoring import score_images
 from pipeline_lib.scoring.resident import resident_scorers
+from pipeline_lib.scoring.scorers import embedding_scorer
 
 STAGE = "image-scores"
 VERSION = 1

@@ -76,7 +76,7 @@ def load_prompts(name: str, num_prompts: int | None = None, held_out: Dataset | 
     """
     check_name(name)
     path = local_path(name)
-    if name in PROMPT_SETS.targets:
+    if name in PROMPT_SETS:
         found = PROMPT_SETS.get(name)()
     elif name == HELD_OUT:
         found = _of_pairs(held_out)
@@ -102,7 +102,7 @@ def load_prompts(name: str, num_prompts: int | None = None, held_out: Dataset | 
 
 def check_name(name: str) -> None:
     """Raise UnknownNameError, or ConfigError, for what names no prompt set and no file."""
-    if not (name in PROMPT_SETS.targets or name == HELD_OUT or local_path(name).is_file()):
+    if not (name in PROMPT_SETS or name == HELD_OUT or local_path(name).is_file()):
         raise unknown_name("prompt set (or file)", name, sorted([*PROMPT_SETS.names(), HELD_OUT]))
 
 

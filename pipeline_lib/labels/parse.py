@@ -82,7 +82,7 @@ def check_scorers(steps: Sequence[Step], given: Collection[str], runnable: Colle
                 continue
             if scorer == SELF_TRAINING:
                 remedy = "Run the flow self-training on a trained model, and give its dataset in `scores`."
-            elif scorer in SCORERS.targets:
+            elif scorer in SCORERS:
                 remedy = "Run the score stage for it, or take it out of the recipe."
             else:
                 known = dict.fromkeys([*given, *SCORERS.names(), SELF_TRAINING])

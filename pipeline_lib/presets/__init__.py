@@ -15,11 +15,12 @@ from typing import Literal, get_args
 from pipeline_lib.core.config import BaseModel, EncodeConfig, EvaluateConfig, IngestConfig, TrainConfig
 from pipeline_lib.core.hub import HUB, SHAPES_MIRROR
 from pipeline_lib.core.registry import unknown_name
+from pipeline_lib.scoring.scorers import defaults
 
 PresetName = Literal["shapes", "sd15", "sd21", "sdxl"]
 MethodName = Literal["dpo", "balanced", "dedpo", "adaptive"]
 METHODS: tuple[str, ...] = get_args(MethodName)
-ALL_SCORERS = ("clip", "pickscore", "hpsv2", "aesthetic", "imagereward")
+ALL_SCORERS = defaults()
 PICKAPIC_V2 = "hf://datasets/liuhuohuo2/pick-a-pic-v2@f602d48"
 
 

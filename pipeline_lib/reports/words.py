@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import math
 
+from pipeline_lib.scoring.scorers import SCORERS
+
 LABELS = {
     "true": "True utility",
     "average": "Scorer average",
     "quality": "Quality",
     "human": "Human",
-    "clip": "CLIP",
-    "clip-h14": "CLIP H/14",
-    "pickscore": "PickScore",
-    "hpsv2": "HPSv2",
-    "hpsv2.0": "HPSv2.0",
-    "aesthetic": "Aesthetic",
-    "imagereward": "ImageReward",
 }
+"""Of judges that are no scorers; those declare theirs."""
 
 
 def label(name: str) -> str:
     """An annotator's name as people write it; unknown names stay as they are."""
-    return LABELS.get(name, name)
+    return SCORERS.get(name).label if name in SCORERS else LABELS.get(name, name)
 
 
 def percent(share: float, digits: int = 1) -> str:

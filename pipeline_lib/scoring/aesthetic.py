@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline_lib.core.weights.keys import check_keys
-from pipeline_lib.scoring.base import Located, Runtime, Scorer, files_in, no_prompts
+from pipeline_lib.scoring.base import ImageScorer, Located, Runtime, Scorer, WeightsFile, files_in, no_prompts
 from pipeline_lib.scoring.checkpoints import REMEDY, github_file, read_torch, state_dict
-from pipeline_lib.scoring.clip import CONFIG, L14, PROCESSOR, clip_weights, load_clip
+from pipeline_lib.scoring.clip import CONFIG, L14, L14_FILE, L14_TOWER, PROCESSOR, clip_weights, load_clip
 from pipeline_lib.scoring.heads import linear_head
 from pipeline_lib.scoring.preprocess import centre_crop_name
 
@@ -46,3 +46,16 @@ def locate(mirror: str) -> Located:
 def read_head(path: Path) -> tuple[Tensor, Tensor]:
     """The head as weight (d,) and bias () for unit image embeddings of width d; raises CheckpointError."""
     return linear_head(state_dict(read_torch(path), path), path)
+
+
+SCORER = ImageScorer(
+    name="aesthetic",
+    label="Aesthetic",
+    locate=locate,
+    needs=(L14_FILE, WeightsFile(repo=REPO, revision=REVISION, file=FILE, bytes=4_000_000, host="github")),
+    licence="Apache-2.0",
+    tower=L14_TOWER,
+    needs_prompt=False,
+    embeds=True,
+    default=True,
+)

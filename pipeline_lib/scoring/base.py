@@ -1,11 +1,11 @@
-"""What a scorer is, before (`Located`) and after (`Scorer`) its weights are in memory."""
+"""What a scorer is: as it declares itself (`ImageScorer`), with its files found (`Located`), and loaded (`Scorer`)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pipeline_lib.core.digest import current_sha256, digest
 
@@ -105,6 +105,69 @@ class Located:
 
 LocateScorer = Callable[[str], Located]
 """Finds a scorer's files on the hub or in a mirror; raises HubError."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsFile:
+    """A file that says whether its repository can be read.
+
+    Attributes:
+        repo, revision: the official repository, pinned.
+        bytes: what the scorer reads of the repository, rounded; 0 for less than a few megabytes.
+        host: "hub" is the model hub.
+    """
+
+    repo: str
+    revision: str
+    file: str
+    bytes: int = 0
+    host: Literal["hub", "github"] = "hub"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tower:
+    """An image tower: its name, the same for scorers that share its forward pass, and the FLOPs of one image."""
+
+    name: str
+    flops: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageScorer:
+    """A reward model as it declares itself: all that others know of it. Reading it loads no torch.
+
+    Attributes:
+        name: in the registry, in recipes and in datasets.
+        label: as reports write it.
+        locate: finds its files.
+        needs: its files, one for each repository.
+        licence: of the weights, by SPDX; "" where their repository names none.
+        tower: what sees the image. Scorers that name the same tower cost one forward pass.
+        prompt_flops: of one prompt through the text tower.
+        question_flops: of one image together with one prompt, beyond a dot product.
+        needs_prompt: False for scorers that look at the image alone.
+        embeds: the tower gives one embedding per image, which tells the diversity of images.
+        default: presets run it.
+    """
+
+    kind: ClassVar[Literal["image"]] = "image"
+
+    name: str
+    label: str
+    locate: LocateScorer
+    needs: tuple[WeightsFile, ...]
+    licence: str = ""
+    tower: Tower
+    prompt_flops: int = 0
+    question_flops: int = 0
+    needs_prompt: bool = True
+    embeds: bool = False
+    default: bool = False
+
+    @property
+    def bytes(self) -> int:
+        """Of all its files, those included that other scorers read as well."""
+        return sum(file.bytes for file in self.needs)
 
 
 def no_prompts(prompts: Sequence[str]) -> Tensor:

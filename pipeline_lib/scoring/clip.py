@@ -16,7 +16,7 @@ from pipeline_lib.core.errors import CheckpointError
 from pipeline_lib.core.weights.files import TRANSFORMERS, Layout, json_object
 from pipeline_lib.core.weights.keys import match
 from pipeline_lib.core.weights.read import on_meta, reading, sizes, tensors, transformers_model
-from pipeline_lib.scoring.base import ImageTower, Located, Runtime, Scorer, files_in
+from pipeline_lib.scoring.base import ImageScorer, ImageTower, Located, Runtime, Scorer, Tower, WeightsFile, files_in
 from pipeline_lib.scoring.checkpoints import REMEDY, read_torch, snapshot_with_one_of, state_dict
 from pipeline_lib.scoring.preprocess import CLIP_MEAN, CLIP_STD, CentreCrop, Rounding, Triple, centre_crop_name
 
@@ -155,3 +155,33 @@ def unit(features: Tensor) -> Tensor:
 def cosine(images: Tensor, prompts: Tensor) -> Tensor:
     """Row-wise dot products of unit vectors (n, d), fp32 (n,)."""
     return (images * prompts).sum(dim=-1)
+
+
+L14_FILE = WeightsFile(repo=L14[0], revision=L14[1], file=CONFIG, bytes=1_710_540_580)
+L14_TOWER = Tower(name="openai/clip-vit-large-patch14", flops=162_023_964_672)
+H14_IMAGE_FLOPS, H14_PROMPT_FLOPS = 334_587_658_240, 47_089_287_168
+"""Of any ViT-H/14 CLIP."""
+H14_BYTES = 3_944_000_000
+"""Of its weights in fp32."""
+
+L14_SCORER = ImageScorer(
+    name="clip",
+    label="CLIP",
+    locate=locate_l14,
+    needs=(L14_FILE,),
+    licence="MIT",
+    tower=L14_TOWER,
+    prompt_flops=13_298_503_680,
+    embeds=True,
+    default=True,
+)
+H14_SCORER = ImageScorer(
+    name="clip-h14",
+    label="CLIP H/14",
+    locate=locate_h14,
+    needs=(WeightsFile(repo=H14[0], revision=H14[1], file=CONFIG, bytes=H14_BYTES),),
+    licence="MIT",
+    tower=Tower(name=H14[0], flops=H14_IMAGE_FLOPS),
+    prompt_flops=H14_PROMPT_FLOPS,
+    embeds=True,
+)

@@ -43,7 +43,7 @@ def runtime(device: str = "auto", precision: Precision = "auto") -> Runtime:
 
 def locate_scorers(names: Iterable[str], mirror: str = HUB) -> list[Located]:
     """Find the files of scorers, in the given order; raises UnknownNameError or HubError."""
-    return [SCORERS.get(name)(mirror) for name in names]
+    return [SCORERS.get(name).locate(mirror) for name in names]
 
 
 def identities(

@@ -18,9 +18,9 @@ from pipeline_lib.core.errors import CheckpointError
 from pipeline_lib.core.hub import snapshot
 from pipeline_lib.core.weights.files import json_object
 from pipeline_lib.core.weights.read import reading
-from pipeline_lib.scoring.base import ImageTower, Located, Runtime, Scorer, files_in
+from pipeline_lib.scoring.base import ImageScorer, ImageTower, Located, Runtime, Scorer, Tower, WeightsFile, files_in
 from pipeline_lib.scoring.checkpoints import REMEDY, load_strict, read_torch, state_dict
-from pipeline_lib.scoring.clip import cosine, unit
+from pipeline_lib.scoring.clip import H14_IMAGE_FLOPS, H14_PROMPT_FLOPS, cosine, unit
 from pipeline_lib.scoring.preprocess import Letterbox, letterbox_name
 
 if TYPE_CHECKING:
@@ -32,26 +32,6 @@ FILE_V21, FILE_V20 = "HPS_v2.1_compressed.pt", "HPS_v2_compressed.pt"
 CONFIG = "open_clip_config.json"
 ARCHITECTURE = "ViT-H-14"
 MERGES = "bpe_simple_vocab*.txt.gz"
-
-
-def locate_v21(mirror: str) -> Located:
-    """The scorer `hpsv2` (2.1)."""
-    return _locate("hpsv2", FILE_V21, False, mirror)
-
-
-def locate_v21_antialias(mirror: str) -> Located:
-    """The scorer `hpsv2-antialias` (2.1)."""
-    return _locate("hpsv2-antialias", FILE_V21, True, mirror)
-
-
-def locate_v20(mirror: str) -> Located:
-    """The scorer `hpsv2.0`."""
-    return _locate("hpsv2.0", FILE_V20, False, mirror)
-
-
-def locate_v20_antialias(mirror: str) -> Located:
-    """The scorer `hpsv2.0-antialias`."""
-    return _locate("hpsv2.0-antialias", FILE_V20, True, mirror)
 
 
 def _locate(name: str, file: str, antialias: bool, mirror: str) -> Located:
@@ -120,3 +100,23 @@ def _tokenizer(folder: Path, context_length: int) -> Any:
         with reading(merges[0], "a vocabulary of byte pairs", REMEDY):
             return open_clip.SimpleTokenizer(str(merges[0]), context_length=context_length)
     return open_clip.SimpleTokenizer(context_length=context_length)
+
+
+def _declare(name: str, label: str, file: str, antialias: bool = False, default: bool = False) -> ImageScorer:
+    return ImageScorer(
+        name=name,
+        label=label,
+        locate=partial(_locate, name, file, antialias),
+        needs=(WeightsFile(repo=REPO, revision=REVISION, file=file, bytes=1_970_000_000),),
+        licence="Apache-2.0",
+        tower=Tower(name=f"{REPO}/{file}{' antialiased' * antialias}", flops=H14_IMAGE_FLOPS),
+        prompt_flops=H14_PROMPT_FLOPS,
+        embeds=not antialias,  # diversity looks at images as the model was trained to see them
+        default=default,
+    )
+
+
+V21 = _declare("hpsv2", "HPSv2", FILE_V21, default=True)
+V21_ANTIALIAS = _declare("hpsv2-antialias", "HPSv2 antialiased", FILE_V21, antialias=True)
+V20 = _declare("hpsv2.0", "HPSv2.0", FILE_V20)
+V20_ANTIALIAS = _declare("hpsv2.0-antialias", "HPSv2.0 antialiased", FILE_V20, antialias=True)

@@ -15,7 +15,7 @@ from pipeline_lib.core.hub import snapshot
 from pipeline_lib.core.weights.files import json_object
 from pipeline_lib.core.weights.keys import check_keys
 from pipeline_lib.core.weights.read import reading
-from pipeline_lib.scoring.base import ImageTower, Located, Runtime, Scorer, files_in
+from pipeline_lib.scoring.base import ImageScorer, ImageTower, Located, Runtime, Scorer, Tower, WeightsFile, files_in
 from pipeline_lib.scoring.checkpoints import REMEDY, load_strict, read_torch, state_dict
 from pipeline_lib.scoring.heads import linear_head
 from pipeline_lib.scoring.preprocess import CentreCrop, centre_crop_name
@@ -135,3 +135,18 @@ def _tokenizer(folder: Path) -> Any:
         tokenizer = BertTokenizer.from_pretrained(folder, local_files_only=True)
     tokenizer.add_special_tokens({"bos_token": "[DEC]", "extra_special_tokens": ["[ENC]"]})
     return tokenizer
+
+
+SCORER = ImageScorer(
+    name="imagereward",
+    label="ImageReward",
+    locate=locate,
+    needs=(
+        WeightsFile(repo=REPO, revision=REVISION, file=WEIGHTS, bytes=1_790_000_000),
+        WeightsFile(repo=BERT[0], revision=BERT[1], file=TOKENIZER[0]),
+    ),
+    licence="Apache-2.0",
+    tower=Tower(name=REPO, flops=123_107_377_152),
+    question_flops=14_672_166_912,
+    default=True,
+)

@@ -9,8 +9,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline_lib.core.hub import snapshot
-from pipeline_lib.scoring.base import Located, Runtime, Scorer, files_in
-from pipeline_lib.scoring.clip import CONFIG, H14, PROCESSOR, clip_weights, cosine, load_clip
+from pipeline_lib.scoring.base import ImageScorer, Located, Runtime, Scorer, Tower, WeightsFile, files_in
+from pipeline_lib.scoring.clip import (
+    CONFIG,
+    H14,
+    H14_BYTES,
+    H14_IMAGE_FLOPS,
+    H14_PROMPT_FLOPS,
+    PROCESSOR,
+    clip_weights,
+    cosine,
+    load_clip,
+)
 from pipeline_lib.scoring.preprocess import centre_crop_name
 
 if TYPE_CHECKING:
@@ -35,3 +45,18 @@ def locate(mirror: str) -> Located:
     files = files_in(weights.parent, [weights.name, CONFIG])
     files |= {f"processor/{name}": path for name, path in files_in(processor, PROCESSOR).items()}
     return Located("pickscore", 1, True, centre_crop_name("down"), files, load)
+
+
+SCORER = ImageScorer(
+    name="pickscore",
+    label="PickScore",
+    locate=locate,
+    needs=(
+        WeightsFile(repo=REPO, revision=REVISION, file=CONFIG, bytes=H14_BYTES),
+        WeightsFile(repo=H14[0], revision=H14[1], file=PROCESSOR[0]),
+    ),
+    tower=Tower(name=REPO, flops=H14_IMAGE_FLOPS),
+    prompt_flops=H14_PROMPT_FLOPS,
+    embeds=True,
+    default=True,
+)

@@ -38,12 +38,3 @@ BASES = {
     "sdxl": Base(unet=2_567_463_684, text=123_060_480 + 694_659_840, vae=2 * _VAE, text_width=2048, pooled_width=1280),
 }
 """By preset. SDXL's VAE is counted twice: the replacement, and the pipeline's own beside it."""
-
-SCORER_BYTES = {
-    "clip": 1_710_540_580,
-    "pickscore": 3_944_000_000,
-    "hpsv2": 1_970_000_000,
-    "aesthetic": 4_000_000,
-    "imagereward": 1_790_000_000,
-}
-"""Checkpoint files, rounded. aesthetic reads the tower of clip."""

@@ -5,18 +5,14 @@ Counted by torch on the official architectures (tests/pipeline_lib/sizing counts
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline_lib.core.config import EvaluateConfig, TrainConfig
+from pipeline_lib.scoring.scorers import SCORERS, towers_of
 from pipeline_lib.training.methods import METHODS
 
 TERA = 10**12
-SCORED_IMAGE = 954_306_658_304
-"""One image through the towers of all five reward models: ViT-L/14, two ViT-H/14, BLIP's ViT-L/16."""
-SCORED_QUESTION = 14_672_166_912
-"""One image with one prompt: ImageReward's BERT; the others compare embeddings."""
-SCORED_PROMPT = 107_477_078_016
-"""One prompt through the text towers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +38,12 @@ PASSES = {
 }
 
 
-def score(images: int, questions: int, prompts: int) -> int:
-    """All five reward models; each image, each (image, prompt), each prompt once."""
-    return images * SCORED_IMAGE + questions * SCORED_QUESTION + prompts * SCORED_PROMPT
+def score(scorers: Sequence[str], images: int, questions: int, prompts: int) -> int:
+    """These reward models; each image (a shared tower once), each (image, prompt), each prompt once."""
+    known = [SCORERS.get(name) for name in dict.fromkeys(scorers)]
+    image = sum(tower.flops for tower in towers_of(scorers))
+    question, prompt = sum(one.question_flops for one in known), sum(one.prompt_flops for one in known)
+    return images * image + questions * question + prompts * prompt
 
 
 def encode(passes: Passes, images: int, prompts: int) -> int:
@@ -70,8 +69,8 @@ def pairs_trained(config: TrainConfig) -> int:
     return config.steps * config.batch_size * config.gradient_accumulation
 
 
-def evaluate(passes: Passes, config: EvaluateConfig, models: int, prompts: int) -> int:
-    """Paint with guidance (two passes a step), decode, and score with all five reward models."""
+def evaluate(passes: Passes, config: EvaluateConfig, scorers: Sequence[str], models: int, prompts: int) -> int:
+    """Paint with guidance (two passes a step), decode, and score with these reward models."""
     images = models * prompts * len(config.seeds)
     painted = images * (2 * config.steps * passes.unet + passes.vae_decode)
-    return painted + score(images, images, prompts)
+    return painted + score(scorers, images, images, prompts)

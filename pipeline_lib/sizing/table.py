@@ -69,7 +69,7 @@ def stages(preset_name: str, method: str, source: Source, machine: Machine) -> I
 
     ingest_rate = INGEST_BYTES_PER_SECOND / (2 * source.image_bytes)
     yield on_cpu("ingest", source.pairs, image_store_bytes(source), ingest_rate)
-    scored = flops.score(source.images, questions, source.prompts)
+    scored = flops.score(settings.scorers, source.images, questions, source.prompts)
     yield on_gpu("score", source.images, "images", score_bytes(source, len(settings.scorers)), scored)
     yield on_cpu("label", source.pairs, label_bytes(source), LABEL_PAIRS_PER_SECOND)
     encoded = latent_bytes(source.images, latent_numbers(settings.encode.resolution), settings.encode.flipped)
@@ -78,7 +78,7 @@ def stages(preset_name: str, method: str, source: Source, machine: Machine) -> I
     work = flops.train(passes, config)
     yield on_gpu("train", flops.pairs_trained(config), "pairs", disk_bytes(config, base.unet), work)
     images = EVALUATED_MODELS * EVALUATED_PROMPTS * len(settings.evaluate.seeds)
-    painted = flops.evaluate(passes, settings.evaluate, EVALUATED_MODELS, EVALUATED_PROMPTS)
+    painted = flops.evaluate(passes, settings.evaluate, settings.scorers, EVALUATED_MODELS, EVALUATED_PROMPTS)
     size = evaluation_bytes(images, settings.evaluate.resolution)
     yield on_gpu("evaluate", images, "images", size, painted)
 

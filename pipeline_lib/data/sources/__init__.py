@@ -49,7 +49,7 @@ def open_source(config: IngestConfig) -> Source:
 def known_truth(url: str) -> pl.DataFrame | None:
     """How good every image of a source truly is for its prompt, where the source knows: a table of `TRUTHS`."""
     scheme = _scheme(url)
-    return TRUTHS.get(scheme)() if scheme in TRUTHS.targets else None
+    return TRUTHS.get(scheme)() if scheme in TRUTHS else None
 
 
 def _scheme(url: str) -> str:

@@ -103,7 +103,7 @@ def test_what_presets_want_is_what_they_read(name: str, monkeypatch: pytest.Monk
     monkeypatch.setattr("pipeline_lib.scoring.aesthetic.github_file", lambda *_: None)
     for scorer in settings.scorers:
         with pytest.raises(LookupError):
-            scorers.SCORERS.get(scorer)(settings.weights)
+            scorers.SCORERS.get(scorer).locate(settings.weights)
     wanted = {(one.repo, one.revision) for one in wanted_by(settings)}
     assert read <= wanted
     # `snapshot` gives up at a scorer's first repository; these are their second ones.

@@ -54,7 +54,7 @@ def test_what_is_secret_and_what_is_not() -> None:
     assert redacted("team has a token", {"HF_TOKEN": "", "SOME_TOKEN": "a"}) == "team has a token"
 
 
-@pytest.mark.parametrize("name", CHECKS.targets)
+@pytest.mark.parametrize("name", CHECKS)
 def test_every_check_of_the_list_exists(name: str) -> None:
     assert callable(CHECKS.get(name))
 

@@ -124,6 +124,6 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     monkeypatch.setattr(stage, "scorer_identities", identities)
     monkeypatch.setattr(scores, "resident_scorers", lambda wanted, mirror, device: list(wanted))
     monkeypatch.setattr(scores, "score_images", score_images)
-    monkeypatch.setattr(diversity, "TOWERS", ("red",))
+    monkeypatch.setattr(scores, "embedding_scorer", lambda names: "red" if "red" in names else None)
     monkeypatch.setattr(scores, "embedder", lambda scorer: diversity.DIVERSITY)
     return made

@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 
 from pipeline_lib.core.hub import SHAPES_MIRROR
-from pipeline_lib.evaluation.diversity import DIVERSITY, distances, embedder, embedding_scorer
+from pipeline_lib.evaluation.diversity import DIVERSITY, distances, embedder
 from pipeline_lib.scoring import load_scorers, score_images
+from pipeline_lib.scoring.scorers import embedding_scorer
 
 
 def test_mean_distance_from_the_others_of_the_prompt() -> None:
@@ -26,7 +27,9 @@ def test_distance_is_one_minus_the_mean_cosine_whatever_the_lengths() -> None:
 def test_a_tower_with_one_embedding_per_image_is_chosen() -> None:
     assert embedding_scorer(["pickscore", "clip"]) == "clip"
     assert embedding_scorer(["imagereward", "hpsv2"]) == "hpsv2"
-    assert embedding_scorer(["imagereward"]) is None
+    assert embedding_scorer(["pickscore", "clip-h14", "aesthetic"]) == "aesthetic"
+    assert embedding_scorer(["hpsv2", "pickscore", "clip-h14"]) == "clip-h14"
+    assert embedding_scorer(["imagereward", "hpsv2-antialias"]) is None
 
 
 @pytest.mark.parametrize("name", ["clip", "aesthetic", "pickscore", "hpsv2"])

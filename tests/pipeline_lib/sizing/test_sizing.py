@@ -13,6 +13,7 @@ from pipeline_lib.core.store import Dataset
 from pipeline_lib.data.ingest import ingest
 from pipeline_lib.encoding.stage import LATENTS, PROMPTS, encode
 from pipeline_lib.presets import METHODS, preset
+from pipeline_lib.scoring.scorers import defaults
 from pipeline_lib.sizing import flops, rates
 from pipeline_lib.sizing.__main__ import main
 from pipeline_lib.sizing.bases import BASES
@@ -57,9 +58,12 @@ def test_scoring_costs_what_the_towers_cost() -> None:
     from tests.bench.score_models import FULL
 
     counted = FULL.flops()
-    assert sum(value for name, value in counted.items() if name.endswith("image")) == flops.SCORED_IMAGE
-    assert sum(value for name, value in counted.items() if name.endswith("text")) == flops.SCORED_PROMPT
-    assert counted["imagereward_bert"] == flops.SCORED_QUESTION
+    image, text = (sum(value for name, value in counted.items() if name.endswith(part)) for part in ("image", "text"))
+    assert flops.score(defaults(), 1, 0, 0) == image
+    assert flops.score(defaults(), 0, 0, 1) == text
+    assert flops.score(defaults(), 0, 1, 0) == counted["imagereward_bert"]
+    shared = counted["clip_and_aesthetic_image"]
+    assert flops.score(["clip", "aesthetic"], 1, 0, 0) == flops.score(["aesthetic"], 1, 0, 0) == shared
 
 
 @pytest.mark.slow

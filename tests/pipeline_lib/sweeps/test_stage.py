@@ -56,7 +56,7 @@ def scorers(calls: list[int], monkeypatch: pytest.MonkeyPatch) -> list[int]:  # 
     """The tiny scorers by registered names, also for this stage."""
     red, contrast = tiny.MEASURES.values()
     monkeypatch.setattr(tiny, "MEASURES", {"clip": red, "hpsv2": contrast})
-    monkeypatch.setattr("tests.pipeline_lib.evaluation.conftest.diversity.TOWERS", ("clip",))
+    monkeypatch.setattr(tiny.scores, "embedding_scorer", lambda names: "clip" if "clip" in names else None)
     monkeypatch.setattr(stage, "scorer_identities", tiny.stage.scorer_identities)
     return calls
 
