@@ -83,12 +83,13 @@ class Registry(Generic[T]):
         added = self._added()
         if name not in added:
             raise unknown_name(self.kind, name, self.names())
+        point = added[name]
         try:
-            return cast(T, added[name].load())
+            return cast(T, point.load())
         except (ImportError, AttributeError) as error:
             raise ConfigError(
-                f"The {self.kind} {name} ({added[name].value}) of {_package(added[name])} cannot be imported: {error}.",
-                f"Install {_package(added[name])} again, or uninstall it.",
+                f"The {self.kind} {name} ({point.value}) of {_package(point)} cannot be imported: {error}.",
+                f"Install {_package(point)} again, or uninstall it.",
             ) from error
 
     def _added(self) -> Mapping[str, EntryPoint]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-from pipeline_lib.scoring.scorers import SCORERS
-
 LABELS = {
     "true": "True utility",
     "average": "Scorer average",
@@ -17,6 +15,8 @@ LABELS = {
 
 def label(name: str) -> str:
     """An annotator's name as people write it; unknown names stay as they are."""
+    from pipeline_lib.scoring.scorers import SCORERS
+
     return SCORERS.get(name).label if name in SCORERS else LABELS.get(name, name)
 
 
