@@ -11,7 +11,7 @@ from pipeline_lib.presets import METHODS
 from pipeline_lib.sizing.bases import BASES
 from pipeline_lib.sizing.data import PICKAPIC_V2
 from pipeline_lib.sizing.flops import TERA
-from pipeline_lib.sizing.rates import COMPUTE_SHARE, DEFAULT_TERAFLOPS
+from pipeline_lib.sizing.rates import COMPUTE_SHARE, DEFAULT_TERAFLOPS, PRICE
 from pipeline_lib.sizing.table import Machine, stages, text
 
 STAGES = ("ingest", "label", *COMPUTE_SHARE)
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tflops", type=float, default=float(DEFAULT_TERAFLOPS), help="sustained by one GPU")
     parser.add_argument("--images-per-second", type=float, help="the same as --rate score=...")
     parser.add_argument("--rate", type=rate, action="append", default=[], help="stage=items per second and GPU")
-    parser.add_argument("--price", type=float, default=2.5, help="of a GPU hour")
+    parser.add_argument("--price", type=float, default=PRICE, help="of a GPU hour")
     given = parser.parse_args(arguments)
     source = PICKAPIC_V2
     if given.pairs:

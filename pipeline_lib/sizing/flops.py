@@ -52,7 +52,12 @@ def encode(passes: Passes, images: int, prompts: int) -> int:
 
 
 def train(passes: Passes, config: TrainConfig) -> int:
-    """All optimizer steps. A pair is two images; per image, in passes of the UNet:
+    """All optimizer steps. A pair is two images."""
+    return pairs_trained(config) * 2 * forward_passes(config) * passes.unet
+
+
+def forward_passes(config: TrainConfig) -> int:
+    """The work of an image that is trained on, in forward passes of the UNet:
 
     policy 1, its backward 2 (LoRA 1: no gradients of frozen weights), 1 more where activations are computed again,
     reference 1, Adaptive-DPO's annotators 1 each.
@@ -60,8 +65,7 @@ def train(passes: Passes, config: TrainConfig) -> int:
     method = METHODS[config.method]
     count = 1 + (1 if config.adapter == "lora" else 2) + config.gradient_checkpointing
     count += method.reference != "none"
-    count += len(config.ema_decays) if method.annotators else 0
-    return pairs_trained(config) * 2 * count * passes.unet
+    return count + (len(config.ema_decays) if method.annotators else 0)
 
 
 def pairs_trained(config: TrainConfig) -> int:

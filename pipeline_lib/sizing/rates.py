@@ -14,6 +14,13 @@ COMPUTE_SHARE = {"score": 1.0, "encode": 1.0, "train": 1.0, "evaluate": 0.919}
 """Share of a stage's time that its models compute, by `python -m tests.bench.score` (1.056, .985: about 1), `...train`
 (data and logging cost .003 to .007) and `...evaluate`; small models on a CPU. encode was not measured by itself."""
 
+PRICE = 2.5
+"""Of a GPU hour, in any currency, where none is given: an assumption."""
+SHAPES_PASSES_PER_SECOND = 44 * 2 * 4
+"""CPU. The built-in world's UNet, on images of 32 px: the fastest tenth of 193 steps of train-dpo/shapes did 44
+pairs/s and more, in one thread on a machine of 2 virtual cores whose other work made the slower steps wait. A pair is
+two images, an image four passes (flops.forward_passes). It was not measured on a quiet machine."""
+
 _PUBLISHED = TrainConfig(method="diffusion-dpo", adapter="lora", steps=12_000, batch_size=128, mixed_precision="fp16")
 _PUBLISHED_GPU_SECONDS = 25 * 3600 * 8
 

@@ -17,7 +17,7 @@ from pipeline_lib.core.store import Dataset, verify, writer
 from pipeline_lib.models.components import encoder_digest
 from pipeline_lib.presets import preset
 from pipeline_lib.training.launch import job
-from tasks import locks, tracking
+from tasks import forecast, locks, tracking
 from tasks import train as stage
 
 BASE, CONFIG = preset("shapes").base, TrainConfig(method="diffusion-dpo", steps=3)
@@ -37,15 +37,15 @@ for step in (1, 2, 3):
 def made(store: str) -> Dataset:
     """Stands for encodings, by the base as it is, and for labels."""
     w = writer(store, "made", 1, {"model": {"weights": encoder_digest(BASE)}})
-    return w.commit([w.write_bytes("a.txt", b"a")])
+    return w.commit([w.write_bytes("a.txt", b"a")], {"kept": 4})
 
 
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the task tells Prefect goes nowhere, and it returns its dataset."""
     logger = SimpleNamespace(info=lambda *_: None, warning=lambda *_: None)
-    for module in (stage, locks, tracking):
+    for module in (stage, forecast, locks, tracking):
         monkeypatch.setattr(module, "get_run_logger", lambda: logger)
-    monkeypatch.setattr(stage, "reporter", lambda *_: lambda *_: None)
+    monkeypatch.setattr(stage, "reporter", lambda *_: lambda *_, **__: None)
     monkeypatch.setattr(stage, "finish", lambda name, dataset, started: dataset)
 
 
@@ -75,6 +75,11 @@ def test_the_second_of_two_waits_and_finds_the_model(
     assert [found.info.status for found in server.search_runs([experiment])] == ["FINISHED"]
     assert [metric.step for metric in server.get_metric_history(run, "train/loss")] == [1, 2, 3]
     assert len(starts) == 1, "trained once"
+    tags = server.get_run(run).data.tags
+    assert tags[forecast.EPOCHS_TAG] == "12" and forecast.MANY_EPOCHS_TAG not in tags, (
+        "3 steps of 16 pairs on 4 labels"
+    )
+    assert tags[forecast.FORECAST_TAG].startswith("3 steps of 16 pairs see the 4 labels 12 times")
 
 
 def test_a_model_that_lies_under_the_key_of_before_has_its_run(
