@@ -10,6 +10,7 @@ import tomllib
 import pytest
 import yaml
 
+from pipeline_lib.chain import STAGES
 from tests.docs.blocks import ROOT
 
 
@@ -20,6 +21,11 @@ def test_the_readme_is_a_first_page() -> None:
 def test_the_readme_counts_findings_as_claims_md_does() -> None:
     counts = re.search(r"^\d+ findings: [^.]*", (ROOT / "CLAIMS.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert counts and f"[{counts[0]}](CLAIMS.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_architecture_names_every_stage_of_the_chain() -> None:
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    assert [one.name for one in STAGES if f"| {one.name} |" not in page and f"`{one.name}`" not in page] == []
 
 
 def test_versions_agree() -> None:
