@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from typing import Any, Literal
+from typing import Literal
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
@@ -31,6 +30,7 @@ from tasks.held_out import check_held_out
 from tasks.registry import versions as registered_versions
 from tasks.run_names import flow_run_name
 from tasks.settings import store_url
+from tasks.stages import followed
 from tasks.training_settings import check_lora_targets, training_config
 from tasks.values import Recipe, TrainSettings
 
@@ -115,23 +115,18 @@ def align(
     # One version for all stages, even if an alias moves meanwhile.
     base = checked_base(preset, base, config, find_preset(preset).evaluate.steps)
     check_lora_targets(preset, base, config)
-    stages: list[dict[str, Any]] = []
-    started = time.time()
-
-    def note(stage: str, uri: str, digest: str, status: str) -> None:
-        nonlocal started
-        seconds, started = round(time.time() - started, 2), time.time()
-        stages.append({"stage": stage, "status": status, "seconds": seconds, "uri": uri, "digest": digest})
-
-    with recomputing(force):
+    with recomputing(force), followed() as stages:
+        stages.begin("ingest")
         pairs = ingest(preset, source, split, limit, store=store)
         heldout = heldout or held_out(preset, source, weights, store)
         if heldout:
             check_held_out(heldout, [pairs.uri])
-        note("ingest", pairs.uri, pairs.digest, pairs.status)
+        stages.end(pairs.status, [pairs.uri], [pairs.digest])
+        stages.begin("score")
         scores = score(preset, weights=weights, pairs=pairs.uri, store=store)
         status = "ran" if any(outcome.status == "ran" for outcome in scores.values()) else "skipped"
-        note("score", " ".join(o.uri for o in scores.values()), " ".join(o.digest for o in scores.values()), status)
+        stages.end(status, [o.uri for o in scores.values()], [o.digest for o in scores.values()])
+        stages.begin("label")
         measured = {name: outcome.uri for name, outcome in scores.items()}
         found = annotated(
             preset,
@@ -146,9 +141,11 @@ def align(
             store=store,
         )
         labels = label(preset, method, recipe, pairs=pairs.uri, scores=found, weights=weights, store=store)
-        note("label", labels.uri, labels.digest, labels.status)
+        stages.end(labels.status, [labels.uri], [labels.digest])
+        stages.begin("encode")
         encoded = encode(preset, flipped=config.flip > 0 or None, pairs=pairs.uri, base=base, store=store)
-        note("encode", encoded.uri, encoded.digest, encoded.status)
+        stages.end(encoded.status, [encoded.uri], [encoded.digest])
+        stages.begin("train")
         trained = TRAINING_FLOWS[method](
             preset,
             recipe,
@@ -168,7 +165,8 @@ def align(
             store=store,
         )
         model = trained.outcome
-        note("train", model.uri, model.digest, model.status)
+        stages.end(model.status, [model.uri], [model.digest])
+        stages.begin("evaluate")
         judged = evaluate(
             preset,
             method,
@@ -184,9 +182,12 @@ def align(
             base=base,
             store=store,
         )
-        note("evaluate", judged.uri, judged.digest, judged.status)
+        stages.end(judged.status, [judged.uri], [judged.digest])
+        stages.begin("register")
         known = registered_versions(trained_name(preset, model.uri))
         version = register(preset, method, model.uri, judged.uri, base=base, store=store)
-        note("register", version, model.digest, "skipped" if version in known else "ran")
-        create_table_artifact(stages, key=STAGES_ARTIFACT, description=f"{version}: seconds and datasets by stage")
+        stages.end("skipped" if version in known else "ran", [version], [model.digest])
+        create_table_artifact(
+            stages.rows, key=STAGES_ARTIFACT, description=f"{version}: seconds and datasets by stage"
+        )
         return version
