@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
 from pipeline_lib.chain import STAGES, Step
 from pipeline_lib.chain.stages import Report
+from pipeline_lib.core.progress import Pace, duration_text, rate_text
 from pipeline_lib.core.store import Dataset
 
 LINES_SECONDS = 10.0
@@ -33,29 +34,48 @@ def shown(console: Console) -> Iterator[Report]:
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[unit]}"),
-        TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("{task.fields[pace]}"),
     )
     bars: dict[str, TaskID] = {}
+    pace = paces()
     with Progress(*columns, console=console) as progress:
 
         def report(stage: str, done: int, total: int) -> None:
             if stage not in bars:
-                bars[stage] = progress.add_task(stage, total=total, completed=done, unit=_UNITS.get(stage, ""))
-            progress.update(bars[stage], completed=done, total=total)
+                bars[stage] = progress.add_task(stage, total=total, unit=_UNITS.get(stage, ""))
+            progress.update(bars[stage], completed=done, total=total, pace=pace(stage, done, total))
 
         yield report
 
 
 def _lines(console: Console) -> Report:
     last: dict[str, float] = {}
+    pace = paces()
 
     def report(stage: str, done: int, total: int) -> None:
-        now = time.monotonic()
+        now, speed = time.monotonic(), pace(stage, done, total)
         if done >= total or now - last.get(stage, 0.0) >= LINES_SECONDS:
             last[stage] = now
-            console.print(f"{stage}: {done:,} of {total:,} {_UNITS.get(stage, '')}", highlight=False)
+            words = f"{stage}: {done:,} of {total:,} {_UNITS.get(stage, '')}"
+            console.print(f"{words}, {speed}" if speed else words, highlight=False)
 
     return report
+
+
+def paces(clock: Callable[[], float] = time.monotonic) -> Callable[[str, int, int], str]:
+    """A function that takes a stage's progress and says its rate and the time left, "" where it cannot tell."""
+    known: dict[str, Pace] = {}
+
+    def pace(stage: str, done: int, total: int) -> str:
+        now = clock()
+        one = known.setdefault(stage, Pace(now, there=done))
+        one.report(now, done)
+        seconds = one.seconds_left(total)
+        if seconds is None:
+            return ""
+        return f"{rate_text(one.rate(), _UNITS.get(stage, ''))}, {duration_text(seconds)} left"
+
+    return pace
 
 
 def steps_table(steps: Sequence[Step]) -> Table:
