@@ -1,6 +1,6 @@
 """Settings of every stage as flat dataclasses of JSON-like values; which of them are in keys, identity.py says.
 
-Presets (pipeline_lib/presets.py) hold the values for each base model; flows override single fields.
+Presets (pipeline_lib/presets) hold the values for each base model; flows override single fields.
 """
 
 from __future__ import annotations

@@ -6,36 +6,18 @@ Counted by torch on the official architectures (tests/pipeline_lib/sizing counts
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from pipeline_lib.core.config import EvaluateConfig, TrainConfig
+from pipeline_lib.presets.common import Passes
 from pipeline_lib.scoring.scorers import SCORERS, towers_of
+from pipeline_lib.sizing.bases import BASES
 from pipeline_lib.training.methods import METHODS
 
 TERA = 10**12
 
 
-@dataclass(frozen=True, kw_only=True)
-class Passes:
-    """Of one base model at its preset's resolution: a UNet's forward pass and the VAE for one image, one prompt."""
-
-    unet: int
-    vae_encode: int
-    vae_decode: int
-    text: int
-
-
-PASSES = {
-    "sd15": Passes(
-        unet=803_273_441_280, vae_encode=1_116_658_466_816, vae_decode=2_514_518_933_504, text=13_298_503_680
-    ),
-    "sd21": Passes(
-        unet=2_149_105_745_920, vae_encode=2_609_118_314_496, vae_decode=5_754_304_364_544, text=45_127_233_536
-    ),
-    "sdxl": Passes(
-        unet=6_761_236_398_080, vae_encode=4_878_950_727_680, vae_decode=10_470_392_594_432, text=111_161_610_240
-    ),
-}
+PASSES = {name: base.passes for name, base in BASES.items()}
+"""Of the base models, by preset."""
 
 
 def score(scorers: Sequence[str], images: int, questions: int, prompts: int) -> int:

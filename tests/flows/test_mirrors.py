@@ -87,7 +87,7 @@ def test_a_whole_chain_with_mirrors_asks_the_hub_nothing(
         weights=official.weights,
         evaluate=replace(preset("shapes").evaluate, prompts=official.evaluate.prompts),
     )
-    monkeypatch.setitem(PRESETS, "shapes", of_the_hub)
+    monkeypatch.setitem(PRESETS.own, "shapes", of_the_hub)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", stack["MLFLOW_TRACKING_URI"])
     monkeypatch.setenv("PIPELINE_STATE", str(tmp_path / "state"))
     prompts = tmp_path / "prompts.txt"

@@ -32,7 +32,7 @@ def here(run: Command) -> bool:
     """Whether this machine can do the run: it needs no other base model, and no cluster."""
     unknown = any(run.page == page and run.text.startswith(text) for page, text in UNKNOWN_TO_FORMS)
     preset = run.words[3].rpartition("/")[2].rpartition("-")[2]
-    return not unknown and preset not in (*PRESETS.keys() - {"shapes"}, "v2")
+    return not unknown and preset not in (*set(PRESETS) - {"shapes"}, "v2")
 
 
 OTHERS = [command for command in commands() if command.is_run and THEIRS not in command.text]
