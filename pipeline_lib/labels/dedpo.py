@@ -12,8 +12,10 @@ from pipeline_lib.core.errors import LabelError
 from pipeline_lib.labels.calibration import FITS, cross_fitted, sigmoid
 from pipeline_lib.labels.chance import share
 from pipeline_lib.labels.steps import (
+    G_HAT,
     HUMAN,
     SELF_TRAINING,
+    TARGET,
     Dropped,
     Step,
     listed,
@@ -34,6 +36,7 @@ class Reveal(Step):
     name: ClassVar[str] = "reveal"
     main: ClassVar[str] = "fraction"
     place: ClassVar[Literal["anywhere", "before", "after"]] = "before"
+    hides: ClassVar[frozenset[str]] = frozenset({HUMAN})
     fraction: float
     seed: int = 0
 
@@ -123,6 +126,7 @@ class PseudoLabel(Judge):
 
     name: ClassVar[str] = "pseudo_label"
     place: ClassVar[Literal["anywhere", "before", "after"]] = "before"
+    sets: ClassVar[frozenset[str]] = frozenset({G_HAT})
     others: ClassVar[tuple[str, ...]] = ("none",)
 
     def complete(self) -> list[str]:
@@ -153,7 +157,8 @@ class Soft(Judge):
     of several scorers' differences, each in units of its root mean square."""
 
     name: ClassVar[str] = "soft"
-    sets_target: ClassVar[bool] = True
+    label: ClassVar[str] = "calibrated scores"
+    sets: ClassVar[frozenset[str]] = frozenset({TARGET})
 
     def words(self) -> str:
         mean = f"the mean of {listed(self.from_)}" if len(self.from_) > 1 else self.from_[0]
@@ -173,7 +178,10 @@ class Dedpo(Step):
     """DeDPO's labels: the human label where it is known (is_human), g_hat elsewhere, and g_hat beside both."""
 
     name: ClassVar[str] = "dedpo"
-    sets_target: ClassVar[bool] = True
+    label: ClassVar[str] = "people and a synthetic annotator"
+    sets: ClassVar[frozenset[str]] = frozenset({TARGET})
+    reads: ClassVar[frozenset[str]] = frozenset({G_HAT})
+    counts_human: ClassVar[bool] = True
 
     def words(self) -> str:
         return "The target is the human label where it is revealed and g_hat elsewhere; DeDPO's loss reads both."
@@ -198,7 +206,9 @@ class Mix(Step):
     Pairs without human label whose g_hat is 0.5 drop out."""
 
     name: ClassVar[str] = "mix"
-    sets_target: ClassVar[bool] = True
+    label: ClassVar[str] = "people and a synthetic annotator"
+    sets: ClassVar[frozenset[str]] = frozenset({TARGET})
+    reads: ClassVar[frozenset[str]] = frozenset({G_HAT})
 
     def words(self) -> str:
         return (

@@ -9,7 +9,7 @@ import polars as pl
 
 from pipeline_lib.core.errors import LabelError
 from pipeline_lib.labels.chance import share
-from pipeline_lib.labels.steps import Dropped, Step
+from pipeline_lib.labels.steps import G_HAT, HUMAN, Dropped, Step
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class Oracle(Step):
     name: ClassVar[str] = "oracle"
     main: ClassVar[str] = "accuracy"
     place: ClassVar[Literal["anywhere", "before", "after"]] = "before"
+    sets: ClassVar[frozenset[str]] = frozenset({G_HAT})
+    needs_all: ClassVar[frozenset[str]] = frozenset({HUMAN})
     accuracy: float
     seed: int = 0
     calibrated: bool = False

@@ -12,41 +12,47 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import MISSING, fields
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pipeline_lib.core.errors import LabelError, excerpt
-from pipeline_lib.core.registry import unknown_name
+from pipeline_lib.core.registry import Registry, unknown_name
 from pipeline_lib.labels.dedpo import Dedpo, Mix, PseudoLabel, Reveal, Soft
 from pipeline_lib.labels.filters import Filter
 from pipeline_lib.labels.flips import Flip
 from pipeline_lib.labels.oracle import Oracle
 from pipeline_lib.labels.samples import Balance, Split, Subsample
-from pipeline_lib.labels.steps import SELF_TRAINING, Step, option
+from pipeline_lib.labels.steps import HUMAN, SELF_TRAINING, TARGET, Step, option
 from pipeline_lib.labels.votes import Aggregate, Single, Vote
 from pipeline_lib.labels.weights import Weight
 from pipeline_lib.scoring.scorers import SCORERS
 
-STEPS: dict[str, type[Step]] = {
-    step.name: step
-    for step in (
-        Filter,
-        Reveal,
-        PseudoLabel,
-        Oracle,
-        Single,
-        Vote,
-        Aggregate,
-        Soft,
-        Dedpo,
-        Mix,
-        Flip,
-        Weight,
-        Balance,
-        Subsample,
-        Split,
-    )
-}
+STEPS: Registry[type[Step]] = Registry(
+    "label step",
+    {
+        step.name: step
+        for step in (
+            Filter,
+            Reveal,
+            PseudoLabel,
+            Oracle,
+            Single,
+            Vote,
+            Aggregate,
+            Soft,
+            Dedpo,
+            Mix,
+            Flip,
+            Weight,
+            Balance,
+            Subsample,
+            Split,
+        )
+    },
+    group="label_steps",
+)
 
 
 def parse(recipe: Sequence[Any]) -> list[Step]:
@@ -99,31 +105,37 @@ def at_step(i: int, step: Step | str, error: Exception) -> LabelError:
 
 
 def _check_order(steps: Sequence[Step]) -> None:
-    pseudo = hidden = target = 0
+    """Raise LabelError where a column is set twice, read before it is set, or hidden from a step that needs it."""
+    setter: dict[str, int] = {}
+    hider: dict[str, int] = {}
     for i, step in enumerate(steps, start=1):
-        if step.sets_target and target:
+        target = setter.get(TARGET, 0)
+        for column in sorted(step.sets & setter.keys()):
+            first = setter[column]
+            named = "the target" if column == TARGET else column
+            by = f" ({steps[first - 1].name})" if column == TARGET else ""
             raise LabelError(
-                f"Step {i} ({step.name}): step {target} ({steps[target - 1].name}) has set the target already.",
-                "Keep one of the two.",
+                f"Step {i} ({step.name}): step {first}{by} has set {named} already.", "Keep one of the two."
             )
-        if isinstance(step, (Dedpo, Mix)) and not pseudo:
-            raise LabelError(f"Step {i} ({step.name}): there is no g_hat yet.", "Put a pseudo_label step before it.")
-        if isinstance(step, (PseudoLabel, Oracle)) and pseudo:
-            raise LabelError(f"Step {i} ({step.name}): step {pseudo} has set g_hat already.", "Keep one of the two.")
-        if isinstance(step, Oracle) and hidden:
+        for column in sorted(step.reads - setter.keys()):
+            makers = [name for name, kind in STEPS.items() if column in kind.sets]
+            remedy = f"Put a {' or '.join(makers)} step before it." if makers else "No step sets it."
+            raise LabelError(f"Step {i} ({step.name}): there is no {column} yet.", remedy)
+        for column in sorted(step.needs_all & hider.keys()):
+            by = steps[hider[column] - 1].name
+            what = "the human labels" if column == HUMAN else column
             raise LabelError(
-                f"Step {i} ({step.name}): step {hidden} (reveal) has hidden the human labels that it reads.",
-                f"Move it above step {hidden}.",
+                f"Step {i} ({step.name}): step {hider[column]} ({by}) has hidden {what} that it reads.",
+                f"Move it above step {hider[column]}.",
             )
         if target and step.place == "before":
             raise LabelError(f"Step {i} ({step.name}) comes after the target is set.", f"Move it above step {target}.")
         if not target and step.place == "after":
             raise LabelError(f"Step {i} ({step.name}) comes before the target is set.", "Move it down.")
-        pseudo = i if isinstance(step, (PseudoLabel, Oracle)) else pseudo
-        hidden = i if isinstance(step, Reveal) else hidden
-        target = i if step.sets_target else target
-    if not target:
-        setters = ", ".join(name for name, kind in STEPS.items() if kind.sets_target)
+        setter |= dict.fromkeys(step.sets, i)
+        hider |= dict.fromkeys(step.hides, i)
+    if TARGET not in setter:
+        setters = ", ".join(name for name, kind in STEPS.items() if TARGET in kind.sets)
         raise LabelError("The recipe never says what the target is.", f"Add one of: {setters}.")
 
 
@@ -156,38 +168,72 @@ def _parse_step(i: int, item: Any) -> Step:
     for wanted, f in expected.items():
         if f.default is MISSING and f.default_factory is MISSING and wanted not in options:
             raise LabelError(f"Step {i} ({name}) lacks {wanted!r}.", f"Write {{{name}: {{{wanted}: ...}}}}.")
-    values = {expected[key].name: _convert(i, name, key, str(expected[key].type), v) for key, v in options.items()}
+    kinds = get_type_hints(kind)
+    values = {
+        expected[key].name: _convert(i, name, key, kinds[expected[key].name], value) for key, value in options.items()
+    }
     return kind(**values)
 
 
 _KINDS = {
-    "tuple[str, ...]": "a list of names",
-    "Mapping[str, float]": "a mapping from names to numbers",
-    "float": "a number",
-    "int": "a whole number of 64 bits",
-    "bool": "true or false",
-    "str": "a name",
+    tuple[str, ...]: "a list of names",
+    Mapping[str, float]: "a mapping from names to numbers",
+    float: "a number",
+    int: "a whole number of 64 bits",
+    bool: "true or false",
+    str: "a name",
+    NoneType: "nothing",
 }
 
 
-def _convert(i: int, name: str, written: str, kind: str, value: Any) -> Any:
-    """`value` as the dataclass field's type; a single name is a list of one, and a name may be a number."""
-    if kind == "tuple[str, ...]":
+def _convert(i: int, name: str, written: str, kind: Any, value: Any) -> Any:
+    """`value` as the dataclass field's type; a single name is a list of one, and a name may be a number.
+
+    Raises:
+        LabelError: it is not of that type.
+    """
+    try:
+        return _as(kind, value)
+    except ValueError:
+        raise LabelError(
+            f"Step {i} ({name}): {written}={excerpt(value)} is not {_described(kind)}.", "Change the option."
+        ) from None
+
+
+def _as(kind: Any, value: Any) -> Any:
+    """`value` as a type of _KINDS, a Literal, or a union of them; raises ValueError."""
+    if get_origin(kind) is Literal:
+        if any(type(value) is type(allowed) and value == allowed for allowed in get_args(kind)):
+            return value
+    elif get_origin(kind) in (UnionType, Union):
+        for one in get_args(kind):
+            with suppress(ValueError):
+                return _as(one, value)
+    elif kind == tuple[str, ...]:
         items = value if isinstance(value, (list, tuple)) else [value]
         if all(isinstance(item, (str, int)) and not isinstance(item, bool) for item in items):
             return tuple(str(item) for item in items)
-    elif kind == "Mapping[str, float]":
+    elif kind == Mapping[str, float]:
         if isinstance(value, Mapping) and all(_is_number(number) for number in value.values()):
             return {str(key): float(number) for key, number in value.items()}
-    elif kind == "float":
+    elif kind is float:
         if _is_number(value):
             return float(value)
-    elif kind == "int":
+    elif kind is int:
         if type(value) is int and abs(value) < 2**63:
             return value
-    elif type(value) is {"bool": bool, "str": str}[kind]:
+    elif type(value) is kind:
         return value
-    raise LabelError(f"Step {i} ({name}): {written}={excerpt(value)} is not {_KINDS[kind]}.", "Change the option.")
+    raise ValueError
+
+
+def _described(kind: Any) -> str:
+    """A type in words."""
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(str, get_args(kind)))}"
+    if get_origin(kind) in (UnionType, Union):
+        return " or ".join(map(_described, get_args(kind)))
+    return _KINDS.get(kind, str(kind))
 
 
 def _is_number(value: Any) -> bool:

@@ -140,8 +140,9 @@ def apply(
         flipped=int(frame["flipped"].sum()),
         tied=int((frame["target"] == 0.5).sum()),
     )
-    if any(step.name == "dedpo" for step in steps):
+    if any(step.counts_human for step in steps):
         counts.update(n_l=counts["human"], n_u=counts["kept"] - counts["human"])
     votes = [name for name in frame.columns if name.startswith("vote_") and name != "vote_sum"]
+    own = [name for step in steps for name in sorted(step.sets) if name not in (*schemas.LABELS.names, *votes)]
     row = [name for name in frame.columns if name == "row"]
-    return frame.select(*schemas.LABELS.names, *votes, *row), counts
+    return frame.select(*schemas.LABELS.names, *votes, *own, *row), counts

@@ -15,7 +15,8 @@ from pipeline_lib.data.sources import known_truth
 from pipeline_lib.labels.disputes import disputes_of
 from pipeline_lib.labels.explain import explain
 from pipeline_lib.labels.measures import BINS, HIDDEN, measure, waterfall
-from pipeline_lib.labels.steps import Step
+from pipeline_lib.labels.parse import STEPS
+from pipeline_lib.labels.steps import TARGET, Step
 from pipeline_lib.reports import Bin, Whisker, count, label, number, percent
 from pipeline_lib.reports.disputes import Dispute
 
@@ -77,7 +78,7 @@ def render(report: Mapping[str, Any], disputes: Sequence[Dispute]) -> str:
         __package__,
         "labels.html.j2",
         report=report,
-        method=next(_METHODS[name] for step in report["recipe"] for name in step if name in _METHODS),
+        method=_who(report["recipe"]),
         waterfall=_waterfall(report),
         spread=_spread(report["labels"]),
         vote_sums=_vote_sums(report["vote_sums"]),
@@ -92,15 +93,10 @@ def render(report: Mapping[str, Any], disputes: Sequence[Dispute]) -> str:
     )
 
 
-_METHODS = {
-    "single": "one annotator",
-    "vote": "a vote",
-    "aggregate": "aggregated scores",
-    "soft": "calibrated scores",
-    "dedpo": "people and a synthetic annotator",
-    "mix": "people and a synthetic annotator",
-}
-"""The step that sets the target -> who labels."""
+def _who(recipe: Sequence[Mapping[str, Any]]) -> str:
+    """Who labels: as the step that sets the target says."""
+    kind = next(kind for step in recipe for name, kind in STEPS.items() if name in step and TARGET in kind.sets)
+    return kind.label or kind.name
 
 
 def named(name: str) -> str:

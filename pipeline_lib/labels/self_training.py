@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline_lib.core.errors import LabelError
-from pipeline_lib.labels.dedpo import Judge, Reveal
+from pipeline_lib.labels.dedpo import Judge
 from pipeline_lib.labels.parse import at_step
 from pipeline_lib.labels.recipe import required_scorers
 from pipeline_lib.labels.recipes import Recipe, steps_of
 from pipeline_lib.labels.samples import Split
-from pipeline_lib.labels.steps import HUMAN, SELF_TRAINING, Step
+from pipeline_lib.labels.steps import HUMAN, SELF_TRAINING, TARGET, Step
 from pipeline_lib.labels.votes import Single
 from pipeline_lib.scoring.scorers import SCORERS
 
@@ -41,7 +41,7 @@ def fold_recipes(recipe: Recipe) -> list[list[dict[str, Any]]]:
         raise LabelError("No step of the recipe reads self-training.", "Name it, as in {pseudo_label: self-training}.")
     reader = next(i for i, step in enumerate(steps) if SELF_TRAINING in step.scorers())
     for i, step in enumerate(steps[reader:], start=reader + 1):
-        if isinstance(step, Reveal):
+        if HUMAN in step.hides:
             hides = LabelError(
                 f"it hides human labels that the models of step {reader + 1} would have been trained on.",
                 f"Move it above step {reader + 1}.",
@@ -49,7 +49,7 @@ def fold_recipes(recipe: Recipe) -> list[list[dict[str, Any]]]:
             raise at_step(i, step, hides)
     judge = steps[reader] if isinstance(steps[reader], Judge) else Judge((SELF_TRAINING,))
     assert isinstance(judge, Judge)
-    target = next(i for i, step in enumerate(steps) if step.sets_target)
+    target = next(i for i, step in enumerate(steps) if TARGET in step.sets)
     before = steps[: min(reader, target)]
     folds = [Split(fold, judge.folds, seed=judge.seed) for fold in range(judge.folds)]
     return [[step.plain() for step in (*before, fold, Single(HUMAN))] for fold in folds]

@@ -13,6 +13,7 @@ from pipeline_lib.core.identity import identity, settled
 from pipeline_lib.core.registry import unknown_name
 
 HUMAN = "human"
+TARGET, G_HAT = "target", "g_hat"
 SELF_TRAINING = "self-training"
 """The scorer whose score is a trained model's implicit preference (training/implicit.py)."""
 
@@ -31,8 +32,19 @@ class Step:
     name: ClassVar[str]
     main: ClassVar[str] = ""
     """The option that may be given as the step's value."""
-    sets_target: ClassVar[bool] = False
-    """Gives every pair it keeps its training target; a recipe has exactly one such step."""
+    label: ClassVar[str] = ""
+    """Who labels, as reports write it; of steps that set the target. Empty for the step's name."""
+    sets: ClassVar[frozenset[str]] = frozenset()
+    """Columns that it gives every pair it keeps and that only one step of a recipe may set: TARGET, which exactly one
+    does, G_HAT, or one of the step's own, which the dataset keeps."""
+    reads: ClassVar[frozenset[str]] = frozenset()
+    """Columns that an earlier step must have set."""
+    hides: ClassVar[frozenset[str]] = frozenset()
+    """Columns that it hides from all later steps."""
+    needs_all: ClassVar[frozenset[str]] = frozenset()
+    """Columns of which nothing may be hidden before it."""
+    counts_human: ClassVar[bool] = False
+    """The manifest counts the pairs with a human label (`n_l`) and the others (`n_u`)."""
     place: ClassVar[Literal["anywhere", "before", "after"]] = "anywhere"
     """Where the step may stand, seen from the one that sets the target."""
 

@@ -10,7 +10,7 @@ import polars as pl
 
 from pipeline_lib.core.errors import LabelError
 from pipeline_lib.labels.chance import keys
-from pipeline_lib.labels.steps import HUMAN, Dropped, Step, listed, named_once, one_of
+from pipeline_lib.labels.steps import HUMAN, TARGET, Dropped, Step, listed, named_once, one_of
 from pipeline_lib.labels.table import standardised, vote_of
 
 AGGREGATES = {
@@ -36,7 +36,8 @@ class Single(Step):
 
     name: ClassVar[str] = "single"
     main: ClassVar[str] = "annotator"
-    sets_target: ClassVar[bool] = True
+    label: ClassVar[str] = "one annotator"
+    sets: ClassVar[frozenset[str]] = frozenset({TARGET})
     annotator: str
 
     def scorers(self) -> list[str]:
@@ -68,7 +69,8 @@ class Vote(Step):
 
     name: ClassVar[str] = "vote"
     main: ClassVar[str] = "voters"
-    sets_target: ClassVar[bool] = True
+    label: ClassVar[str] = "a vote"
+    sets: ClassVar[frozenset[str]] = frozenset({TARGET})
     voters: tuple[str, ...]
     ties: str = HUMAN
     weights: Mapping[str, float] = field(default_factory=dict)
@@ -144,7 +146,8 @@ class Aggregate(Step):
 
     name: ClassVar[str] = "aggregate"
     main: ClassVar[str] = "of"
-    sets_target: ClassVar[bool] = True
+    label: ClassVar[str] = "aggregated scores"
+    sets: ClassVar[frozenset[str]] = frozenset({TARGET})
     of: tuple[str, ...]
     how: str = "normalised_sum"
     seed: int = 0
