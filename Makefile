@@ -21,8 +21,8 @@ comma := ,
 # One stamp for each set of packages: run (what a run needs), or extras such as dev, gpu-ray.
 STAMP := .venv/.setup-$(or $(subst $(comma),-,$(EXTRAS)),run)
 # What is to come, and for how long; measured with the CPU build of torch on two cores.
-COMING_run := what a run needs, 2.0 GB, some minutes
-COMING_dev := what a run, the checks and the tests need, 3.2 GB, some minutes more than for a run
+COMING_run := what a run needs, 2.0 GB, two to five minutes
+COMING_dev := what a run, the checks and the tests need, 3.2 GB, four to eight minutes
 
 .PHONY: help setup setup-dev demo claims up down status logs deploy doctor check docs format test test-slow parity chaos clean
 
