@@ -1,16 +1,18 @@
 """Methods: a loss, its reference policy, its annotators, and the labels it can use. Importing this loads no torch.
 
-Adding one: a function with the signature `losses.Loss`, and a line in `METHODS`.
+To add one, write a function with the signature `losses.Loss`, and a line in `_OWN`; from another package, an entry
+point of `preference_alignment.losses` that leads to a `Method`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args, get_type_hints
+from importlib import import_module
+from typing import TYPE_CHECKING, Literal, cast, get_args, get_type_hints
 
 from pipeline_lib.core.config import TrainConfig, require
 from pipeline_lib.core.errors import LabelError
-from pipeline_lib.core.registry import Registry, unknown_name
+from pipeline_lib.core.registry import Registry
 from pipeline_lib.training.bounds import check_bounds
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ class Method:
     flip_rate: bool = False
 
 
-METHODS: dict[str, Method] = {
+_OWN: dict[str, Method] = {
     "diffusion-dpo": Method(loss=f"{_LOSSES}:diffusion_dpo"),
     "balanced-dpo": Method(loss=f"{_LOSSES}:diffusion_dpo", recipe="balanced", reference="refresh"),
     "dedpo": Method(loss=f"{_LOSSES}:dedpo", recipe="dedpo25", synthetic=True),
@@ -58,15 +60,19 @@ METHODS: dict[str, Method] = {
     "sft-chosen": Method(loss=f"{_LOSSES}:sft_chosen", reference="none"),
 }
 
-LOSSES: Registry[Loss] = Registry("method", {name: method.loss for name, method in METHODS.items()})
-"""The loss of each method."""
+METHODS: Registry[Method] = Registry("method", _OWN, group="losses")
+"""This project's, and those of other packages: an entry point leads to a `Method`."""
 
 
 def method(name: str) -> Method:
     """The method of that name; raises UnknownNameError with suggestions."""
-    if name not in METHODS:
-        raise unknown_name("method", name, sorted(METHODS))
-    return METHODS[name]
+    return METHODS.get(name)
+
+
+def load_loss(name: str) -> Loss:
+    """The loss of the method of that name; imports torch. Raises UnknownNameError with suggestions."""
+    module, _, attribute = method(name).loss.partition(":")
+    return cast("Loss", getattr(import_module(module), attribute))
 
 
 def check_config(config: TrainConfig) -> Method:

@@ -22,7 +22,7 @@ from pipeline_lib.training.batches import Sampler
 from pipeline_lib.training.change import Original, original_weights
 from pipeline_lib.training.launch.spec import TrainSpec
 from pipeline_lib.training.losses import Loss
-from pipeline_lib.training.methods import LOSSES, Method, check_labels
+from pipeline_lib.training.methods import Method, check_labels, load_loss
 from pipeline_lib.training.optimizers import build_optimizer
 from pipeline_lib.training.policy import Policy, build_policy
 from pipeline_lib.training.reference import Weights
@@ -112,7 +112,7 @@ def build(spec: TrainSpec, method: Method, encoded: Dataset, labels: Dataset, id
     return Run(
         config=config,
         method=method,
-        loss=LOSSES.get(config.method),
+        loss=load_loss(config.method),
         family=FAMILIES.get(spec.model.family),
         schedule=schedule,
         policy=policy,

@@ -26,6 +26,7 @@ SOURCES: Registry[Opener] = Registry(
         "hf": "pipeline_lib.data.sources.hub:open_hub",
         "shapes": "pipeline_lib.data.sources.builtin:open_builtin",
     },
+    group="readers",
 )
 
 TRUTHS: Registry[Callable[[], pl.DataFrame]] = Registry("truth", {"shapes": "pipeline_lib.data.sources.builtin:truth"})

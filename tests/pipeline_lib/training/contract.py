@@ -22,7 +22,7 @@ from torch import Tensor
 from pipeline_lib.core.config import TrainConfig
 from pipeline_lib.training.launch.spec import TrainSpec
 from pipeline_lib.training.losses import Pairs
-from pipeline_lib.training.methods import LOSSES
+from pipeline_lib.training.methods import load_loss
 from pipeline_lib.training.trainer import train
 from tests.pipeline_lib.training.runs import records, stop_in_step, weights
 
@@ -69,7 +69,7 @@ class LossContract:
         return TrainConfig(method=self.method, **{"beta": BETA, **self.settings, **changes})
 
     def values(self, given: Pairs) -> Tensor:
-        return LOSSES.get(self.method)(given, self.config())[0]
+        return load_loss(self.method)(given, self.config())[0]
 
     def by_hand(self, policy: np.ndarray, reference: np.ndarray, target: np.ndarray) -> np.ndarray:
         out = []

@@ -16,7 +16,7 @@ from pipeline_lib.core.config import TrainConfig
 from pipeline_lib.presets import PRESETS, alignment
 from pipeline_lib.training import adaptive, losses
 from pipeline_lib.training.losses import Pairs
-from pipeline_lib.training.methods import LOSSES
+from pipeline_lib.training.methods import load_loss
 from tests.pipeline_lib.training import adaptive_readings as readings
 
 BETA = 40.0
@@ -72,12 +72,12 @@ def test_metric_weight_margin_and_losses_are_those_of_the_reading(
         np.testing.assert_allclose(adaptive.weight_of(u, config).numpy(), readings.weight(expected_u, 3), **near)
         gamma = adaptive.margin_of(u, torch.from_numpy(ells[0]).to(dtype), BETA / 2, config)
         np.testing.assert_allclose(gamma.numpy(), readings.margin(expected_u, ells[0], BETA / 2, offset), **near)
-        dpo, stats = LOSSES.get("adaptive-dpo")(given, config)
+        dpo, stats = load_loss("adaptive-dpo")(given, config)
         assert dpo.dtype == dtype
         expected = readings.adaptive_dpo(ells, BETA / 2, 3, stability, offset)
         np.testing.assert_allclose(dpo.detach().numpy(), expected, **near)
         np.testing.assert_allclose(stats["weight_mean"], readings.weight(expected_u, 3).mean(), **near)
-        ipo, _ = LOSSES.get("adaptive-ipo")(given, config)
+        ipo, _ = load_loss("adaptive-ipo")(given, config)
         np.testing.assert_allclose(ipo.detach().numpy(), readings.adaptive_ipo(ells, BETA / 2, 3, stability), **near)
 
 
@@ -111,7 +111,7 @@ def test_the_first_step_is_that_of_the_method_without_weights(stability: Any, of
     first = replace(given, policy=given.reference.clone().requires_grad_(), annotators=given.reference.expand(2, 2, 6))
     config = replace(CONFIG, method=name, stability=stability, margin_offset=offset)
     plain = {"adaptive-dpo": losses.diffusion_dpo, "adaptive-ipo": losses.ipo}[name](first, config)[0]
-    values, stats = LOSSES.get(name)(first, config)
+    values, stats = load_loss(name)(first, config)
     torch.testing.assert_close(values, plain)
     assert (stats["u_mean"], stats["weight_mean"]) == (0, 1)
     (gradient,) = torch.autograd.grad(values.sum(), first.policy, retain_graph=True)
@@ -123,13 +123,13 @@ def test_statistics_of_half_precision_predictions_are_single(dtype: torch.dtype)
     rng = torch.Generator().manual_seed(0)
     given = drawn(4, dtype=torch.float32)
     error = losses.pixel_error(torch.randn(8, 4, 8, 8, generator=rng).to(dtype), torch.zeros(8, 4, 8, 8, dtype=dtype))
-    values, stats = LOSSES.get("adaptive-dpo")(replace(given, policy=error.view(2, 4)), CONFIG)
+    values, stats = load_loss("adaptive-dpo")(replace(given, policy=error.view(2, 4)), CONFIG)
     assert {values.dtype, *(value.dtype for value in stats.values())} == {torch.float32}
 
 
 def test_a_single_pair_has_the_same_loss_whatever_its_errors_are() -> None:
     """Why `check_config` refuses batch_size=1: scale and offset of one pair are its own, which leaves only signs."""
-    found = {round(LOSSES.get("adaptive-dpo")(drawn(1, seed), CONFIG)[0].item(), 6) for seed in range(60)}
+    found = {round(load_loss("adaptive-dpo")(drawn(1, seed), CONFIG)[0].item(), 6) for seed in range(60)}
     assert len(found) == 3, "of three models none or all, one, or two disagree with the label"
 
 
@@ -173,7 +173,7 @@ def test_adaptive_losses_are_their_formulas_with_constant_weight_and_margin(
         off = gap - 1 / (2 * (BETA / 2))
         expected, slope = weight * off**2, 2 * weight * off
     config = replace(CONFIG, reweighting=reweighting, margin=margin)
-    values, stats = LOSSES.get(name)(given, config)
+    values, stats = load_loss(name)(given, config)
     np.testing.assert_allclose(values.tolist(), expected, rtol=1e-6)
     np.testing.assert_allclose(stats["u_mean"].item(), u.mean(), rtol=1e-6)
     # W and Gamma carry no gradient: the derivative by the errors is that of the logit alone.
@@ -227,14 +227,14 @@ def test_fifths_of_any_batch_are_equal_parts_of_it(n: int) -> None:
 
 def test_shares_of_flipped_pairs_by_fifth_are_metrics_where_flips_are_known() -> None:
     given = drawn()
-    _, unknown = LOSSES.get("adaptive-dpo")(given, CONFIG)
+    _, unknown = load_loss("adaptive-dpo")(given, CONFIG)
     assert not any(name.startswith("u_flipped") for name in unknown)
     flipped = torch.tensor([1.0, 0, 0, 1, 0, 0])
     known = replace(given, flipped=flipped, flips_known=True)
-    values, stats = LOSSES.get("adaptive-dpo")(known, CONFIG)
+    values, stats = load_loss("adaptive-dpo")(known, CONFIG)
     total = sum(stats[f"u_flipped_{k}"] for k in range(1, 6))
     torch.testing.assert_close(total, torch.tensor([2.0, 6.0], dtype=total.dtype))
-    torch.testing.assert_close(values, LOSSES.get("adaptive-dpo")(given, CONFIG)[0])
+    torch.testing.assert_close(values, load_loss("adaptive-dpo")(given, CONFIG)[0])
 
 
 @pytest.mark.parametrize(("name", "without_half"), [("sd15", 1000), ("sdxl", 2500)])

@@ -15,7 +15,7 @@ from pipeline_lib.core.config import TrainConfig
 from pipeline_lib.presets import alignment
 from pipeline_lib.training import losses
 from pipeline_lib.training.losses import Pairs
-from pipeline_lib.training.methods import LOSSES
+from pipeline_lib.training.methods import METHODS, load_loss
 
 N = 6
 BETA = 40.0
@@ -111,7 +111,7 @@ def gradient_by_hand(name: str, given: Pairs) -> np.ndarray:
 @pytest.mark.parametrize("name", FORMULAS)
 def test_loss_and_gradient_are_those_of_the_formula(name: str, hard: bool) -> None:
     given = pairs(hard=hard)
-    values, _ = LOSSES.get(name)(given, replace(CONFIG, flip_rate=E_RATE))
+    values, _ = load_loss(name)(given, replace(CONFIG, flip_rate=E_RATE))
     np.testing.assert_allclose(values.detach().numpy(), by_hand(FORMULAS[name], given), rtol=1e-12)
     (gradient,) = torch.autograd.grad(values.sum(), given.policy)
     np.testing.assert_allclose(gradient.numpy(), gradient_by_hand(name, given), rtol=1e-10, atol=1e-14)
@@ -122,16 +122,16 @@ def test_loss_in_single_precision(name: str) -> None:
     """The trainer's precision."""
     given = pairs(dtype=torch.float32)
     exact = by_hand(FORMULAS[name], given)
-    values, _ = LOSSES.get(name)(given, replace(CONFIG, flip_rate=E_RATE))
+    values, _ = load_loss(name)(given, replace(CONFIG, flip_rate=E_RATE))
     assert values.dtype == torch.float32
     np.testing.assert_allclose(values.detach().numpy(), exact, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", [n for n in LOSSES.names() if n not in ("dedpo", "adaptive-dpo", "adaptive-ipo")])
+@pytest.mark.parametrize("name", [n for n in METHODS.names() if n not in ("dedpo", "adaptive-dpo", "adaptive-ipo")])
 def test_swapping_the_images_changes_nothing(name: str) -> None:
     config, given = replace(CONFIG, flip_rate=E_RATE), pairs()
     swapped = replace(given, policy=given.policy.flip(0), reference=given.reference.flip(0), target=1 - given.target)
-    torch.testing.assert_close(LOSSES.get(name)(given, config)[0], LOSSES.get(name)(swapped, config)[0])
+    torch.testing.assert_close(load_loss(name)(given, config)[0], load_loss(name)(swapped, config)[0])
 
 
 @pytest.mark.parametrize("name", ["adaptive-dpo", "adaptive-ipo", "dedpo"])
@@ -146,7 +146,7 @@ def test_swapping_the_images_changes_nothing_with_history_and_synthetic_labels(n
         human=1 - given.human,
         g_hat=1 - given.g_hat,
     )
-    torch.testing.assert_close(LOSSES.get(name)(given, CONFIG)[0], LOSSES.get(name)(swapped, CONFIG)[0])
+    torch.testing.assert_close(load_loss(name)(given, CONFIG)[0], load_loss(name)(swapped, CONFIG)[0])
 
 
 def test_policy_equal_to_reference_gives_ln_2() -> None:
@@ -160,9 +160,9 @@ def test_special_cases_reduce_to_dpo() -> None:
     given = pairs(hard=True)
     dpo = losses.diffusion_dpo(given, CONFIG)[0]
     plain = replace(CONFIG, reweighting="none", margin="none")
-    torch.testing.assert_close(LOSSES.get("adaptive-dpo")(given, plain)[0], dpo)
+    torch.testing.assert_close(load_loss("adaptive-dpo")(given, plain)[0], dpo)
     ipo = losses.ipo(given, CONFIG)[0]
-    torch.testing.assert_close(LOSSES.get("adaptive-ipo")(given, plain)[0], ipo)
+    torch.testing.assert_close(load_loss("adaptive-ipo")(given, plain)[0], ipo)
     torch.testing.assert_close(losses.robust_dpo(given, CONFIG)[0], dpo)
     torch.testing.assert_close(losses.conservative_dpo(given, CONFIG)[0], dpo)
     exact = replace(given, human=given.target, g_hat=given.target)
@@ -221,7 +221,7 @@ def test_dedpo_is_unbiased_for_the_fully_labelled_loss_whatever_the_annotator_sa
             flipped=torch.zeros(size),
             labelled_share=labelled / size,
         )
-        return torch.autograd.grad(LOSSES.get(method)(given, CONFIG)[0].mean(), logits)[0]
+        return torch.autograd.grad(load_loss(method)(given, CONFIG)[0].mean(), logits)[0]
 
     total = torch.zeros(size, dtype=torch.float64)
     for _ in range(draws):

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline_lib.core.config import TrainConfig
 from pipeline_lib.core.errors import ConfigError, LabelError, UnknownNameError
-from pipeline_lib.training.methods import LOSSES, METHODS, check_config, check_labels
+from pipeline_lib.training.methods import METHODS, check_config, check_labels, load_loss
 
 
 def config(method: str, **changes: Any) -> TrainConfig:
@@ -30,7 +30,7 @@ def frame(**columns: list[Any]) -> pl.DataFrame:
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_has_a_loss_and_accepts_good_labels(name: str) -> None:
     check_config(config(name))
-    assert callable(LOSSES.get(name))
+    assert callable(load_loss(name))
     check_labels(config(name), frame())
 
 

@@ -21,8 +21,8 @@ def project(tmp_path: Path) -> Path:
     assert list(BLOCKS) == [LOSS, REGISTRY, TEST]
     project = copy_project(tmp_path, (f"pipeline_lib/{name}" for name in NEEDED))
     write_new(project, LOSS, BLOCKS[LOSS])
-    start, end = (project / REGISTRY).read_text().split("}\n\nLOSSES", 1)
-    (project / REGISTRY).write_text(f"{start}{BLOCKS[REGISTRY]}}}\n\nLOSSES{end}")
+    start, end = (project / REGISTRY).read_text().split("}\n\nMETHODS", 1)
+    (project / REGISTRY).write_text(f"{start}{BLOCKS[REGISTRY]}}}\n\nMETHODS{end}")
     write_new(project, TEST, BLOCKS[TEST])
     return project
 
