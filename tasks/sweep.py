@@ -91,7 +91,7 @@ def ready(cell: Cell, preset: str) -> Ready:
     parameters, method = cell.parameters(preset), cell.setting.method
     fields = {name: parameters.get(name) for name in OWN}
     config = training_config(preset, method, parameters.get("settings"), seed=cell.seed, **fields)  # type: ignore[arg-type]
-    check_lora_targets(preset, parameters.get("base"), config)  # type: ignore[arg-type]
+    check_lora_targets(preset, parameters.get("base"), config)
     recipe = parameters.get("recipe") or alignment(preset, method).labels
     needed = check_recipe(recipe, (), runnable())
     # What trained models prefer is no score of images: the training flow asks them itself.

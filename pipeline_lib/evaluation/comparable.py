@@ -57,7 +57,7 @@ def check_comparable(models: Mapping[str, Dataset | None], bases: Mapping[str, B
 
 def latents(base: BaseModel) -> Latents:
     """The latents that a base model was made for, from its configuration files."""
-    from pipeline_lib.core.weights.read import CONFIG
+    from pipeline_lib.core.weights.files import CONFIG
     from pipeline_lib.models.components import folder, vae_folder  # loads torch and diffusers
 
     unet = read_config(folder(base, ["unet"]) / "unet" / CONFIG)

@@ -15,8 +15,17 @@ from pipeline_lib.core.config import BaseModel
 from pipeline_lib.core.digest import current_sha256, digest
 from pipeline_lib.core.errors import ConfigError
 from pipeline_lib.core.hub import HUB, repository_files, snapshot
-from pipeline_lib.core.weights.files import DIFFUSERS, TRANSFORMERS, VARIANTS, json_object, locate, patterns, present
-from pipeline_lib.core.weights.read import CONFIG, diffusers_model, reading, stored_tensors, unwrapped
+from pipeline_lib.core.weights.files import (
+    CONFIG,
+    DIFFUSERS,
+    TRANSFORMERS,
+    VARIANTS,
+    json_object,
+    locate,
+    patterns,
+    present,
+)
+from pipeline_lib.core.weights.read import diffusers_model, reading, stored_tensors, unwrapped
 from pipeline_lib.models import FAMILIES
 from pipeline_lib.models.configs import read_config
 from pipeline_lib.models.family import Family, NoiseSchedule

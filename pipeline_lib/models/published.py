@@ -18,7 +18,7 @@ import diffusers
 from safetensors.torch import save_file
 
 from pipeline_lib.core.config import BaseModel
-from pipeline_lib.core.weights.read import CONFIG
+from pipeline_lib.core.weights.files import CONFIG
 from pipeline_lib.models import FAMILIES
 from pipeline_lib.models.components import own_json, part_files, unwrapped_weights, weights_stem
 from pipeline_lib.models.family import Family

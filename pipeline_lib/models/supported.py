@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pipeline_lib.core.config import BaseModel
 from pipeline_lib.core.hub import snapshot
-from pipeline_lib.core.weights.read import CONFIG
+from pipeline_lib.core.weights.files import CONFIG
 from pipeline_lib.models import FAMILIES
 from pipeline_lib.models.components import SCHEDULER, folder
 from pipeline_lib.models.configs import read_config
