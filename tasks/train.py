@@ -12,11 +12,10 @@ from prefect.logging import get_run_logger
 
 from pipeline_lib.core.config import BaseModel, TrainConfig
 from pipeline_lib.core.store import open_dataset
-from pipeline_lib.sizing.forecast import forecast
+from pipeline_lib.sizing.forecast import of_datasets
 from pipeline_lib.training import movement
 from pipeline_lib.training.launch import job
-from tasks import forecast as told
-from tasks import tracking, unmoved
+from tasks import forecast, tracking, unmoved
 from tasks.locks import alone
 from tasks.outcome import Outcome, finish
 from tasks.progress import reporter
@@ -53,9 +52,8 @@ def train(
     with alone(f"train-{key}"):  # a second run of the same would open a second MLflow run, and fight over it
         run_id = tracking.training_run(name, key, model, config)
         tracking.log_datasets(run_id, datasets | {k: open_dataset(uri) for k, uri in inputs.items()})
-        if done is None and (kept := datasets["labels"].counts.get("kept")):
-            resolution = datasets["encoded"].config.get("encode", {}).get("resolution")
-            told.tell(run_id, forecast(model, config, kept, resolution))
+        if done is None and (expected := of_datasets(model, config, **datasets)):
+            forecast.tell(run_id, expected)
         metrics = tracking.MetricBuffer(run_id)
         progress = reporter("train", "steps")
         logger = get_run_logger()

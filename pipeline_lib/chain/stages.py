@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +13,8 @@ from pipeline_lib.core.store import Dataset
 from pipeline_lib.labels.recipe import required_scorers
 from pipeline_lib.labels.self_training import fold_recipes, reads_self_training
 from pipeline_lib.labels.steps import SELF_TRAINING
+
+logger = logging.getLogger(__name__)
 
 Found = Mapping[str, Any]
 """Products by name: a dataset, for scores one by scorer, None for held-out pairs where there are none."""
@@ -113,15 +116,22 @@ def _encode(plan: Plan, found: Found, report: Report) -> Dataset:
 
 
 def _train(plan: Plan, found: Found, report: Report) -> Dataset:
-    from pipeline_lib.training.launch.job import train
+    from pipeline_lib.sizing.forecast import of_datasets
+    from pipeline_lib.training.launch.job import model_writer, train
 
+    encoded, labels = found["encoded"], found["labels"]
+    there = model_writer(plan.store, plan.base, plan.train, encoded, labels).finished()
+    if there is None and (expected := of_datasets(plan.base, plan.train, encoded, labels)):
+        logger.info("train: %s", expected.words())
+        if warning := expected.warning():
+            logger.warning("%s", warning)
     plan.scratch.mkdir(parents=True, exist_ok=True)
     return train(
         plan.store,
         plan.base,
         plan.train,
-        found["encoded"],
-        found["labels"],
+        encoded,
+        labels,
         plan.scratch,
         on_metrics=lambda record: report("train", int(record["step"]), plan.train.steps),
         processes=plan.processes,

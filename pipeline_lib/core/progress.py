@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 KEPT = 200
-"""About how many reports stay in memory: nearer ones than that share of the time replace each other."""
+"""About how many reports stay in memory: one nearer to the one before than that share of the time is dropped."""
 PERIODS = (("s", 1), ("min", 60), ("h", 3600))
 
 

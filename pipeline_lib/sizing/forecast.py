@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pipeline_lib.core.config import BaseModel, TrainConfig
 from pipeline_lib.core.progress import duration_text
+from pipeline_lib.core.store import Dataset
 from pipeline_lib.presets import PRESETS
 from pipeline_lib.sizing import flops
 from pipeline_lib.sizing.rates import COMPUTE_SHARE, DEFAULT_TERAFLOPS, PRICE, SHAPES_PASSES_PER_SECOND
@@ -85,6 +86,12 @@ def forecast(model: BaseModel, config: TrainConfig, labels: int, resolution: int
     if seconds is not None and name is not None and resolution:
         seconds *= (resolution / PRESETS[name].encode.resolution) ** 2
     return Forecast(labels=labels, pairs=pairs, steps=config.steps, seconds=seconds, on_gpu=name != WORLD)
+
+
+def of_datasets(model: BaseModel, config: TrainConfig, encoded: Dataset, labels: Dataset) -> Forecast | None:
+    """`forecast` by what the datasets of a run say of themselves; None for labels of which none is kept."""
+    kept = labels.counts.get("kept", 0)
+    return forecast(model, config, kept, encoded.config.get("encode", {}).get("resolution")) if kept else None
 
 
 def known_base(model: BaseModel) -> str | None:

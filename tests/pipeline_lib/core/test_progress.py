@@ -40,12 +40,13 @@ def test_a_slow_start_does_not_count_on_the_clock_of_the_work() -> None:
     check(Pace(5000.0), [0.5 * n for n in range(1, 300)])
 
 
-def test_a_resumed_training_counts_its_own_steps() -> None:
-    """170 steps were read again at once; the trainer has started at step 150 with a new clock, four times as slow."""
-    pace = Pace(5000.0)
+@pytest.mark.parametrize(("before", "now"), [(0.5, 2.0), (10.0, 0.5)])
+def test_a_resumed_training_counts_its_own_steps(before: float, now: float) -> None:
+    """170 steps were read again at once; the trainer has started at step 150, with a new clock and another speed."""
+    pace = Pace(0.0)
     for step in range(1, 171):
-        pace.report(0.5 * step, step)
-    check(pace, [2.0 * step for step in range(21, 151)], before=170)
+        pace.report(before * step, step)
+    check(pace, [now * step for step in range(21, 151)], before=170)
 
 
 @pytest.mark.parametrize("found", [0.01, 0.5])
