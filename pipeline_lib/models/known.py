@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.core.weights.read import CONFIG
+from pipeline_lib.core.weights.files import CONFIG
 from pipeline_lib.models.configs import Config, read_config
 from pipeline_lib.models.family import Family
 

@@ -14,6 +14,7 @@ from pipeline_lib.core.json_files import read_json
 
 Shape: TypeAlias = tuple[int, ...]
 
+CONFIG = "config.json"
 DIFFUSERS, TRANSFORMERS = "diffusion_pytorch_model", "model"
 """How the two libraries begin the names of weight files."""
 VARIANTS = ("", "fp16")

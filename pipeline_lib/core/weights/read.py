@@ -1,4 +1,7 @@
-"""Models from the weights of others: every tensor is one that the model has, and is finite."""
+"""Models from the weights of others: every tensor is one that the model has, and is finite.
+
+torch is imported inside the functions, so that scorers can be named, and their files hashed, without loading it.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,26 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.core.errors import CheckpointError, PipelineError
-from pipeline_lib.core.weights.files import AGAIN, DIFFUSERS, TRANSFORMERS, Layout, Shape, json_object, locate, shapes
+from pipeline_lib.core.weights.files import (
+    AGAIN,
+    CONFIG,
+    DIFFUSERS,
+    TRANSFORMERS,
+    Layout,
+    Shape,
+    json_object,
+    locate,
+    shapes,
+)
 from pipeline_lib.core.weights.keys import match, plain_name
 
-CONFIG = "config.json"
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
 _FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
 """Types that become a model's by rounding alone; quantised integers need scales."""
 
@@ -60,6 +72,8 @@ def transformers_model(cls: Any, config: Any, state: dict[str, Tensor], dtype: t
 
 def on_meta(cls: Any, config: Any, path: Path) -> Any:
     """A model of transformers without weights, from the configuration that is in `path`."""
+    import torch
+
     with reading(path, f"the configuration of a {cls.__name__}", AGAIN), torch.device("meta"):
         return cls(config)
 
@@ -89,6 +103,8 @@ def sizes(model: nn.Module) -> dict[str, Shape]:
 
 def tensors(layout: Layout, own: Mapping[str, Shape], kind: str, dtype: torch.dtype) -> dict[str, Tensor]:
     """The tensors of a model of class `kind`, by its own names, in `dtype`; raises CheckpointError."""
+    from safetensors.torch import load_file
+
     matched = _matched(layout, own, kind)
     found: dict[str, Tensor] = {}
     for path in layout.shards:
@@ -114,6 +130,8 @@ def unwrapped(layout: Layout) -> dict[str, Tensor] | None:
     """The tensors of a model that was saved compiled or distributed, under their plain names; None for others."""
     if all(plain_name(name) == name for name in shapes(layout)):
         return None
+    from safetensors.torch import load_file
+
     stored = {name: tensor for path in layout.shards for name, tensor in load_file(path).items()}
     return {plain_name(name): tensor for name, tensor in stored.items()}
 
@@ -121,7 +139,7 @@ def unwrapped(layout: Layout) -> dict[str, Tensor] | None:
 def check_finite(tensor: Tensor, name: str, path: Path) -> None:
     """Raise CheckpointError for a tensor with NaN or infinity."""
     values = tensor.float() if tensor.element_size() == 1 else tensor
-    if not torch.isfinite(values).all():
+    if not values.isfinite().all():
         raise CheckpointError(
             f"{path}: {name} holds NaN or infinity: these weights have diverged, or overflowed when they were stored.",
             "Give an earlier checkpoint of the model, or one stored in fp32.",
@@ -148,6 +166,8 @@ def reading(path: Path, what: str, remedy: str) -> Iterator[None]:
 @lru_cache(maxsize=256)
 def _check_file(path: Path, modified: int, size: int) -> None:
     """Whether a file's values are finite: read once per process, modification time and size."""
+    from safetensors.torch import load_file
+
     del modified, size  # only tell contents of the same name apart
     with reading(path, "a file of safetensors", AGAIN):
         for name, tensor in load_file(path).items():
@@ -167,6 +187,8 @@ def _matched(layout: Layout, own: Mapping[str, Shape], kind: str) -> dict[str, s
 
 
 def _diffusers_architecture(cls: Any, folder: Path) -> Any:
+    import torch
+
     config = json_object(folder / CONFIG)
     if (named := config.get("_class_name", cls.__name__)) != cls.__name__:
         raise CheckpointError(
