@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zipfile import ZipFile, is_zipfile
-
-import torch
-from torch import Tensor, nn
 
 from pipeline_lib.core.digest import current_sha256
 from pipeline_lib.core.errors import CheckpointError, HubError
 from pipeline_lib.core.hub import HUB, snapshot
 from pipeline_lib.core.weights.keys import check_keys, match, plain_name
 from pipeline_lib.core.weights.read import check_finite, reading, sizes
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 REMEDY = "Download the file again, and check that it is the official checkpoint of this scorer."
 
@@ -49,6 +49,8 @@ def github_file(repo: str, revision: str, file: str, sha256: str, mirror: str) -
         return snapshot(repo, None, [file], mirror) / file
     url, target = github_url(repo, revision, file), downloaded(file)
     if not target.exists() or current_sha256(target) != sha256:
+        import torch
+
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             torch.hub.download_url_to_file(url, str(target), hash_prefix=sha256, progress=False)
@@ -67,11 +69,15 @@ def github_url(repo: str, revision: str, file: str) -> str:
 
 def downloaded(file: str) -> Path:
     """Where `github_file` keeps it: torch's cache."""
+    import torch
+
     return Path(torch.hub.get_dir()) / "checkpoints" / file
 
 
 def read_torch(path: Path) -> Any:
     """The content of a `.pt` or `.pth` file of tensors and plain containers; raises CheckpointError."""
+    import torch
+
     with reading(path, "a checkpoint of plain tensors", REMEDY):
         content = torch.load(path, map_location="cpu", weights_only=True)
         if is_zipfile(path) and (damaged := ZipFile(path).testzip()):  # torch does not look at the checksums
@@ -85,6 +91,8 @@ def state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: it is none.
     """
+    from torch import Tensor
+
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise CheckpointError(f"{path} does not hold a mapping of names to tensors.", REMEDY)
     for name, tensor in content.items():

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pipeline_lib.core.weights.keys import check_keys
 from pipeline_lib.scoring.checkpoints import REMEDY
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 INDICES = (0, 2, 4, 6, 7)
 """Positions of the linear layers; dropout layers, which have no tensors, lie at 1, 3 and 5."""
