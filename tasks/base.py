@@ -14,7 +14,9 @@ from pipeline_lib.core.digest import digest, file_sha256
 from pipeline_lib.core.hub import HUB
 from pipeline_lib.core.store import open_dataset
 from pipeline_lib.core.urls import local_path
+from pipeline_lib.models import named
 from pipeline_lib.models.names import MLFLOW_SCHEMES
+from pipeline_lib.models.noise import check_range, check_steps
 from pipeline_lib.presets import preset as find_preset
 from tasks import registry
 from tasks.settings import IO_TASK, state_place
@@ -46,9 +48,6 @@ def checked_base(
         ConfigError: they are not, or it has not.
         HubError, CheckpointError: it cannot be fetched or read.
     """
-    from pipeline_lib.models import named  # loads torch
-    from pipeline_lib.models.noise import check_range, check_steps
-
     own = find_preset(preset).base
     name = pinned(name)
     if name and name.startswith(MLFLOW_SCHEMES):
@@ -77,7 +76,7 @@ def resolve(base: BaseModel, name: str) -> BaseModel:
         ConfigError: it is of a kind that is not known here.
         CheckpointError: files on this machine are not whole, finite weights of the pipeline's parts.
     """
-    from pipeline_lib.models import local, named  # loads torch
+    from pipeline_lib.models import local  # loads torch
 
     store = state_place("bases")
     if name.startswith(MLFLOW_SCHEMES):
@@ -102,8 +101,6 @@ def check_trained_on(preset: str, base: str | None, model: str) -> None:
 def _from_mlflow(base: BaseModel, uri: str, store: Path) -> BaseModel:
     """`<store>/<key>/<name>/<version>`; what a version holds never changes, so it is fetched once. But a name can be
     deleted and registered again, with other versions of the same numbers."""
-    from pipeline_lib.models import named  # loads torch
-
     path = uri.partition(":")[2].strip("/")
     depth = len(Path(path).parts)
     final = store / digest([os.environ.get("MLFLOW_TRACKING_URI", ""), uri, registry.made(uri)], 16) / path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from prefect import task
 
@@ -12,14 +11,12 @@ from pipeline_lib.core import resident
 from pipeline_lib.core.code import recomputing
 from pipeline_lib.core.config import BaseModel, EncodeConfig
 from pipeline_lib.core.store import Dataset, Shard, open_dataset
+from pipeline_lib.encoding.plan import Encoding, open_encoding
 from tasks.downloads import hub_slot
 from tasks.logs import working_on
 from tasks.outcome import Outcome, finish
 from tasks.runners import log_shard
 from tasks.settings import IO_TASK
-
-if TYPE_CHECKING:
-    from pipeline_lib.encoding.stage import Encoding  # loads torch
 
 
 @task(name="encode-plan", **IO_TASK)
@@ -27,16 +24,14 @@ def plan_encoding(
     store: str, model: BaseModel, config: EncodeConfig, pairs: str, force: bool = False
 ) -> Encoding | Dataset:
     """What is to be encoded, or the dataset where it is there already; `force` as of `code.recomputing`."""
-    from pipeline_lib.encoding import stage as encoding
-
     with recomputing(force), hub_slot(model.mirror):  # this downloads the encoders
-        return encoding.open_encoding(store, model, config, open_dataset(pairs))
+        return open_encoding(store, model, config, open_dataset(pairs))
 
 
 @task(name="encode-shard", task_run_name="encode-shard-{index}", **IO_TASK)
 def encode_shard(work: Encoding, index: int) -> Shard:
     """Encode one shard of images or prompts, or find where an earlier run has left it."""
-    from pipeline_lib.encoding import stage as encoding
+    from pipeline_lib.encoding import stage as encoding  # loads torch
 
     started = time.monotonic()
     working_on(work.writer.path())

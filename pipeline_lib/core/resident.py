@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import Any, TypeVar
 
+from pipeline_lib.core.gpus import has_cuda
+
 T = TypeVar("T")
 
 _loading = Lock()
@@ -22,9 +24,11 @@ _users: Counter[str] = Counter()
 
 def devices() -> list[str]:
     """Where this process can run models, as torch names them: every visible CUDA device, or the CPU."""
+    if not has_cuda():
+        return ["cpu"]
     import torch
 
-    return [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cpu"]
+    return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
 
 
 @contextmanager

@@ -22,27 +22,25 @@ from torch import Tensor
 
 from pipeline_lib.core import schemas
 from pipeline_lib.core.config import BaseModel, EncodeConfig, require
-from pipeline_lib.core.digest import text_id
 from pipeline_lib.core.errors import CheckpointError, SourceError, UnreadableImageError
-from pipeline_lib.core.identity import identity, settled
 from pipeline_lib.core.images import decode
 from pipeline_lib.core.resident import release, resident
-from pipeline_lib.core.store import Dataset, DatasetWriter, Shard, open_dataset, writer
+from pipeline_lib.core.store import Dataset, DatasetWriter, Shard, open_dataset
 from pipeline_lib.core.threads import one_thread
-from pipeline_lib.data.ingest.checks import require_some_pairs
+from pipeline_lib.encoding.plan import (
+    LATENTS,
+    PROMPTS,
+    PROMPTS_PER_SHARD,
+    SHAPE_KEY,
+    Encoding,
+    open_encoding,
+    unique_prompts,
+)
 from pipeline_lib.models import FAMILIES
-from pipeline_lib.models.components import encoder_digest, load_text_pipeline, load_vae
+from pipeline_lib.models.components import load_text_pipeline, load_vae
 from pipeline_lib.models.family import Family
-from pipeline_lib.models.supported import check_supported
+from pipeline_lib.models.parts import encoder_digest
 
-STAGE = "encoded"
-VERSION = 1
-LATENTS = "latents"
-PROMPTS = "prompts"
-SHAPE_KEY = b"pipeline.encoded"
-"""Schema metadata: JSON with `shape` of one row's arrays; latents: also `scaling_factor`, `resolution`, `flipped`."""
-EMPTY_PROMPT_ID = text_id("")
-PROMPTS_PER_SHARD = 1024
 DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 Progress = Callable[[int, int], None]
@@ -58,24 +56,6 @@ class Encoder:
     text: Any
     config: EncodeConfig
     device: str
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """An encoding in progress, as plain data that can go to any process."""
-
-    writer: DatasetWriter
-    model: BaseModel
-    config: EncodeConfig
-    ingested: str
-    """URI of the ingest dataset."""
-    image_shards: int
-    prompt_shards: int
-
-    @property
-    def shards(self) -> int:
-        """Those of images come first."""
-        return self.image_shards + self.prompt_shards
 
 
 def encode(
@@ -109,18 +89,6 @@ def encode(
     finally:
         release()
     return work.writer.commit(shards)
-
-
-def open_encoding(store: str, model: BaseModel, config: EncodeConfig, ingested: Dataset) -> Encoding | Dataset:
-    """What is to be encoded, or the dataset if it is there. The base model is found, checked and hashed, nothing is
-    loaded."""
-    check_supported(model)
-    require_some_pairs(ingested)
-    w = encoded_writer(store, model, config, ingested)
-    if done := w.finished():
-        return done
-    prompts = len(unique_prompts(ingested))
-    return Encoding(w, model, config, ingested.uri, len(ingested.tables("images")), -(-prompts // PROMPTS_PER_SHARD))
 
 
 def encode_shard(work: Encoding, index: int, device: str | None = None) -> Shard:
@@ -158,30 +126,6 @@ def _resident_encoder(work: Encoding, device: str | None) -> Encoder:
     return resident(device or "auto", work.writer.uri, load)
 
 
-def encoded_writer(store: str, model: BaseModel, config: EncodeConfig, ingested: Dataset) -> DatasetWriter:
-    """The writer of the encoded dataset; its key holds the digest of the encoders' files, not where they lie."""
-    base = {
-        "family": model.family,
-        "repo": model.repo,
-        "vae_repo": model.vae_repo,
-        "weights": encoder_digest(model),
-    }
-    settings = settled(config)
-    late = ("aspect", "flipped", "empty_prompt")  # in no key at their default when the others were in every one
-    told = {
-        name: value for name, value in settings.items() if name not in late or value != getattr(EncodeConfig, name)
-    }
-    return writer(
-        store,
-        STAGE,
-        VERSION,
-        {"model": base, "encode": told},
-        [ingested],
-        identity={"model": identity(base, BaseModel), "encode": identity(settings, EncodeConfig)},
-        modules=[__name__],
-    )
-
-
 def open_encoder(model: BaseModel, config: EncodeConfig, device: str | None = None) -> Encoder:
     """Load VAE and text encoders in the precision of `config`; device None takes CUDA where there is one.
 
@@ -201,13 +145,6 @@ def open_encoder(model: BaseModel, config: EncodeConfig, device: str | None = No
     if config.empty_prompt == "encoded" and "force_zeros_for_empty_prompt" in text.config:
         text.register_to_config(force_zeros_for_empty_prompt=False)
     return Encoder(FAMILIES.get(model.family), vae, text, config, device)
-
-
-def unique_prompts(ingested: Dataset) -> pl.DataFrame:
-    """prompt_id and prompt of every pair once, plus the empty prompt, by id."""
-    found = ingested.scan("pairs").select("prompt_id", "prompt").unique("prompt_id", keep="any").collect()
-    empty = pl.DataFrame({"prompt_id": [EMPTY_PROMPT_ID], "prompt": [""]})
-    return pl.concat([found, empty]).unique("prompt_id", keep="first").sort("prompt_id")
 
 
 @torch.inference_mode()

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from pipeline_lib.core.config import BaseModel
 from pipeline_lib.core.errors import ConfigError, excerpt
 from pipeline_lib.core.store import Dataset
+from pipeline_lib.core.weights.files import CONFIG
 from pipeline_lib.models.configs import read_config
 from pipeline_lib.models.identity import base_identity
+from pipeline_lib.models.parts import folder, vae_folder
 
 Latents = tuple[int, int, int]
 """Channels, side, and pixels per side of one latent."""
@@ -57,9 +59,6 @@ def check_comparable(models: Mapping[str, Dataset | None], bases: Mapping[str, B
 
 def latents(base: BaseModel) -> Latents:
     """The latents that a base model was made for, from its configuration files."""
-    from pipeline_lib.core.weights.files import CONFIG
-    from pipeline_lib.models.components import folder, vae_folder  # loads torch and diffusers
-
     unet = read_config(folder(base, ["unet"]) / "unet" / CONFIG)
     vae = read_config(vae_folder(base) / CONFIG)
     side = unet.fields.get("sample_size")

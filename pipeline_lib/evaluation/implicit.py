@@ -23,6 +23,7 @@ from pipeline_lib.core.errors import EvaluationError
 from pipeline_lib.core.identity import identity
 from pipeline_lib.core.registry import unknown_name
 from pipeline_lib.core.store import Dataset, Shard
+from pipeline_lib.encoding.plan import open_encoding
 from pipeline_lib.evaluation.statistics import Interval, bootstrap, shares
 from pipeline_lib.generation.prompts import leaked
 from pipeline_lib.models.origin import check_base
@@ -70,9 +71,6 @@ def implicit_rewards(root: str, model: Dataset, base: BaseModel, held_out: Datas
         ConfigError, CheckpointError: no draws, a model of another base, or the model or its base cannot be loaded.
         EvaluationError: people decided none of the pairs.
     """
-    from pipeline_lib.training.implicit import load_judges, logits, unlabelled  # these load torch
-    from pipeline_lib.training.tables import open_tables
-
     check_base(model, base)
     require(config.implicit_draws > 0, f"implicit_draws is {config.implicit_draws}.", "Judge at 1 timestep or more.")
     require(config.implicit_seed >= 0, f"implicit_seed is {config.implicit_seed}.", "Give 0 or more.")
@@ -87,6 +85,9 @@ def implicit_rewards(root: str, model: Dataset, base: BaseModel, held_out: Datas
     frame = held_out.scan("pairs").select(columns).rename({"label_0": "human"}).collect()
     decided = frame.filter(pl.col("human") != 0.5)  # which drops unlabelled pairs, too
     _require_decided(decided, len(frame), held_out)
+    from pipeline_lib.training.implicit import load_judges, logits, unlabelled  # these load torch
+    from pipeline_lib.training.tables import open_tables
+
     loaded = None
     shards: list[Shard] = []
     with tempfile.TemporaryDirectory() as cache:
@@ -105,9 +106,11 @@ def implicit_rewards(root: str, model: Dataset, base: BaseModel, held_out: Datas
 
 def encoded_held_out(root: str, base: BaseModel, held_out: Dataset, config: EvaluateConfig) -> Dataset:
     """The pairs as models of this base see them (stage "encoded")."""
+    settings = EncodeConfig(resolution=config.resolution, mixed_precision=config.mixed_precision)
+    if isinstance(work := open_encoding(root, base, settings, held_out), Dataset):
+        return work
     from pipeline_lib.encoding.stage import encode  # loads torch
 
-    settings = EncodeConfig(resolution=config.resolution, mixed_precision=config.mixed_precision)
     return encode(root, base, settings, held_out)
 
 

@@ -99,9 +99,9 @@ def open_painting(
 
 def check_paintable(painting: Painting) -> None:
     """Raise CheckpointError for a model whose weights do not fit its base, unless its images are there already."""
-    from pipeline_lib.models.aligned import check_fits  # loads torch and diffusers
-
     if painting.model and painting.writer.finished() is None:
+        from pipeline_lib.models.aligned import check_fits  # loads torch and diffusers
+
         check_fits(painting.model.local(model_folder(painting.model)), painting.base)
 
 
@@ -197,6 +197,6 @@ def shard_path(index: int) -> str:
 
 
 def _kind(device: str) -> str:
-    from pipeline_lib.scoring.engine import runtime
+    from pipeline_lib.scoring.engine import device_kind
 
-    return str(runtime(device).device.type)
+    return device_kind(device)

@@ -15,8 +15,6 @@ import diffusers
 import torch
 
 from pipeline_lib.core.config import BaseModel
-from pipeline_lib.core.errors import CheckpointError
-from pipeline_lib.core.json_files import read_json
 from pipeline_lib.core.weights.files import DIFFUSERS
 from pipeline_lib.core.weights.read import check, check_finite
 from pipeline_lib.core.whole import whole_folder
@@ -24,17 +22,17 @@ from pipeline_lib.models import FAMILIES
 from pipeline_lib.models.alone import UNET, Weights, check_interface, weights_in
 from pipeline_lib.models.components import (
     empty_unet,
-    folder,
     load_unet,
     load_vae,
     pipeline_from,
-    pipeline_parts,
     quiet,
     unet_from,
 )
 from pipeline_lib.models.family import Family
-from pipeline_lib.models.lora import LORA_WEIGHTS, fuse, read_lora
-from pipeline_lib.models.origin import BASE, REMEDY, base_from, check_folder
+from pipeline_lib.models.lora import fuse, read_lora
+from pipeline_lib.models.lora_settings import LORA_WEIGHTS
+from pipeline_lib.models.origin import BASE, check_folder, read_base
+from pipeline_lib.models.parts import folder, pipeline_parts
 from pipeline_lib.models.published import save
 from pipeline_lib.models.supported import check_supported
 
@@ -44,11 +42,6 @@ __all__ = ["BASE", "LORA_WEIGHTS", "UNET", "check_fits", "export", "load_pipelin
 def write_base(base: BaseModel, out: Path) -> None:
     """Record which base a model belongs to."""
     (out / BASE).write_text(json.dumps(asdict(base), indent=1, sort_keys=True) + "\n")
-
-
-def read_base(model_dir: Path) -> BaseModel:
-    """The base a model belongs to; raises CheckpointError when the directory is not a model."""
-    return base_from(read_json(model_dir / BASE, CheckpointError, REMEDY), str(model_dir / BASE))
 
 
 def load_pipeline(

@@ -9,9 +9,8 @@ from pathlib import Path, PurePosixPath
 from pipeline_lib.core.config import BaseModel
 from pipeline_lib.core.errors import CheckpointError
 from pipeline_lib.core.weights.files import CONFIG, DIFFUSERS, PICKLES, json_object, locate
-from pipeline_lib.models.components import own_json
-from pipeline_lib.models.lora import LORA_WEIGHTS
-from pipeline_lib.models.lora_settings import PEFT_CONFIG, PEFT_WEIGHTS
+from pipeline_lib.models.lora_settings import LORA_WEIGHTS, PEFT_CONFIG, PEFT_WEIGHTS
+from pipeline_lib.models.parts import own_json
 
 UNET = "unet"
 SAFE = ".safetensors"

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pipeline_lib.core.config import BaseModel
 from pipeline_lib.core.digest import current_sha256, digest, forget
+from pipeline_lib.models.parts import encoder_digest, folder, part_files
 
 
 def base_identity(base: BaseModel) -> dict[str, str | None]:
     """Name and weights digest of a base model, for dataset keys. Fetches it and hashes what is new or was changed."""
-    from pipeline_lib.models.components import encoder_digest, folder, part_files  # loads torch and diffusers
-
     parts = ("unet", "scheduler")
     root = folder(base, parts)
     files = sorted(file for part in parts for file in part_files(base, part).values())

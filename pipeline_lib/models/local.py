@@ -12,10 +12,10 @@ from pipeline_lib.core.weights.files import DIFFUSERS
 from pipeline_lib.core.weights.read import check
 from pipeline_lib.models import FAMILIES
 from pipeline_lib.models.aligned import BASE, check_fits, read_base
-from pipeline_lib.models.components import folder as fetched
-from pipeline_lib.models.components import vae_folder
 from pipeline_lib.models.family import Family
 from pipeline_lib.models.index import INDEX, pipeline_class, read_index
+from pipeline_lib.models.parts import folder as fetched
+from pipeline_lib.models.parts import vae_folder
 from pipeline_lib.models.supported import check_supported
 from pipeline_lib.models.text import check_text_parts
 

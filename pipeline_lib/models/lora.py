@@ -20,7 +20,6 @@ from pipeline_lib.core.errors import CheckpointError
 from pipeline_lib.models.lora_names import Place, layers_of, of_peft, other_kind, places
 from pipeline_lib.models.lora_settings import read_settings, scale_of
 
-LORA_WEIGHTS = "pytorch_lora_weights.safetensors"
 _SHOWN = 3
 
 

@@ -7,12 +7,14 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.core.errors import CheckpointError, excerpt
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LORA_WEIGHTS = "pytorch_lora_weights.safetensors"
 PEFT_WEIGHTS = "adapter_model.safetensors"
 PEFT_CONFIG = "adapter_config.json"
 METADATA = "lora_adapter_metadata"

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
-
-import diffusers
 
 from pipeline_lib.core.config import BaseModel
 from pipeline_lib.core.digest import current_sha256, digest
 from pipeline_lib.core.errors import CheckpointError, HubError
 from pipeline_lib.core.hub import HUB, repository_files, snapshot
 from pipeline_lib.core.urls import local_path
-from pipeline_lib.models.aligned import LORA_WEIGHTS, UNET, export, read_base
-from pipeline_lib.models.alone import files_of_weights, listed, names_among, weights_in
-from pipeline_lib.models.components import fetch_unet
+from pipeline_lib.models.alone import UNET, files_of_weights, listed, names_among, weights_in
 from pipeline_lib.models.identity import base_identity
 from pipeline_lib.models.index import INDEX
-from pipeline_lib.models.lora_settings import PEFT_CONFIG, PEFT_WEIGHTS
+from pipeline_lib.models.lora_settings import LORA_WEIGHTS, PEFT_CONFIG, PEFT_WEIGHTS
 from pipeline_lib.models.names import check_base_name
-from pipeline_lib.models.origin import BASE
+from pipeline_lib.models.origin import BASE, read_base
+from pipeline_lib.models.parts import fetch_unet
 from pipeline_lib.models.supported import check_supported
 
 
@@ -134,6 +132,8 @@ def in_base(base: BaseModel, place: Path, name: str, store: Path) -> BaseModel:
     content = [[file.name, current_sha256(file)] for file in files_of_weights(weights)]
     final = store / digest([base_identity(base), content], 16) / name
     if not final.is_dir():
+        from pipeline_lib.models.aligned import export  # loads torch and diffusers
+
         with tempfile.TemporaryDirectory(dir=store, prefix=".", suffix=".tmp") as scratch:
             whole = export(place, base, Path(scratch) / "whole")
             final.parent.mkdir(parents=True, exist_ok=True)
@@ -172,6 +172,10 @@ def _joined(folder: Path, scratch: Path) -> Path:
     written = [folder / BASE, folder / LORA_WEIGHTS, *sorted((folder / UNET).glob("*"))]
     content = [[file.name, current_sha256(file)] for file in written if file.is_file()]
     # The library writes its version into configuration files.
-    key = digest([content, base_identity(base)["weights"], diffusers.__version__], 16)
+    key = digest([content, base_identity(base)["weights"], version("diffusers")], 16)
     out = scratch / key / folder.name
-    return out if out.is_dir() else export(folder, base, out)
+    if out.is_dir():
+        return out
+    from pipeline_lib.models.aligned import export  # loads torch and diffusers
+
+    return export(folder, base, out)

@@ -15,9 +15,10 @@ from typing import Any
 from pipeline_lib.core.config import BaseModel
 from pipeline_lib.core.errors import CheckpointError, ConfigError
 from pipeline_lib.core.hub import HUB, SHAPES_MIRROR
-from pipeline_lib.core.json_files import parse_json
+from pipeline_lib.core.json_files import parse_json, read_json
 from pipeline_lib.core.store import KEY_LENGTH, MANIFEST, Dataset, open_dataset
 from pipeline_lib.models.identity import base_identity
+from pipeline_lib.models.parts import encoder_digest
 
 BASE = "base.json"
 """The file of a trained model that names its base."""
@@ -65,8 +66,6 @@ def check_latents(encoded: Dataset, base: BaseModel) -> None:
         ConfigError: they are, or the dataset does not say.
         HubError, CheckpointError: the base's files cannot be found or read.
     """
-    from pipeline_lib.models.components import encoder_digest  # loads torch and diffusers
-
     made = encoded.config.get("model", {})
     if made.get("weights") != encoder_digest(base):
         raise ConfigError(
@@ -89,6 +88,11 @@ def base_from(said: Mapping[str, Any], name: str) -> BaseModel:
         return BaseModel(**said)
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{name} names no base model: {error}.", REMEDY) from error
+
+
+def read_base(model_dir: Path) -> BaseModel:
+    """The base a model belongs to; raises CheckpointError when the directory is not a model."""
+    return base_from(read_json(model_dir / BASE, CheckpointError, REMEDY), str(model_dir / BASE))
 
 
 def model_folder(model: Dataset) -> str:

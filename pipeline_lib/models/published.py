@@ -20,9 +20,10 @@ from safetensors.torch import save_file
 from pipeline_lib.core.config import BaseModel
 from pipeline_lib.core.weights.files import CONFIG
 from pipeline_lib.models import FAMILIES
-from pipeline_lib.models.components import own_json, part_files, unwrapped_weights, weights_stem
+from pipeline_lib.models.components import unwrapped_weights
 from pipeline_lib.models.family import Family
 from pipeline_lib.models.index import INDEX
+from pipeline_lib.models.parts import own_json, part_files, weights_stem
 
 _ONE_FILE = "100GB"
 """SDXL's UNet in fp32 has more than the 10 GB at which diffusers would split it; its authors did not."""

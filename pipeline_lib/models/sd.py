@@ -6,11 +6,12 @@ nothing beyond what the stock pipeline passes.
 
 from __future__ import annotations
 
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.models.family import Family
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def encode_prompts(pipeline: Any, prompts: list[str]) -> tuple[Tensor, None]:

@@ -11,12 +11,12 @@ Conventions (reference: Diffusion-DPO's train.py unless said otherwise):
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.models.family import Family
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def encode_prompts(pipeline: Any, prompts: list[str]) -> tuple[Tensor, Tensor]:
@@ -25,6 +25,8 @@ def encode_prompts(pipeline: Any, prompts: list[str]) -> tuple[Tensor, Tensor]:
         prompts, device=pipeline.device, num_images_per_prompt=1, do_classifier_free_guidance=False
     )
     if pipeline.config.force_zeros_for_empty_prompt:
+        import torch
+
         empty = torch.tensor([prompt == "" for prompt in prompts], device=embeddings.device)
         embeddings = embeddings.masked_fill(empty[:, None, None], 0)
         pooled = pooled.masked_fill(empty[:, None], 0)
@@ -35,6 +37,8 @@ def conditioning(embeddings: Tensor, pooled: Tensor | None, resolution: int) -> 
     """Cross-attention context, pooled text, and the six time ids."""
     if pooled is None:
         raise ValueError("SDXL needs pooled text embeddings")
+    import torch
+
     ids = torch.tensor(
         [resolution, resolution, 0, 0, resolution, resolution], device=pooled.device, dtype=pooled.dtype
     )

@@ -10,7 +10,6 @@ from pipeline_lib.core.config import BaseModel
 from pipeline_lib.core.hub import snapshot
 from pipeline_lib.core.weights.files import CONFIG
 from pipeline_lib.models import FAMILIES
-from pipeline_lib.models.components import SCHEDULER, folder
 from pipeline_lib.models.configs import read_config
 from pipeline_lib.models.family import Family
 from pipeline_lib.models.index import INDEX, check_parts
@@ -24,6 +23,7 @@ from pipeline_lib.models.known import (
     class_of,
 )
 from pipeline_lib.models.noise import check_noise
+from pipeline_lib.models.parts import SCHEDULER, folder
 
 
 def check_supported(base: BaseModel) -> int:

@@ -12,6 +12,7 @@ import transformers
 from pipeline_lib.core.errors import CheckpointError
 from pipeline_lib.core.weights.files import TRANSFORMERS
 from pipeline_lib.core.weights.read import check, reading, text_config, text_encoder
+from pipeline_lib.models.parts import is_encoder
 
 VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 """Files of which a CLIP tokenizer needs one set: without any the library makes a vocabulary of nothing."""
@@ -59,11 +60,6 @@ def load_tokenizer(path: Path) -> Any:
 def encoder_class(part: str) -> Any:
     """The class of a text encoder, by its name in the pipeline."""
     return transformers.CLIPTextModelWithProjection if part == "text_encoder_2" else transformers.CLIPTextModel
-
-
-def is_encoder(part: str) -> bool:
-    """Whether a part of a pipeline is a text encoder."""
-    return part.startswith("text_encoder")
 
 
 def _tokenizer_of(encoder: str) -> str:

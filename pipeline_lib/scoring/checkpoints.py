@@ -51,6 +51,8 @@ def github_file(repo: str, revision: str, file: str, sha256: str, mirror: str) -
 
     url, target = github_url(repo, revision, file), downloaded(file)
     if not target.exists() or current_sha256(target) != sha256:
+        import torch
+
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             torch.hub.download_url_to_file(url, str(target), hash_prefix=sha256, progress=False)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from pipeline_lib.core.gpus import has_cuda
 from pipeline_lib.core.hub import HUB
 from pipeline_lib.scoring.base import ImageTower, Located, Runtime, Scorer
 from pipeline_lib.scoring.decode_worker import pixels_of
@@ -36,9 +37,19 @@ def runtime(device: str = "auto", precision: Precision = "auto") -> Runtime:
     """
     import torch
 
-    chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    name = ("float16" if chosen.type == "cuda" else "float32") if precision == "auto" else precision
-    return Runtime(chosen, getattr(torch, name))
+    chosen, name = _chosen(device, precision)
+    return Runtime(torch.device(chosen), getattr(torch, name))
+
+
+def device_kind(device: str = "auto") -> str:
+    """ "cpu" or "cuda": of a device, or of what "auto" takes."""
+    return _chosen(device, "auto")[0].partition(":")[0]
+
+
+def _chosen(device: str, precision: Precision) -> tuple[str, str]:
+    """Device and precision by torch's names, without torch where there is no GPU."""
+    chosen = ("cuda" if has_cuda() else "cpu") if device == "auto" else device
+    return chosen, ("float16" if chosen.startswith("cuda") else "float32") if precision == "auto" else precision
 
 
 def locate_scorers(names: Iterable[str], mirror: str = HUB) -> list[Located]:
@@ -50,7 +61,7 @@ def identities(
     names: Iterable[str], mirror: str = HUB, device: str = "auto", precision: Precision = "auto"
 ) -> dict[str, dict[str, Any]]:
     """Scorer name -> what decides its scores (recipe, weights, precision), JSON-like. Hashes weights, loads none."""
-    dtype = str(runtime(device, precision).dtype).removeprefix("torch.")
+    _, dtype = _chosen(device, precision)
     return {located.name: {**located.identity(), "dtype": dtype} for located in locate_scorers(names, mirror)}
 
 

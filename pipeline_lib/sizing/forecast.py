@@ -77,7 +77,10 @@ def forecast(model: BaseModel, config: TrainConfig, labels: int, resolution: int
             little less than attention takes.
     """
     pairs, name = flops.pairs_trained(config), known_base(model)
-    if name is None or name not in (WORLD, *flops.PASSES):  # a preset of another package that does not declare its passes
+    if name is None or name not in (
+        WORLD,
+        *flops.PASSES,
+    ):  # a preset of another package that does not declare its passes
         seconds = None
     elif name == WORLD:
         seconds = 2 * pairs * flops.forward_passes(config) / SHAPES_PASSES_PER_SECOND

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from pipeline_lib.core.config import BaseModel, TrainConfig
 from pipeline_lib.models.aligned import UNET
-from pipeline_lib.models.components import folder, stored_unet
+from pipeline_lib.models.components import stored_unet
+from pipeline_lib.models.parts import folder
 from pipeline_lib.training.optimizers import learning_rate
 from pipeline_lib.training.policy import ADAPTER, Policy
 from pipeline_lib.training.sharding import whole

@@ -14,8 +14,9 @@ import torch
 from diffusers import DDIMScheduler
 from PIL import Image
 
-from pipeline_lib.models.components import folder, load_vae, pipeline_from, quiet
+from pipeline_lib.models.components import load_vae, pipeline_from, quiet
 from pipeline_lib.models.decoding import decode
+from pipeline_lib.models.parts import folder
 from pipeline_lib.training import checkpoints
 from pipeline_lib.training.batches import generator
 from pipeline_lib.training.launch.spec import SAMPLES, TrainSpec

@@ -23,7 +23,7 @@ from pipeline_lib.core import schemas
 from pipeline_lib.core.digest import digest
 from pipeline_lib.core.errors import LabelError, SchemaError
 from pipeline_lib.core.store import Dataset
-from pipeline_lib.encoding.stage import EMPTY_PROMPT_ID, LATENTS, PROMPTS, SHAPE_KEY
+from pipeline_lib.encoding.plan import EMPTY_PROMPT_ID, LATENTS, PROMPTS, SHAPE_KEY
 from pipeline_lib.training.mapped import new_array
 
 LABEL_COLUMNS = (

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 
 from pipeline_lib.core.config import TrainConfig
 from pipeline_lib.core.store import Dataset, verify, writer
-from pipeline_lib.models.components import encoder_digest
+from pipeline_lib.models.parts import encoder_digest
 from pipeline_lib.presets import preset
 from pipeline_lib.training.launch import job
 from tasks import forecast, locks, tracking

@@ -19,15 +19,8 @@ from pipeline_lib.core import schemas
 from pipeline_lib.core.errors import CheckpointError, ConfigError, SourceError
 from pipeline_lib.core.store import Dataset, DatasetWriter, Shard, writer
 from pipeline_lib.encoding import stage as encoding
-from pipeline_lib.encoding.stage import (
-    EMPTY_PROMPT_ID,
-    SHAPE_KEY,
-    Encoder,
-    encode,
-    encode_images,
-    encoded_writer,
-    open_encoder,
-)
+from pipeline_lib.encoding.plan import EMPTY_PROMPT_ID, SHAPE_KEY, encoded_writer
+from pipeline_lib.encoding.stage import Encoder, encode, encode_images, open_encoder
 from pipeline_lib.models.aligned import load_pipeline
 from tests.pipeline_lib.models import tiny
 

@@ -14,7 +14,7 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from pipeline_lib.core.errors import CheckpointError, PipelineError
-from pipeline_lib.models import named
+from pipeline_lib.models import aligned, named
 from pipeline_lib.models.aligned import check_fits, load_pipeline
 from pipeline_lib.models.alone import Names, names_among
 from pipeline_lib.models.components import load_unet
@@ -100,7 +100,7 @@ def test_in_its_base_it_is_a_whole_pipeline_made_once(
     found = named.in_base(base, theirs / place, "org/name", tmp_path)
     assert (found.family, found.repo, found.revision) == ("sd", "org/name", None)
     assert_same(load_unet(found), weights_of(theirs / "whole"))
-    monkeypatch.setattr(named, "export", None)
+    monkeypatch.setattr(aligned, "export", None)
     assert named.in_base(base, theirs / place, "org/name", tmp_path) == found
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 

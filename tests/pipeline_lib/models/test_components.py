@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from pipeline_lib.core.config import BaseModel
 from pipeline_lib.core.errors import CheckpointError, ConfigError, HubError
-from pipeline_lib.models import FAMILIES, components
+from pipeline_lib.models import FAMILIES, components, parts
 from tests.pipeline_lib.models import tiny
 
 
@@ -178,10 +178,10 @@ def test_sdxl_vae_stays_fp32_unless_it_is_the_fp16_safe_one(mirror: Path, tmp_pa
 def test_encoder_digest_follows_the_encoders_and_nothing_else(mirror: Path, tmp_path: Path) -> None:
     shutil.copytree(mirror / "tiny/epsilon", tmp_path / "tiny/epsilon")
     here, there = tiny.base(mirror, "epsilon"), tiny.base(tmp_path, "epsilon")
-    assert components.encoder_digest(here) == components.encoder_digest(there)
+    assert parts.encoder_digest(here) == parts.encoder_digest(there)
     (tmp_path / "tiny/epsilon/unet/config.json").write_text("{}")
-    assert components.encoder_digest(here) == components.encoder_digest(there)
+    assert parts.encoder_digest(here) == parts.encoder_digest(there)
     weights = tmp_path / "tiny/epsilon/vae/diffusion_pytorch_model.safetensors"
     changed = {name: tensor + 1 for name, tensor in load_file(weights).items()}
     save_file(changed, weights, metadata={"format": "pt"})
-    assert components.encoder_digest(here) != components.encoder_digest(there)
+    assert parts.encoder_digest(here) != parts.encoder_digest(there)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pipeline_lib.core.config import BaseModel
 from pipeline_lib.core.errors import CheckpointError, PipelineError
-from pipeline_lib.models import FAMILIES, components
+from pipeline_lib.models import FAMILIES, components, parts
 from pipeline_lib.models.aligned import load_pipeline
 from pipeline_lib.models.identity import base_identity
 from pipeline_lib.models.published import save
@@ -286,7 +286,7 @@ def test_files_that_nothing_reads_change_no_identity(mirror: Path, tmp_path: Pat
     (folder / "vae/diffusion_pytorch_model.bin").write_bytes(b"x")
     assert base_identity(base) == before
     for part in FAMILIES.get("sd").text_parts:
-        assert "training_args.json" not in components.part_files(base, part)
+        assert "training_args.json" not in parts.part_files(base, part)
 
 
 @pytest.mark.parametrize(

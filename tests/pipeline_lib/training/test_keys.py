@@ -13,7 +13,7 @@ from pipeline_lib.core import store
 from pipeline_lib.core.config import EvaluateConfig, IngestConfig, TrainConfig
 from pipeline_lib.core.store import Dataset, DatasetWriter
 from pipeline_lib.data.ingest import stage as ingest
-from pipeline_lib.encoding.stage import encoded_writer
+from pipeline_lib.encoding.plan import encoded_writer
 from pipeline_lib.generation import stage as generate
 from pipeline_lib.generation.prompts import PromptSet
 from pipeline_lib.models.identity import base_identity
