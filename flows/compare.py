@@ -7,7 +7,7 @@ from prefect import flow
 from flows.paint import paint_and_judge
 from pipeline_lib.chain.given import check_given
 from pipeline_lib.core.code import recomputing
-from pipeline_lib.core.config import override
+from pipeline_lib.core.overrides import override
 from pipeline_lib.core.registry import unknown_name
 from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
@@ -17,12 +17,15 @@ from tasks.compare import compare as compare_task
 from tasks.contenders import find_models
 from tasks.fields import Count, FileLocation, Guidance, Location, Locations, ScorerNames, Seeds, Timesteps, Workers
 from tasks.outcome import Outcome
+from tasks.parameters import described
 from tasks.run_names import flow_run_name
 from tasks.runners import RunnerName, task_runner
 from tasks.settings import store_url
+from tasks.values import EvaluateSettings
 
 
 @flow(name="compare", flow_run_name=flow_run_name)
+@described
 def compare(
     models: Locations | None = None,
     reference: Location | None = None,
@@ -32,6 +35,7 @@ def compare(
     seeds: Seeds | None = None,
     steps: Timesteps | None = None,
     guidance: Guidance | None = None,
+    evaluate: EvaluateSettings | None = None,
     scorers: ScorerNames | None = None,
     weights: Location | None = None,
     heldout: Location | None = None,
@@ -52,27 +56,12 @@ def compare(
             <org>/<name>@<revision> on the hub. A folder or repository may hold a UNet alone, or a LoRA, whose file
             may be named as well: they are put into the base. Empty for base and models:/balanced-<preset>@candidate.
         reference: Which of them the others are compared with; empty for the first.
-        preset: Base model, prompt set, sampler and scorers; empty fields below take its values.
-        prompts: Prompt set, heldout for the prompts of the pairs in `heldout`, or a file of prompts.
-        num_prompts: At most this many prompts.
         seeds: Images per prompt, one for each seed.
         steps: Sampling steps.
-        guidance: Classifier-free guidance scale.
         scorers: Reward models that judge.
-        weights: Where reward-model checkpoints come from.
-        heldout: URI of an ingest dataset of pairs that were not trained on.
         base: What base means among the models, and what UNets alone and LoRAs are put into, instead of the preset's
             base model: <org>/<name>@<revision>, a local folder, or an MLflow model URI.
-        runner: thread paints and scores in this process; ray on the workers of a Ray cluster, a GPU each where there
-            are GPUs.
-        address: Ray cluster: host:port or auto on one of its nodes, ray://host:10001 from outside; empty starts one
-            on this machine.
-        max_workers: Shards of images painted, and then scored, at a time; empty for one per GPU, on the CPU one per
-            core for painting (thread), or all that the cluster has room for (ray).
-        store: Dataset store; empty for the machine's default.
-        force: Make again what other code made; the log says so where it is used. What is there stays.
     """
-    check_given(prompts=prompts, num_prompts=num_prompts, scorers=scorers, weights=weights, heldout=heldout, base=base)
     where = task_runner(runner, address)
     chosen, store = find_preset(preset), store_url(store)
     names = models or ["base", f"models:/balanced-{preset}@candidate"]
@@ -80,11 +69,20 @@ def compare(
         raise unknown_name("reference", reference, names)
     config = override(
         chosen.evaluate,
+        evaluate,
         prompts=prompts,
         num_prompts=num_prompts,
-        seeds=tuple(seeds) if seeds else None,
+        seeds=seeds or None,
         steps=steps,
         guidance=guidance,
+    )
+    check_given(
+        prompts=config.prompts,
+        num_prompts=config.num_prompts,
+        scorers=scorers,
+        weights=weights,
+        heldout=heldout,
+        base=base,
     )
     found = find_models(store, base_model(preset, pinned(base)), names)
     judges, mirror = scorers or list(chosen.scorers), weights or chosen.weights

@@ -7,11 +7,12 @@ from typing import Literal
 
 from prefect import flow
 
-from flows.ingest import ingest
+from flows.ingest import ingest as ingest_flow
 from pipeline_lib.chain.given import check_given
 from pipeline_lib.core import resident
 from pipeline_lib.core.code import forced, recomputing
-from pipeline_lib.core.config import EncodeConfig, override
+from pipeline_lib.core.config import EncodeConfig
+from pipeline_lib.core.overrides import override
 from pipeline_lib.core.store import Dataset
 from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
@@ -19,21 +20,26 @@ from tasks.base import base_model, checked_base
 from tasks.encode import encode_shard, finish_encoding, plan_encoding
 from tasks.fields import Count, Location, Pixels, SourceLocation, Text, Workers
 from tasks.outcome import Outcome
+from tasks.parameters import described
 from tasks.progress import reporter
 from tasks.run_names import flow_run_name
 from tasks.runners import RunnerName, a_gpu_for_each_task, as_finished, task_runner
 from tasks.settings import store_url
+from tasks.values import EncodeSettings, IngestSettings
 
 
 @flow(name="encode", flow_run_name=flow_run_name)
+@described
 def encode(
     preset: PresetName = "shapes",
     source: SourceLocation | None = None,
     split: Text | None = None,
     limit: Count | None = None,
+    ingest: IngestSettings | None = None,
     resolution: Pixels | None = None,
     aspect: Literal["crop", "pad", "stretch"] | None = None,
     flipped: bool | None = None,
+    encode: EncodeSettings | None = None,
     pairs: Location | None = None,
     base: Location | None = None,
     runner: RunnerName = "thread",
@@ -45,31 +51,17 @@ def encode(
     """Cache VAE moments of every image and text embeddings of every prompt for the preset's base model.
 
     Args:
-        preset: Base model and settings.
-        source: Source of pairs, when `pairs` is empty.
-        split: Split to read, when `pairs` is empty.
-        limit: At most this many source rows, when `pairs` is empty.
         resolution: Side of the square that images become, in pixels.
         aspect: How they become square: centre crop, black bars, or stretched.
         flipped: Also encode every image mirrored, for training with flips.
-        pairs: URI of an ingest dataset; empty runs ingest.
-        base: Base model of the same family instead of the preset's: <org>/<name>@<revision>, a local folder,
-            or an MLflow model URI such as models:/balanced-sdxl@champion.
-        runner: thread encodes in this process; ray on the workers of a Ray cluster, a GPU each where there are GPUs.
-        address: Ray cluster: host:port or auto on one of its nodes, ray://host:10001 from outside; empty starts one
-            on this machine.
-        max_workers: Shards encoded at a time; empty for one per GPU (thread), or all that the cluster has room for
-            (ray).
-        store: Dataset store; empty for the machine's default.
-        force: Make again what other code made; the log says so where it is used. What is there stays.
     """
     check_given(pairs=pairs, base=base)
     base = checked_base(preset, base)
     where = task_runner(runner, address)
     chosen = find_preset(preset)
     with recomputing(force):
-        pairs = pairs or ingest(preset, source, split, limit, store=store).uri
-        config = override(chosen.encode, resolution=resolution, aspect=aspect, flipped=flipped)
+        pairs = pairs or ingest_flow(preset, source, split, limit, ingest=ingest, store=store).uri
+        config = override(chosen.encode, encode, resolution=resolution, aspect=aspect, flipped=flipped)
         return encode_shards.with_options(task_runner=where)(
             store_url(store), preset, base, config, pairs, runner, max_workers
         )

@@ -7,24 +7,29 @@ import time
 from prefect import flow
 
 from pipeline_lib.core.code import recomputing
-from pipeline_lib.core.config import IngestConfig, override
+from pipeline_lib.core.config import IngestConfig
+from pipeline_lib.core.overrides import override
 from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
 from tasks.fields import Count, Location, Names, SourceLocation, Text, Workers
 from tasks.ingest import finish_ingest, ingest_unit, plan_ingest, without_sources
 from tasks.outcome import Outcome
+from tasks.parameters import described
 from tasks.progress import reporter
 from tasks.run_names import flow_run_name
 from tasks.runners import RunnerName, as_finished, task_runner
 from tasks.settings import store_url
+from tasks.values import IngestSettings
 
 
 @flow(name="ingest", flow_run_name=flow_run_name)
+@described
 def ingest(
     preset: PresetName = "shapes",
     source: SourceLocation | None = None,
     split: Text | None = None,
     limit: Count | None = None,
+    ingest: IngestSettings | None = None,
     models: Names | None = None,
     workers: Workers | None = None,
     runner: RunnerName = "thread",
@@ -35,22 +40,14 @@ def ingest(
     """Read preference pairs in the Pick-a-Pic schema into the store.
 
     Args:
-        preset: Settings to start from; empty fields below take its values.
-        source: Folder of Parquet, s3://..., hf://datasets/<repo>@<revision>, or shapes://pairs.
-        split: Split to read where the source has several.
-        limit: At most this many source rows.
         models: Only pairs whose two images are by generators of these names.
         workers: Units of work (up to 256 MB of source) in flight at a time; memory grows with it. Empty for 2
             (thread), or all that the cluster has room for (ray).
         runner: thread reads in this process; ray on the workers of a Ray cluster, which must reach source and store.
-        address: Ray cluster: host:port or auto on one of its nodes, ray://host:10001 from outside; empty starts one
-            on this machine.
-        store: Dataset store, a folder or fsspec URL; empty for the machine's default.
-        force: Make again what other code made; the log says so where it is used. What is there stays.
     """
     where = task_runner(runner, address)
-    chosen = tuple(models) if models else None
-    config = override(find_preset(preset).ingest, source=source, split=split, limit=limit, models=chosen)
+    flat = {"source": source, "split": split, "limit": limit, "models": models or None}
+    config = override(find_preset(preset).ingest, ingest, **flat)
     with recomputing(force):
         return ingest_units.with_options(task_runner=where)(store_url(store), config, runner, workers)
 

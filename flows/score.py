@@ -6,7 +6,7 @@ import time
 
 from prefect import flow
 
-from flows.ingest import ingest
+from flows.ingest import ingest as ingest_flow
 from pipeline_lib.chain.given import check_given
 from pipeline_lib.core import resident
 from pipeline_lib.core.code import forced, recomputing
@@ -16,19 +16,23 @@ from pipeline_lib.presets import preset as find_preset
 from tasks.agreement import agreement
 from tasks.fields import Count, Location, ScorerNames, SourceLocation, Text, Workers
 from tasks.outcome import Outcome
+from tasks.parameters import described
 from tasks.progress import reporter
 from tasks.run_names import flow_run_name
 from tasks.runners import RunnerName, a_gpu_for_each_task, as_finished, task_runner
 from tasks.score import finish_scores, plan_scores, score_shard
 from tasks.settings import store_url
+from tasks.values import IngestSettings
 
 
 @flow(name="score", flow_run_name=flow_run_name)
+@described
 def score(
     preset: PresetName = "shapes",
     source: SourceLocation | None = None,
     split: Text | None = None,
     limit: Count | None = None,
+    ingest: IngestSettings | None = None,
     scorers: ScorerNames | None = None,
     weights: Location | None = None,
     runner: RunnerName = "thread",
@@ -41,26 +45,13 @@ def score(
     """Score images with reward models; each scorer's table is a dataset of its own. Several scorers are then compared.
 
     Args:
-        preset: Settings to start from; empty fields below take its values.
-        source: Source of pairs, when `pairs` is empty.
-        split: Split to read, when `pairs` is empty.
-        limit: At most this many source rows, when `pairs` is empty.
         scorers: Reward models to run: clip, pickscore, hpsv2, aesthetic, imagereward.
-        weights: Where checkpoints come from: "hub", or a directory laid out like the hub.
-        runner: thread scores in this process; ray on the workers of a Ray cluster, a GPU each where there are GPUs.
-        address: Ray cluster: host:port or auto on one of its nodes, ray://host:10001 from outside; empty starts one
-            on this machine.
-        max_workers: Shards of images scored at a time; empty for one per GPU (thread), or all that the cluster has
-            room for (ray).
-        pairs: URI of an ingest dataset; empty runs ingest.
-        store: Dataset store; empty for the machine's default.
-        force: Make again what other code made; the log says so where it is used. What is there stays.
     """
     check_given(scorers=scorers, weights=weights, pairs=pairs)
     chosen = find_preset(preset)
     where = task_runner(runner, address)
     with recomputing(force):
-        pairs = pairs or ingest(preset, source, split, limit, store=store).uri
+        pairs = pairs or ingest_flow(preset, source, split, limit, ingest=ingest, store=store).uri
         names, mirror = scorers or list(chosen.scorers), weights or chosen.weights
         root = store_url(store)
         outcomes = score_shards.with_options(task_runner=where)(root, names, pairs, mirror, runner, max_workers)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from prefect import flow
 
-from flows.encode import encode
-from flows.ingest import ingest
+from flows.encode import encode as encode_flow
+from flows.ingest import ingest as ingest_flow
 from flows.score import score
 from pipeline_lib.chain.given import check_given
 from pipeline_lib.core.code import recomputing
 from pipeline_lib.core.config import JudgeConfig, TrainConfig, require
+from pipeline_lib.core.overrides import override
 from pipeline_lib.labels.recipe import required_scorers
 from pipeline_lib.labels.recipes import Recipe
 from pipeline_lib.labels.self_training import fold_recipes, reads_self_training
@@ -23,10 +24,12 @@ from tasks.base import base_model
 from tasks.fields import Count, Location, Locations, Seed, SourceLocation, Text, Timesteps
 from tasks.label import label as label_task
 from tasks.outcome import Outcome
+from tasks.parameters import described
 from tasks.run_names import flow_run_name
 from tasks.self_training import self_training as self_training_task
 from tasks.settings import store_url
 from tasks.train import train as train_task
+from tasks.values import EncodeSettings, IngestSettings, JudgeSettings
 
 TIMESTEPS = 4
 """Of models that flows train to judge. In the built-in world they agreed with people on .68 and .70 of 400 pairs by
@@ -34,15 +37,19 @@ four timesteps, on .70 by eight, which take twice as long, and on .65 by two."""
 
 
 @flow(name="self-training", flow_run_name=flow_run_name)
+@described
 def self_training(
     models: Locations | None = None,
     preset: PresetName = "shapes",
-    timesteps: Timesteps = 8,
-    seed: Seed = 0,
+    timesteps: Timesteps | None = None,
+    seed: Seed | None = None,
+    judge: JudgeSettings | None = None,
     source: SourceLocation | None = None,
     split: Text | None = None,
     limit: Count | None = None,
+    ingest: IngestSettings | None = None,
     pairs: Location | None = None,
+    encode: EncodeSettings | None = None,
     encoded: Location | None = None,
     store: Location | None = None,
     force: bool = False,
@@ -51,23 +58,16 @@ def self_training(
 
     Args:
         models: URIs of model datasets: one, trained on revealed labels, or one for each fold held out.
-        preset: Settings to start from; empty fields below take its values.
         timesteps: Timesteps the preference is averaged over.
         seed: Seed of the noise, which is fixed for each pair and timestep.
-        source: Source of pairs, when `pairs` is empty.
-        split: Split to read, when `pairs` is empty.
-        limit: At most this many source rows, when `pairs` is empty.
-        pairs: URI of an ingest dataset; empty runs ingest.
         encoded: URI of an encode dataset of the pairs; empty runs encode.
-        store: Dataset store; empty for the machine's default.
-        force: Make again what other code made; the log says so where it is used. What is there stays.
     """
     require(bool(models), "There is no model to judge with.", "Give URIs of datasets of the stage model in `models`.")
-    config = JudgeConfig(timesteps=timesteps, seed=seed)
+    config = override(JudgeConfig(), judge, timesteps=timesteps, seed=seed)
     check_given(models=models, pairs=pairs, encoded=encoded)
     with recomputing(force):
-        pairs = pairs or ingest(preset, source, split, limit, store=store).uri
-        encoded = encoded or encode(preset, pairs=pairs, store=store).uri
+        pairs = pairs or ingest_flow(preset, source, split, limit, ingest=ingest, store=store).uri
+        encoded = encoded or encode_flow(preset, encode=encode, pairs=pairs, store=store).uri
         return self_training_task(store_url(store), models or [], encoded, pairs, config)
 
 
@@ -79,7 +79,9 @@ def annotated(
     scores: Mapping[str, str] | None,
     *,
     weights: str | None = None,
+    encode: Mapping[str, Any] | None = None,
     encoded: str | None = None,
+    judge: Mapping[str, Any] | None = None,
     base: str | None = None,
     processes: int | None = None,
     sharding: Literal["none", "fsdp"] = "none",
@@ -93,7 +95,8 @@ def annotated(
 
     Args:
         config: the training run that asks; the models have its settings, seed included, but for the method.
-        encoded: an encode dataset of the pairs by that base model; None runs encode.
+        encoded: an encode dataset of the pairs by that base model; None runs encode with the settings `encode`.
+        judge: settings of the judging models; the timesteps are `TIMESTEPS` where it has none.
         weights, base, processes, sharding, store: as for the training flows.
     """
     found = dict(scores or {})
@@ -105,13 +108,15 @@ def annotated(
         outcomes = score(preset, scorers=missing, weights=weights, pairs=pairs, store=store)
         found |= {name: outcome.uri for name, outcome in outcomes.items()}
     own = replace(config, method="diffusion-dpo", reference_refresh=0, flip_rate=0.0, sample_every=0)
-    encoded = encoded or encode(preset, flipped=own.flip > 0 or None, pairs=pairs, base=base, store=store).uri
+    encoded = (
+        encoded
+        or encode_flow(preset, flipped=own.flip > 0 or None, encode=encode, pairs=pairs, base=base, store=store).uri
+    )
     model, root, models = base_model(preset, base), store_url(store), []
     for fold in recipes:
         labels = label_task(root, fold, pairs, {name: found[name] for name in needed}).uri
         name, inputs = f"{SELF_TRAINING}-{preset}", {"pairs": pairs}
         trained, _ = train_task(root, name, model, own, encoded, labels, inputs, processes, sharding)
         models.append(trained.uri)
-    return found | {
-        SELF_TRAINING: self_training_task(root, models, encoded, pairs, JudgeConfig(timesteps=TIMESTEPS)).uri
-    }
+    judging = override(JudgeConfig(timesteps=TIMESTEPS), judge)
+    return found | {SELF_TRAINING: self_training_task(root, models, encoded, pairs, judging).uri}

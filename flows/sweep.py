@@ -13,16 +13,17 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 
-from flows.encode import encode
+from flows.encode import encode as encode_flow
 from flows.evaluate import held_out
-from flows.ingest import ingest
+from flows.ingest import ingest as ingest_flow
 from flows.paint import paint_and_judge
 from flows.score import score
 from flows.train import TRAINING_FLOWS
 from pipeline_lib.chain.given import check_given
 from pipeline_lib.core.code import recomputing
-from pipeline_lib.core.config import BaseModel, override
+from pipeline_lib.core.config import BaseModel
 from pipeline_lib.core.errors import SweepError
+from pipeline_lib.core.overrides import override
 from pipeline_lib.generation.prompts import HELD_OUT
 from pipeline_lib.presets import PresetName
 from pipeline_lib.presets import preset as find_preset
@@ -36,15 +37,16 @@ from tasks.fields import ClaimName, Count, FileLocation, Location, Names, Seeds,
 from tasks.held_out import check_held_out
 from tasks.locks import alone
 from tasks.outcome import Outcome
+from tasks.parameters import described
 from tasks.progress import reporter
 from tasks.run_names import flow_run_name
 from tasks.runners import as_ended, as_finished
 from tasks.settings import IO_TASK, store_url
 from tasks.stopping import stopped_together
 from tasks.sweep import Finished, Ready, check_sweep, conclude, encode_held_out, judge_held_out, plan_sweep
-from tasks.values import Grid, Setting, Settings
+from tasks.values import EvaluateSettings, Grid, Setting, Settings
 
-CELL_PARAMETERS = ("recipe", "steps", "learning_rate", "beta", "adapter", "settings")
+CELL_PARAMETERS = ("recipe", "steps", "learning_rate", "beta", "adapter", "train")
 """Of a training flow, those that a setting may have; what a cell reads is made by `upstream`."""
 
 
@@ -60,6 +62,7 @@ class Inputs:
 
 
 @flow(name="sweep", flow_run_name=flow_run_name)
+@described
 def sweep(
     claim: ClaimName | None = None,
     preset: PresetName = "shapes",
@@ -72,6 +75,7 @@ def sweep(
     prompts: FileLocation | None = None,
     num_prompts: Count | None = None,
     image_seeds: Seeds | None = None,
+    evaluate: EvaluateSettings | None = None,
     weights: Location | None = None,
     heldout: Location | None = None,
     max_parallel: Workers | None = None,
@@ -85,7 +89,6 @@ def sweep(
     Args:
         claim: A claim of a paper, by the name of its file in pipeline_lib/presets/claims, which gives settings, seeds,
             measures and the rule of the verdict; the fields grid and settings then stay empty.
-        preset: Base model, data, hyper-parameters, prompt set and scorers; empty fields below take its values.
         grid: Parameters of align with lists of values, such as {"beta": [250, 500]}; every combination is a setting.
             {"times": 2} is twice the preset's value, {"of_steps": 0.25} a quarter of the run's steps,
             {"with_steps": 1} the preset's value where the run is as long as the preset's, half of it in half the
@@ -97,27 +100,23 @@ def sweep(
         reference: Setting that the others are compared with; empty for none, or the claim's.
         measures: What is measured of each model: win/<judge>, gain/<judge>, diversity, implicit, train/<metric>,
             labels/<count>; judges are scorers, true, average and quality. Empty for win and gain by every judge.
-        prompts: Prompt set, heldout for the prompts of the pairs in `heldout`, or a file of prompts.
-        num_prompts: At most this many prompts.
         image_seeds: Images per prompt, one for each seed; diversity needs two.
-        weights: Where reward-model checkpoints come from.
         heldout: URI of an ingest dataset of pairs that were not trained on, for the measures implicit; empty for the
             preset's, if it has any.
         max_parallel: Models trained at a time; empty for one with GPUs, else one per core.
-        store: Dataset store; empty for the machine's default.
-        force: Make again what other code made; the log says so where it is used. What is there stays.
     """
     room = max_parallel or (1 if visible_gpus() else len(os.sched_getaffinity(0)))
-    check_given(prompts=prompts, weights=weights, heldout=heldout)
+    check_given(prompts=prompts or (evaluate or {}).get("prompts"), weights=weights, heldout=heldout)
     chosen, tested = find_preset(preset), load(claim) if claim else None
     wanted = [*(measures or ()), *(tested.measures if tested else ())]
     implicit = any(name.partition("/")[0] == "implicit" for name in wanted)
-    pictured = tuple(image_seeds or (tested.image_seeds if tested else None) or chosen.evaluate.seeds)
-    judging = override(chosen.evaluate, prompts=prompts, num_prompts=num_prompts, seeds=pictured)
+    of_claim = {"seeds": tested.image_seeds} if tested and tested.image_seeds else {}
+    given = {**of_claim, **(evaluate or {})}
+    judging = override(chosen.evaluate, given, prompts=prompts, num_prompts=num_prompts, seeds=image_seeds or None)
     asked: dict[str, Any] = {"grid": grid, "settings": settings, "common": common}
     asked |= {"seeds": seeds, "reference": reference, "measures": measures}
     with recomputing(force):
-        if heldout is None and (implicit or prompts == HELD_OUT):
+        if heldout is None and (implicit or judging.prompts == HELD_OUT):
             base_versions(preset, check_sweep(preset, judging, chosen.scorers, tested, asked))
             heldout = held_out(preset, (common or {}).get("source"), weights, store)
         question, cells = plan_sweep(preset, judging, chosen.scorers, heldout, tested, asked)
@@ -158,7 +157,7 @@ def upstream(preset: PresetName, cells: Sequence[Ready], weights: str | None, st
     encoded: dict[Any, str] = {}
     models: dict[str | None, BaseModel] = {}
     for source in dict.fromkeys(cell.source for cell in cells):
-        pairs[source] = ingest(preset, *source, store=store).uri
+        pairs[source] = ingest_flow(preset, *source, store=store).uri
     for uri in dict.fromkeys(pairs.values()):
         needed = [name for cell in cells if pairs[cell.source] == uri for name in cell.scorers]
         names = list(dict.fromkeys(needed))
@@ -171,7 +170,7 @@ def upstream(preset: PresetName, cells: Sequence[Ready], weights: str | None, st
             models[base] = base_model(preset, base)
         flipped = cell.config.flip > 0 or None
         if (uri, base, flipped) not in encoded:
-            encoded[uri, base, flipped] = encode(preset, flipped=flipped, pairs=uri, base=base, store=store).uri
+            encoded[uri, base, flipped] = encode_flow(preset, flipped=flipped, pairs=uri, base=base, store=store).uri
         own = {scorer: scores[uri][scorer] for scorer in cell.scorers}
         found.append(Inputs(uri, own, encoded[uri, base, flipped], base, models[base]))
     return found

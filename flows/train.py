@@ -7,8 +7,8 @@ from typing import Literal
 
 from prefect import Flow, flow
 
-from flows.encode import encode
-from flows.ingest import ingest
+from flows.encode import encode as encode_flow
+from flows.ingest import ingest as ingest_flow
 from flows.label import label
 from flows.self_training import annotated
 from pipeline_lib.chain.given import check_given
@@ -20,11 +20,12 @@ from pipeline_lib.presets import MethodName, PresetName, alignment
 from tasks.base import base_model, checked_base
 from tasks.fields import Beta, Count, Interval, Location, Rate, ScoreUris, Seed, SourceLocation, Steps, Text, Workers
 from tasks.outcome import Outcome
+from tasks.parameters import described
 from tasks.run_names import flow_run_name
 from tasks.settings import store_url
 from tasks.train import train as train_task
 from tasks.training_settings import check_lora_targets, training_config
-from tasks.values import Recipe, TrainSettings
+from tasks.values import EncodeSettings, IngestSettings, JudgeSettings, Recipe, TrainSettings
 
 
 @dataclass(frozen=True)
@@ -40,17 +41,19 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
     """The training flow of one method; all have the same form."""
 
     @flow(name=f"train-{method}", flow_run_name=flow_run_name)
-    def train(
+    @described
+    def run(
         preset: PresetName = "shapes",
         recipe: Recipe | None = None,
         steps: Steps | None = None,
         learning_rate: Rate | None = None,
         beta: Beta | None = None,
         adapter: Literal["lora", "full"] | None = None,
-        seed: Seed = 0,
+        seed: Seed | None = None,
         source: SourceLocation | None = None,
         split: Text | None = None,
         limit: Count | None = None,
+        ingest: IngestSettings | None = None,
         weights: Location | None = None,
         pairs: Location | None = None,
         scores: ScoreUris | None = None,
@@ -63,38 +66,21 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
         optimizer: Literal["adamw", "adamw8bit", "adafactor"] | None = None,
         mixed_precision: Literal["no", "fp16", "bf16"] | None = None,
         sample_every: Interval | None = None,
-        settings: TrainSettings | None = None,
+        train: TrainSettings | None = None,
+        encode: EncodeSettings | None = None,
+        judge: JudgeSettings | None = None,
         force: bool = False,
     ) -> Trained:
         """Train a model on preference pairs, running upstream stages that the store does not hold yet.
 
         Args:
-            preset: Base model, data and hyper-parameters; empty fields below take its values.
-            recipe: Label recipe: a name, YAML text, or a list of steps.
-            steps: Optimizer steps.
-            learning_rate: Peak learning rate as it acts; these papers give it before scaling by the pairs per step.
-            beta: DPO strength in the official convention (logit = 0.5 * beta * ell).
-            adapter: lora, or full fine-tuning of the UNet.
-            seed: Seed of data order, noise, timesteps and dropout.
-            source: Source of pairs, when `pairs` is empty.
-            split: Split to read, when `pairs` is empty.
-            limit: At most this many source rows, when `pairs` is empty.
-            weights: Where reward-model checkpoints come from.
-            pairs: URI of an ingest dataset; empty runs ingest.
             scores: URIs of score datasets by scorer; missing ones are run. For self-training, models are trained
                 with these settings, by Diffusion-DPO, one per fold.
             labels: URI of a labels dataset; empty runs label.
             encoded: URI of an encode dataset; empty runs encode.
-            base: Base model of the same family instead of the preset's: <org>/<name>@<revision>, a local folder,
-                or an MLflow model URI such as models:/balanced-sdxl@champion.
-            store: Dataset store; empty for the machine's default.
-            processes: Trainer processes; empty for one per GPU. Their number changes no result.
-            sharding: fsdp spreads a full fine-tuning over the processes: AdamW, bf16 or no mixed precision.
             optimizer: AdamW, 8-bit AdamW (GPU and the extra `gpu`) or Adafactor.
             mixed_precision: Precision of the forward passes; weights that train stay fp32.
             sample_every: Optimizer steps between grids of sample images, shown in MLflow; 0 for none.
-            settings: Any other setting of the training run by name, such as {"compile": true, "flip": 0.5}.
-            force: Make again what other code made; the log says so where it is used. What is there stays.
         """
         chosen = recipe or alignment(preset, method).labels
         check_recipe(chosen, scores or {}, runnable())
@@ -102,7 +88,7 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
         config = training_config(
             preset,
             method,
-            settings,
+            train,
             sharding,
             steps=steps,
             learning_rate=learning_rate,
@@ -116,7 +102,7 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
         base = checked_base(preset, base, config)
         check_lora_targets(preset, base, config)
         with recomputing(force):
-            pairs = pairs or ingest(preset, source, split, limit, store=store).uri
+            pairs = pairs or ingest_flow(preset, source, split, limit, ingest=ingest, store=store).uri
             if labels is None:
                 scores = (
                     annotated(
@@ -126,7 +112,9 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
                         pairs,
                         scores,
                         weights=weights,
+                        encode=encode,
                         encoded=encoded,
+                        judge=judge,
                         base=base,
                         processes=processes,
                         sharding=sharding,
@@ -136,7 +124,9 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
                 )
                 labels = label(preset, method, recipe, weights=weights, pairs=pairs, scores=scores, store=store).uri
             flipped = config.flip > 0 or None
-            encoded = encoded or encode(preset, flipped=flipped, pairs=pairs, base=base, store=store).uri
+            encoded = (
+                encoded or encode_flow(preset, flipped=flipped, encode=encode, pairs=pairs, base=base, store=store).uri
+            )
             lineage = {"pairs": pairs} | {f"scores-{name}": uri for name, uri in (scores or {}).items()}
             outcome, run_id = train_task(
                 store_url(store),
@@ -151,7 +141,7 @@ def training_flow(method: MethodName) -> Flow[..., Trained]:
             )
             return Trained(outcome, pairs, run_id)
 
-    return train
+    return run
 
 
 train_dpo = training_flow("dpo")

@@ -123,12 +123,12 @@ def _registered(store: str, base: BaseModel, uri: str) -> Contender:
 
 def _in_base(base: BaseModel, place: Path) -> BaseModel | None:
     """A UNet alone or a LoRA on this machine, in `base`; None for others."""
-    from pipeline_lib.models import index, lora, named  # loads torch
+    from pipeline_lib.models import index, lora_settings, named  # loads torch
 
     if not named.is_alone(place):
-        if (place / index.INDEX).is_file() and (place / lora.LORA_WEIGHTS).is_file():
+        if (place / index.INDEX).is_file() and (place / lora_settings.LORA_WEIGHTS).is_file():
             get_run_logger().info(
-                "compare: %s holds a whole model; %s beside it is not added", place, lora.LORA_WEIGHTS
+                "compare: %s holds a whole model; %s beside it is not added", place, lora_settings.LORA_WEIGHTS
             )
         return None
     get_run_logger().info("compare: %s holds no pipeline and is put into %s", place, base.repo)

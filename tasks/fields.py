@@ -13,14 +13,20 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
+from pipeline_lib.core import config
+from pipeline_lib.core.config import LARGEST as LARGEST
+from pipeline_lib.core.config import MAX_ITEMS as MAX_ITEMS
+from pipeline_lib.core.config import Count as Count
+from pipeline_lib.core.config import Interval as Interval
+from pipeline_lib.core.config import Pixels as Pixels
+from pipeline_lib.core.config import Seed as Seed
+from pipeline_lib.core.config import Steps as Steps
+from pipeline_lib.core.config import Timesteps as Timesteps
 from pipeline_lib.core.urls import FILE, LOCATION, SOURCE
 from pipeline_lib.scoring.scorers import SCORERS
 from pipeline_lib.sweeps import claim
 
-LARGEST = 2**63 - 1
-"""Of the whole numbers that the server can store and list."""
 MAX_TEXT = 4096
-MAX_ITEMS = 1000
 CLEAN: dict[str, Any] = {"type": "string", "pattern": r"^[^\u0000\ud800-\udfff]*$"}
 """No NUL, which no path and no text of PostgreSQL's can hold, and no half of a surrogate pair, which is no text."""
 NO_NAN: dict[str, Any] = {"not": {"type": "number", "minimum": 1, "maximum": 0}}
@@ -61,21 +67,11 @@ ScorerNames = Annotated[list[ScorerName], Field(max_length=MAX_ITEMS)]
 """Reward models that can be run; others have scores of their own."""
 ClaimName = Annotated[str, Field(max_length=MAX_TEXT, json_schema_extra={"enum": claim.names()})]
 
-Seed = Annotated[int, Field(ge=0, le=LARGEST)]
 Seeds = Annotated[list[Seed], Field(max_length=MAX_ITEMS)]
-Steps = Annotated[int, Field(ge=1, le=1_000_000)]
-"""Of the optimizer."""
-Interval = Annotated[int, Field(ge=0, le=1_000_000)]
-"""Optimizer steps between two of something; 0 for never."""
-Timesteps = Annotated[int, Field(ge=1, le=1000)]
-"""Of a noise schedule, which has 1000."""
-Count = Annotated[int, Field(ge=1, le=10**12)]
-"""Rows or prompts: at most so many."""
 Workers = Annotated[int, Field(ge=1, le=10_000)]
 """Processes, models or shards at a time."""
-Pixels = Annotated[int, Field(ge=8, le=8192)]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, json_schema_extra=NO_NAN)]
-Rate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, json_schema_extra=NO_NAN)]
-"""A learning rate."""
-Beta = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False, json_schema_extra=NO_NAN)]
-Guidance = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False, json_schema_extra=NO_NAN)]
+# The server would store NaN as null, so these have the bounds of the configs and one that it does not pass.
+Share = Annotated[config.Share, Field(json_schema_extra=NO_NAN)]
+Rate = Annotated[config.Rate, Field(json_schema_extra=NO_NAN)]
+Beta = Annotated[config.Beta, Field(json_schema_extra=NO_NAN)]
+Guidance = Annotated[config.Guidance, Field(json_schema_extra=NO_NAN)]

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import AfterValidator, Field, GetJsonSchemaHandler, TypeAdapter
 from pydantic_core import CoreSchema
 from typing_extensions import TypeAliasType
 
-from pipeline_lib.core.config import TrainConfig
+from pipeline_lib.core.config import EncodeConfig, EvaluateConfig, IngestConfig, JudgeConfig, TrainConfig
 from pipeline_lib.core.errors import excerpt
+from pipeline_lib.core.overrides import schema
 from pipeline_lib.labels import recipes
 from pipeline_lib.presets import METHODS
-from pipeline_lib.sweeps.plan import PARAMETERS
+from pipeline_lib.sweeps.plan import PARAMETERS, RELATIVE, SEED
 from pipeline_lib.training.methods import METHODS as OBJECTIVES
-from tasks.fields import CLEAN, LARGEST, MAX_ITEMS, NO_NAN, Location, SourceLocation, clean
+from tasks.fields import CLEAN, LARGEST, MAX_ITEMS, NO_NAN, FileLocation, Location, SourceLocation, clean
 
 DEPTH = 5
 """Levels of lists and mappings in a recipe, or in the value of a setting."""
@@ -84,10 +85,17 @@ _RECIPE: JsonSchema = {
     "then": {"type": "string", "enum": recipes.names()},
 }
 """A text of one word is a name; any other is YAML."""
-_BASE, _SOURCE = (
-    {key: word for key, word in TypeAdapter(place).json_schema().items() if key != "type"}
-    for place in (Location, SourceLocation)
+_PLACES = {"base": TypeAdapter(Location), "source": TypeAdapter(SourceLocation), "prompts": TypeAdapter(FileLocation)}
+_BASE, _SOURCE, _PROMPTS = (
+    {key: word for key, word in place.json_schema().items() if key != "type"} for place in _PLACES.values()
 )
+_NAMES: dict[str, JsonSchema] = {"method": {"enum": sorted(OBJECTIVES)}, "source": _SOURCE, "prompts": _PROMPTS}
+"""Settings of stages whose names or places are known."""
+_RELATIVE: JsonSchema = {
+    "type": "object",
+    "propertyNames": {"enum": list(RELATIVE)},
+    "additionalProperties": {"type": "number", "minimum": -LARGEST, "maximum": LARGEST, **NO_NAN},
+}
 
 
 def _mapping(known: Iterable[str], value: JsonSchema, **own: JsonSchema) -> JsonSchema:
@@ -101,8 +109,42 @@ def _mapping(known: Iterable[str], value: JsonSchema, **own: JsonSchema) -> Json
     }
 
 
-def _train_settings(value: JsonSchema) -> JsonSchema:
-    return _mapping([one.name for one in fields(TrainConfig)], value, method={"enum": sorted(OBJECTIVES)})
+def _stage(kind: type[Any], value: JsonSchema, in_sweep: bool = False) -> JsonSchema:
+    """The settings of a stage by name, each with the bounds and choices of its field.
+
+    Args:
+        in_sweep: a setting may be relative to the preset's, or the training seed.
+    """
+    fields = {name: _strict(of) | _NAMES.get(name, {}) for name, of in schema(kind).items()}
+    if in_sweep:
+        fields = {name: {"anyOf": [of, _RELATIVE, {"const": SEED}]} for name, of in fields.items()}
+    return _mapping(fields, value, **fields)
+
+
+def _strict(of: JsonSchema) -> JsonSchema:
+    """A field's schema without what only describes it, in which no number is NaN."""
+    kept = {word: given for word, given in of.items() if word not in ("title", "description", "default")}
+    for word in ("anyOf", "prefixItems"):
+        if word in kept:
+            kept[word] = [_strict(one) for one in kept[word]]
+    if "items" in kept:
+        kept["items"] = _strict(kept["items"])
+    return kept | (NO_NAN if kept.get("type") == "number" else {})
+
+
+def _settings(kind: type[Any]) -> Any:
+    """The type of a flow's parameter with settings of a stage by name."""
+    return Annotated[
+        dict[str, Any], AfterValidator(bounded), AfterValidator(_placed), _Schema(lambda value: _stage(kind, value))
+    ]
+
+
+def _placed(given: dict[str, Any]) -> dict[str, Any]:
+    """The settings themselves; raises ValueError for a place that none of their flow's own parameters could be."""
+    for name, kind in _PLACES.items():
+        if name in given:
+            kind.validate_python(given[name])
+    return given
 
 
 def _own(value: JsonSchema) -> dict[str, JsonSchema]:
@@ -110,7 +152,7 @@ def _own(value: JsonSchema) -> dict[str, JsonSchema]:
     return {
         "method": {"enum": list(METHODS)},
         "recipe": _RECIPE,
-        "settings": _train_settings(value),
+        "train": _stage(TrainConfig, value, in_sweep=True),
         "source": _SOURCE,
         "base": _BASE,
     }
@@ -127,8 +169,11 @@ RecipeText = Annotated[
 RecipeSteps = Annotated[list[Any], AfterValidator(bounded), _Schema(lambda value: {**_ITEMS, "items": value})]
 Recipe: TypeAlias = RecipeText | RecipeSteps
 """A name, YAML text, or a list of steps."""
-TrainSettings = Annotated[dict[str, Any], AfterValidator(bounded), _Schema(_train_settings)]
-"""Fields of TrainConfig by name."""
+IngestSettings: TypeAlias = _settings(IngestConfig)  # type: ignore[valid-type]  # made at run time
+EncodeSettings: TypeAlias = _settings(EncodeConfig)  # type: ignore[valid-type]
+TrainSettings: TypeAlias = _settings(TrainConfig)  # type: ignore[valid-type]
+JudgeSettings: TypeAlias = _settings(JudgeConfig)  # type: ignore[valid-type]
+EvaluateSettings: TypeAlias = _settings(EvaluateConfig)  # type: ignore[valid-type]
 Setting = Annotated[
     dict[str, Any], AfterValidator(bounded), _Schema(lambda value: _mapping(PARAMETERS, value, **_own(value)))
 ]

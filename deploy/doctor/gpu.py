@@ -59,7 +59,7 @@ def judge(gpus: list[Gpu], torch: Torch, preset: str, needed: int, here: bool) -
     for gpu in gpus:
         what = f"{gpu.name}, driver {gpu.driver}, {_gb(gpu.memory)}"
         if gpu.memory < needed:
-            remedy = "--param sharding=fsdp over several, adapter=lora in `settings`, or a larger GPU"
+            remedy = "--param sharding=fsdp over several, adapter=lora, or a larger GPU"
             yield error(CHECK, f"{what}: the weights of {preset} alone need {_gb(needed)}", remedy)
         else:
             yield ok(CHECK, f"{what}; weights of {preset} need {_gb(needed)}, activations come on top")

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline_lib.chain.configured import configured
 from pipeline_lib.chain.given import check_given
 from pipeline_lib.chain.mirrors import check_prompts
 from pipeline_lib.core.config import (
@@ -19,6 +18,7 @@ from pipeline_lib.core.config import (
     TrainConfig,
 )
 from pipeline_lib.core.errors import ConfigError, excerpt
+from pipeline_lib.core.overrides import override
 from pipeline_lib.core.store import absolute
 from pipeline_lib.evaluation.gate import Gate
 from pipeline_lib.labels.recipe import check_recipe
@@ -28,7 +28,6 @@ from pipeline_lib.labels.steps import SELF_TRAINING
 from pipeline_lib.models.names import MLFLOW_SCHEMES
 from pipeline_lib.presets import alignment
 from pipeline_lib.presets import preset as find_preset
-from pipeline_lib.training.bounds import check_bounds
 from pipeline_lib.training.methods import check_config, check_sharding
 
 SELF_TRAINING_TIMESTEPS = 4
@@ -124,8 +123,9 @@ def plan(
         if name not in GIVEN:
             raise ConfigError(f"No stage makes {excerpt(name)}.", f"Give some of: {', '.join(GIVEN)}.")
     check_recipe(recipe or way.labels, given.get("scores", {}), runnable())
-    check_prompts(preset, prompts, num_prompts, scorer_source)
-    judged = configured(chosen.evaluate, {**(evaluate or {}), "prompts": prompts, "num_prompts": num_prompts})
+    source, prompts = source or (ingest or {}).get("source"), prompts or (evaluate or {}).get("prompts")
+    judged = override(chosen.evaluate, evaluate, prompts=prompts, num_prompts=num_prompts)
+    check_prompts(preset, prompts, judged.num_prompts, scorer_source)
     check_given(
         base=base,
         weights=scorer_source,
@@ -136,25 +136,24 @@ def plan(
         **{name.replace("held_out", "heldout"): uri for name, uri in given.items() if name != "scores"},
     )
     Gate(judged.gate_average, judged.gate_scorer)
-    training = configured(way.train, train or {})
-    check_bounds(training)
+    training = override(way.train, train)
     check_config(training)
     if sharding != "none":
         check_sharding(training)
-    encoding = configured(chosen.encode, encode or {})
+    encoding = override(chosen.encode, encode)
     found = _base(chosen.base, base, training, judged.steps, scratch)
     return Plan(
         preset=preset,
         store=absolute(store),
         scratch=scratch,
         base=found,
-        ingest=configured(chosen.ingest, {**(ingest or {}), "source": source, "split": split, "limit": limit}),
+        ingest=override(chosen.ingest, ingest, source=source, split=split, limit=limit),
         scorers=tuple(scorers or chosen.scorers),
         scorer_source=scorer_source or chosen.weights,
         recipe=recipe or way.labels,
         encode=replace(encoding, flipped=True) if training.flip > 0 else encoding,
         train=training,
-        judge=configured(JudgeConfig(timesteps=SELF_TRAINING_TIMESTEPS), judge or {}),
+        judge=override(JudgeConfig(timesteps=SELF_TRAINING_TIMESTEPS), judge),
         evaluate=judged,
         held_out=chosen.held_out,
         source=source,

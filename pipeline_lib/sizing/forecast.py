@@ -80,7 +80,7 @@ def forecast(model: BaseModel, config: TrainConfig, labels: int, resolution: int
     if name is None or name not in (
         WORLD,
         *flops.PASSES,
-    ):  # a preset of another package that does not declare its passes
+    ):  # of another package, and not declared
         seconds = None
     elif name == WORLD:
         seconds = 2 * pairs * flops.forward_passes(config) / SHAPES_PASSES_PER_SECOND

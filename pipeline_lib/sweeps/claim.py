@@ -98,7 +98,7 @@ class Claim:
         """A digest of the settings, seeds and rules: results keep that of the file they were measured for."""
         return digest(
             {
-                "settings": {setting.name: dict(setting.parameters) for setting in self.settings},
+                "settings": {setting.name: setting.identity for setting in self.settings},
                 "seeds": self.seeds,
                 "image_seeds": self.image_seeds,
                 "findings": {one.name: [contrast.as_json() for contrast in one.contrasts] for one in self.findings},

@@ -24,7 +24,7 @@ def flattened(setting: Mapping[str, Any]) -> dict[str, str]:
     found = {"method": str(setting["method"])}
     for name, value in _leaves(setting["parameters"]):
         if name.rpartition(".")[2] not in (*setting["train"], *UNDECIDED) and name != "method":
-            found[name.removeprefix("settings.")] = written(value)
+            found[name.removeprefix("train.")] = written(value)
     return found | {("objective" if name == "method" else name): written(value) for name, value in train.items()}
 
 

@@ -26,12 +26,17 @@ PARAMETERS = (
     "split",
     "limit",
     "base",
-    "settings",
+    "train",
 )
 """The parameters of `align` that a setting may have. What judges the models is the same for all of a sweep."""
 MAX_SETTINGS = 1000
 METHOD = "balanced"
 """`align`'s own default."""
+
+
+def in_keys(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """A setting's parameters as they stand in keys: `train` by the name that it had first, so that no key changes."""
+    return {"settings" if name == "train" else name: value for name, value in parameters.items()}
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,11 @@ class Setting:
     def method(self) -> str:
         """dpo, balanced, dedpo or adaptive."""
         return str(self.parameters.get("method", METHOD))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The parameters as they stand in keys."""
+        return in_keys(self.parameters)
 
     def resolved(self, preset: str, seed: int | None = None) -> dict[str, Any]:
         """The parameters for a preset, with a training seed where they name it; None leaves `SEED` there.
@@ -88,7 +98,7 @@ class Setting:
                 return [value(name, item) for item in raw]
             return raw
 
-        asked = given.get("steps") or (given.get("settings") or {}).get("steps")
+        asked = given.get("steps") or (given.get("train") or {}).get("steps")
         steps = int(value("steps", asked) or own.steps)
         return {name: value(name, raw) for name, raw in given.items()}
 
@@ -119,7 +129,7 @@ def settings_of(
 
     Args:
         grid: parameter -> its values; a combination is called `beta=500 recipe=flip20`.
-        listed: name -> parameters; `settings` (of the training run) are merged with the common ones.
+        listed: name -> parameters; `train` (settings of the training run) are merged with the common ones.
 
     Raises:
         ConfigError: there is nothing to run, or two settings have one name.
@@ -142,8 +152,8 @@ def settings_of(
     found = []
     for name, own in named:
         merged = {**(common or {}), **own}
-        if "settings" in own and (common or {}).get("settings"):
-            merged["settings"] = {**(common or {})["settings"], **own["settings"]}
+        if "train" in own and (common or {}).get("train"):
+            merged["train"] = {**(common or {})["train"], **own["train"]}
         for parameter in merged:
             if parameter not in PARAMETERS:
                 raise unknown_name("parameter of a setting", parameter, list(PARAMETERS))

@@ -59,7 +59,7 @@ class Question:
     @property
     def key(self) -> str:
         """A digest of what is asked, the same for whoever asks it again."""
-        settings = {setting.name: dict(setting.parameters) for setting in self.settings}
+        settings = {setting.name: setting.identity for setting in self.settings}
         rules = self.claim.rules if self.claim else None
         return digest(
             [

@@ -28,7 +28,7 @@ from pipeline_lib.scoring import identities as scorer_identities
 from pipeline_lib.sweeps.further import labelled, made_from, trained
 from pipeline_lib.sweeps.measures import measure_of
 from pipeline_lib.sweeps.outcomes import Scores, Values, judged, read_scores, table
-from pipeline_lib.sweeps.plan import Cell
+from pipeline_lib.sweeps.plan import Cell, in_keys
 from pipeline_lib.sweeps.question import Question
 from pipeline_lib.sweeps.report import render
 from pipeline_lib.sweeps.summary import judging_settings, summary
@@ -114,7 +114,8 @@ def sweep(
     inputs += [one.rewards for one in every if one.rewards] + ([held_out] if held_out and _uses(question) else [])
     unique = list({dataset.uri: dataset for dataset in inputs}.values())
     images_at_once = {"batch_size": about["judging"]["batch_size"]}  # not the setting of that name
-    key = {**about, "judging": {**identity(about["judging"], EvaluateConfig), **images_at_once}}
+    asked = [{**one, "parameters": in_keys(one["parameters"])} for one in about["settings"]]
+    key = {**about, "judging": {**identity(about["judging"], EvaluateConfig), **images_at_once}, "settings": asked}
     inputs = [*unique, *pairs.values()]
     writer = store.writer(root, STAGE, VERSION, about, inputs, identity=key, modules=[__name__])
     if finished := writer.finished():

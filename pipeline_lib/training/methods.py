@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Literal, cast, get_args, get_type_hints
+from typing import TYPE_CHECKING, Literal, cast
 
 from pipeline_lib.core.config import TrainConfig, require
 from pipeline_lib.core.errors import LabelError
+from pipeline_lib.core.overrides import validated
 from pipeline_lib.core.registry import Registry
-from pipeline_lib.training.bounds import check_bounds
 
 if TYPE_CHECKING:
     import polars as pl
@@ -78,17 +78,10 @@ def load_loss(name: str) -> Loss:
 def check_config(config: TrainConfig) -> Method:
     """The method of a configuration; raises ConfigError for settings that cannot do what they say."""
     chosen = method(config.method)
-    positive = ("steps", "batch_size", "gradient_accumulation", "lora_rank", "checkpoint_every", "keep_checkpoints")
-    for name in positive:
-        require(getattr(config, name) >= 1, f"{name} is {getattr(config, name)}.", f"Set {name} to 1 or more.")
-    for name in ("beta", "learning_rate", "max_grad_norm", "lora_alpha"):
-        require(getattr(config, name) > 0, f"{name} is {getattr(config, name)}.", f"Set {name} above 0.")
-    check_bounds(config)
-    require(0 <= config.prompt_dropout < 1, f"prompt_dropout is {config.prompt_dropout}.", "Set it in [0, 1).")
-    require(0 <= config.flip <= 1, f"flip is {config.flip}.", "Set it in [0, 1].")
-    for name in ("max_skipped_steps", "sample_every", "fixed_draws"):
-        require(getattr(config, name) >= 0, f"{name} is {getattr(config, name)}.", f"Set {name} to 0 or more.")
-    require(0 <= config.warmup_steps <= config.steps, f"warmup_steps is {config.warmup_steps}.", "Set it in 0..steps.")
+    validated(config)
+    require(config.warmup_steps <= config.steps, f"warmup_steps is {config.warmup_steps}.", "Set it in 0..steps.")
+    first, last = config.timestep_range or (0, 0)
+    require(first <= last, f"timestep_range is {[first, last]}.", "Give first <= last.")
     refreshes = config.reference_refresh > 0
     require(
         refreshes or chosen.reference != "refresh",
@@ -139,10 +132,9 @@ def _check_draws(config: TrainConfig, chosen: Method) -> None:
 
 
 def _check_adaptive(config: TrainConfig) -> None:
-    decays = config.ema_decays
     require(
-        len(decays) > 0 and all(0 <= decay < 1 for decay in decays),
-        f"ema_decays is {decays}.",
+        len(config.ema_decays) > 0,
+        "ema_decays is empty.",
         "Give at least one decay in [0, 1): the stability of the metric is a variance over models.",
     )
     require(
@@ -152,10 +144,6 @@ def _check_adaptive(config: TrainConfig) -> None:
         f"Set batch_size to 2 or more (the authors: 16), and keep the pairs of a step by gradient_accumulation "
         f"({max(1, config.gradient_accumulation // 2)} with batch_size 2).",
     )
-    for name in ("stability", "margin_offset"):
-        allowed = get_args(get_type_hints(TrainConfig)[name])
-        value = getattr(config, name)
-        require(value in allowed, f"{name} is {value!r}.", f"Choose one of {', '.join(map(repr, allowed))}.")
 
 
 def check_labels(config: TrainConfig, labels: pl.DataFrame) -> None:

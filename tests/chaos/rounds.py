@@ -13,7 +13,7 @@ from deploy.stack.api import call
 from tests.chaos.site import KINDS, SERVERS, Site
 
 DEPLOYMENT = "align/shapes"
-SIZE: dict[str, Any] = {"limit": 600, "steps": 60, "num_prompts": 24, "settings": {"checkpoint_every": 10}}
+SIZE: dict[str, Any] = {"limit": 600, "steps": 60, "num_prompts": 24, "train": {"checkpoint_every": 10}}
 PAUSE_S = (0.5, 30.0)
 """How long the flow's process lives between injections."""
 KILLS_PER_ROUND = 6

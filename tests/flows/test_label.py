@@ -47,7 +47,7 @@ def no_upstream(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for module in (label, train, align):
         monkeypatch.setattr(module, "check_given", lambda **_: None)
-        for name in ("ingest", "score", "encode", "label", "label_task", "train_task"):
+        for name in ("ingest_flow", "score", "encode_flow", "label", "label_task", "train_task"):
             if hasattr(module, name) and module.__name__ != f"flows.{name}":
                 monkeypatch.setattr(module, name, runs)
 

@@ -17,7 +17,7 @@ from pipeline_lib.presets import alignment
 from pipeline_lib.training.unseen import labels_of, seen_pairs
 
 RECIPE = "dedpo25-self"
-ASKED: dict[str, Any] = {"steps": 2, "limit": 150, "seed": 3, "settings": {"batch_size": 4, "milestones": [1]}}
+ASKED: dict[str, Any] = {"steps": 2, "limit": 150, "seed": 3, "train": {"batch_size": 4, "milestones": [1]}}
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_nothing_is_trained_for_scores_that_are_given_or_that_nobody_reads(monke
     def runs(*_: Any, **__: Any) -> None:
         raise AssertionError("something ran")
 
-    for name in ("encode", "score", "label_task", "train_task", "self_training_task", "base_model"):
+    for name in ("encode_flow", "score", "label_task", "train_task", "self_training_task", "base_model"):
         monkeypatch.setattr(self_training, name, runs)
     config = alignment("shapes", "dedpo").train
     given = {"self-training": "theirs", "clip": "scores"}

@@ -81,5 +81,5 @@ def test_timesteps_that_the_base_has_not_end_it_too(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="600 sampling steps are more than the 500 timesteps"):
         evaluate.fn("shapes", base=base, steps=600)
     with pytest.raises(ConfigError, match=r"(?s)timestep_range is \[100, 700\].*within 0\.\.499"):
-        align.fn("shapes", "dpo", base=base, settings={"timestep_range": [100, 700]})
+        align.fn("shapes", "dpo", base=base, train={"timestep_range": [100, 700]})
     assert checked_base("shapes", None) is None

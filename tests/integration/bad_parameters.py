@@ -115,7 +115,7 @@ KINDS: dict[str, Callable[[random.Random], str]] = {
     "paths": lambda draw: _one(draw.choice(LOCATIONS), PATHS, draw),
     "choices": lambda draw: _one(draw.choice(NAMED), ('"sdx1"', "3", "[]", '""', '"Lora"'), draw),
     "recipes": lambda draw: _one("recipe", RECIPES, draw),
-    "settings": lambda draw: _one("settings", SETTINGS, draw),
+    "settings": lambda draw: _one("train", SETTINGS, draw),
     "absent": lambda draw: _one(draw.choice(GIVEN), ABSENT, draw),
     "scores": lambda draw: f'{{"scores": {{"clip": {draw.choice((*PATHS, *ABSENT))}}}}}',
     "unknown": lambda draw: f'{{"stepps": {draw.choice((*WHOLE, *DEEP))}}}',

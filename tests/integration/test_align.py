@@ -152,7 +152,7 @@ def test_what_ipo_trained_is_evaluated_and_registered_under_its_name(
 
 def trained_by_ipo(deployments: Deployments) -> Run:
     """The MLflow run of `train-dpo` with another loss."""
-    given = {"base": CANDIDATE, "limit": SMALL["limit"], "steps": 2, "settings": {"method": "ipo"}}
+    given = {"base": CANDIDATE, "limit": SMALL["limit"], "steps": 2, "train": {"method": "ipo"}}
     run = deployments.run("train-dpo/shapes", **given)
     assert run["state_type"] == "COMPLETED", deployments.logs(run)
     client = MlflowClient(deployments.env["MLFLOW_TRACKING_URI"])

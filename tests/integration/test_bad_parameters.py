@@ -39,7 +39,7 @@ SEED, COUNT = 22, 200
 LATER = {"type": "SCHEDULED", "state_details": {"scheduled_time": "2099-01-01T00:00:00Z"}}
 FIRST_S = 2.0
 """In which a flow must have found what is wrong."""
-UNWRITABLE = ('{"steps": 1' + "0" * 30 + "}", '{"settings": ' + "[" * 260 + "]" * 260 + "}", '{"split": "\\ud800"}')
+UNWRITABLE = ('{"steps": 1' + "0" * 30 + "}", '{"train": ' + "[" * 260 + "]" * 260 + "}", '{"split": "\\ud800"}')
 """What the server stores where it is told not to enforce schemas, and cannot write again."""
 
 
@@ -88,7 +88,16 @@ def no_upstream(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("an upstream stage ran")
 
     for module in (label, train, align):
-        for name in ("ingest", "score", "encode", "label", "label_task", "train_task", "base_model", "annotated"):
+        for name in (
+            "ingest_flow",
+            "score",
+            "encode_flow",
+            "label",
+            "label_task",
+            "train_task",
+            "base_model",
+            "annotated",
+        ):
             if hasattr(module, name) and module.__name__ != f"flows.{name}":
                 monkeypatch.setattr(module, name, runs)
 

@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(300
 
 SWEEP: dict[str, Any] = {
     "settings": {"low": {"beta": 250}, "high": {"beta": {"times": 2}, "recipe": [{"single": "clip"}]}},
-    "common": {"method": "dpo", "limit": 200, "steps": 60, "settings": {"checkpoint_every": 10}},
+    "common": {"method": "dpo", "limit": 200, "steps": 60, "train": {"checkpoint_every": 10}},
     "seeds": [0, 1],
     "reference": "low",
     "measures": ["win/quality", "win/average", "train/loss", "labels/tied"],

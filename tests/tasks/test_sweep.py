@@ -21,7 +21,7 @@ from tasks.sweep import ready, rows
 SHAPES = preset("shapes")
 SETTINGS = {
     "few, 10 %": {"beta": {"times": 2}, "steps": 3},
-    "more": {"settings": {"flip": 0.5}, "recipe": [{"single": "clip"}]},
+    "more": {"train": {"flip": 0.5}, "recipe": [{"single": "clip"}]},
 }
 
 
@@ -42,7 +42,7 @@ def test_a_cell_has_the_settings_of_its_training_and_the_scorers_of_its_labels()
     [
         ({"method": "dpoo"}, UnknownNameError, "'dpo'"),
         ({"steps": 0}, ConfigError, "steps is 0"),
-        ({"settings": {"bta": 3}}, UnknownNameError, "bta"),
+        ({"train": {"bta": 3}}, UnknownNameError, "bta"),
         ({"recipe": "balancd"}, UnknownNameError, "'balanced'"),
         ({"beta": "high"}, ConfigError, "beta='high'"),
     ],
@@ -99,7 +99,7 @@ def test_cells_are_nested_below_their_sweep_and_found_again(server: MlflowClient
     assert own == {"setting": "few, 10 %", "method": "dpo", "seed": "0", "beta": "1000.0", "steps": "3"}
     with sweep_tracking.cell_run(parent, asked, asked.cells[1]) as other:
         assert other != first
-    assert server.get_run(other).data.params["settings.flip"] == "0.5"
+    assert server.get_run(other).data.params["train.flip"] == "0.5"
 
 
 @pytest.mark.usefixtures("flow_run")

@@ -46,9 +46,9 @@ def test_adaptive_settings_that_mean_nothing_end_a_flow_before_any_work(
 ) -> None:
     store = str(tmp_path / "store")
     with pytest.raises(PipelineError, match=f"(?s){message}"):
-        train.train_adaptive.fn(settings=settings, store=store)
+        train.train_adaptive.fn(train=settings, store=store)
     with pytest.raises(PipelineError, match=f"(?s){message}"):
-        align.align.fn(method="adaptive", settings=settings, store=store)
+        align.align.fn(method="adaptive", train=settings, store=store)
     assert not (tmp_path / "store").exists()
 
 
@@ -63,10 +63,10 @@ def test_a_run_with_flips_encodes_mirrored_images(
     def encode(preset: str, **given: Any) -> None:
         raise Encoding(given["flipped"])
 
-    monkeypatch.setattr(train, "encode", encode)
+    monkeypatch.setattr(train, "encode_flow", encode)
     monkeypatch.setattr(train, "check_given", lambda **_: None)
     with pytest.raises(Encoding) as stopped:
-        train.train_dpo.fn(settings={"flip": flip}, pairs="pairs", labels="labels")
+        train.train_dpo.fn(train={"flip": flip}, pairs="pairs", labels="labels")
     assert stopped.value.args == (flipped,)
 
 
@@ -74,7 +74,7 @@ def test_what_shards_cannot_do_ends_the_flows_before_any_work(tmp_path: Path) ->
     settings = {"adapter": "lora"}
     for flow in (train.train_dpo, align.align):
         with pytest.raises(ConfigError, match=r"(?s)adapter='lora'.*adapter='full'"):
-            flow.fn(settings=settings, sharding="fsdp", store=str(tmp_path / "store"))
+            flow.fn(train=settings, sharding="fsdp", store=str(tmp_path / "store"))
     assert not (tmp_path / "store").exists()
 
 
@@ -95,7 +95,7 @@ def test_wrong_settings_end_a_flow_before_any_work(settings: dict[str, Any], mes
         training_config("shapes", "dpo", settings)
     store = str(tmp_path / "store")
     with pytest.raises(PipelineError, match=f"(?s){message}"):
-        train.train_dpo.fn(settings=settings, store=store)
+        train.train_dpo.fn(train=settings, store=store)
     with pytest.raises(PipelineError, match=f"(?s){message}"):
-        align.align.fn(method="dpo", settings=settings, store=store)
+        align.align.fn(method="dpo", train=settings, store=store)
     assert not (tmp_path / "store").exists()

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from pipeline_lib.core.config import BaseModel, TrainConfig, require
 from pipeline_lib.core.digest import digest
 from pipeline_lib.core.errors import ConfigError, excerpt
 from pipeline_lib.core.identity import identity, settled
 from pipeline_lib.core.json_files import read_json
-from pipeline_lib.core.registry import unknown_name
-
-T = TypeVar("T")
+from pipeline_lib.core.overrides import built, check_names
 
 # Exit codes of the training process.
 USER_ERROR = 2
@@ -70,8 +68,8 @@ def read_spec(path: Path) -> TrainSpec:
     parts: dict[str, Any] = {"model": raw.get("model", {}), "train": raw.get("train", {})}
     for name, value in parts.items():
         require(isinstance(value, dict), f"{path} is no training spec: its {name} is {excerpt(value)}.", remedy)
-    parts = {**raw, "model": _build(BaseModel, parts["model"]), "train": _build(TrainConfig, parts["train"])}
-    return _build(TrainSpec, parts)
+        check_names(BaseModel if name == "model" else TrainConfig, value)
+    return built(TrainSpec, raw)
 
 
 def run_digest(spec: TrainSpec, weights: str | None, encoded_digest: str, labels_digest: str) -> str:
@@ -82,15 +80,3 @@ def run_digest(spec: TrainSpec, weights: str | None, encoded_digest: str, labels
     """
     train = identity(settled(spec.train), TrainConfig)
     return digest([spec.model.family, weights, train, encoded_digest, labels_digest])
-
-
-def _build(cls: type[T], values: dict[str, Any]) -> T:
-    known = [f.name for f in fields(cls)]  # type: ignore[arg-type]  # cls is a dataclass; the bound is not expressible
-    for name in values:
-        if name not in known:
-            raise unknown_name(f"{cls.__name__} field", name, known)
-    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    try:
-        return cls(**plain)
-    except TypeError as error:
-        raise ConfigError(f"Incomplete training spec: {error}.", "Give every field that has no default.") from error

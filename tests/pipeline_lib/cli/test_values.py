@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from pipeline_lib.chain.configured import configured
 from pipeline_lib.cli.values import SECTIONS, dotted_options, joined, settings_file
 from pipeline_lib.core.errors import ConfigError, PipelineError, UnknownNameError
+from pipeline_lib.core.overrides import override, schema
 from pipeline_lib.presets import preset
+from tests.settings_examples import another
 
-EXAMPLES: dict[str, Any] = {
-    "str": "words",
-    "int": 7,
-    "float": 0.25,
-    "bool": True,
-    "tuple[int, ...]": [3, 4],
-    "tuple[int, int] | None": [10, 20],
-    "tuple[float, ...]": [0.5, 0.9],
-    "tuple[str, ...] | None": ["a", "b"],
-    "int | None": 9,
-}
 STARTS = {
     "ingest": preset("shapes").ingest,
     "encode": preset("shapes").encode,
@@ -34,23 +22,15 @@ STARTS = {
 }
 
 
-def example(kind: str, now: Any) -> Any:
-    """Another value than the field has."""
-    if kind.startswith("Literal"):
-        return next(word for word in re.findall(r"['\"]([\w+-]+)['\"]", kind) if word != now)
-    return EXAMPLES[kind]
-
-
 @pytest.mark.parametrize(
     "name", [f"{section}.{one.name}" for section, kind in SECTIONS.items() for one in fields(kind)]
 )
 def test_every_field_is_an_option_and_reaches_the_config(name: str) -> None:
     section, _, field = name.partition(".")
     config = STARTS[section]
-    (kind,) = (str(one.type) for one in fields(config) if one.name == field)
-    value = example(kind, getattr(config, field))
+    value = another(field, schema(type(config))[field], getattr(config, field))
     text = str(value).lower() if isinstance(value, bool) else str(value)
-    changed = configured(config, dotted_options([f"--{name}", text])[section])
+    changed = override(config, dotted_options([f"--{name}", text])[section])
     found = getattr(changed, field)
     assert (list(found) if isinstance(found, tuple) else found) == value != getattr(config, field)
 

@@ -51,7 +51,7 @@ def sweep_report(
             {
                 "name": name,
                 "method": "dpo",
-                "parameters": {"method": "dpo", "recipe": name, "settings": {"flip_rate": abs(loss)}},
+                "parameters": {"method": "dpo", "recipe": name, "train": {"flip_rate": abs(loss)}},
                 "train": asdict(train),
                 "estimates": estimates,
                 "against": None if reference is None or name == reference else against,

@@ -26,7 +26,7 @@ def test_settings_that_decide_nothing_are_not_listed(recorded: Any) -> None:
     setting = {
         "method": "dpo",
         "train": train,
-        "parameters": {"beta": 7.0, "limit": 3, "settings": {**UNDECIDED, "flip": 0.0}},
+        "parameters": {"beta": 7.0, "limit": 3, "train": {**UNDECIDED, "flip": 0.0}},
     }
     found = flattened(setting)
     assert not {*UNDECIDED, "seed"} & {*found}

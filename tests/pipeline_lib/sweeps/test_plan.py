@@ -19,9 +19,9 @@ def resolved(seed: int | None = 7, **parameters: Any) -> dict[str, Any]:
 
 def test_a_grid_is_every_combination_and_a_list_comes_after_it() -> None:
     found = settings_of(
-        {"method": "dpo", "settings": {"flip": 0.5, "rho": 1}},
+        {"method": "dpo", "train": {"flip": 0.5, "rho": 1}},
         {"beta": [250.0, 500], "recipe": ["human", "flip10"]},
-        {"own": {"settings": {"flip": 0.0}}},
+        {"own": {"train": {"flip": 0.0}}},
     )
     assert [one.name for one in found] == [
         "beta=250 recipe=human",
@@ -31,7 +31,7 @@ def test_a_grid_is_every_combination_and_a_list_comes_after_it() -> None:
         "own",
     ]
     assert found[1].parameters["recipe"] == "flip10" and found[1].method == "dpo"
-    assert found[-1].parameters["settings"] == {"flip": 0.0, "rho": 1}, "one by one over the common ones"
+    assert found[-1].parameters["train"] == {"flip": 0.0, "rho": 1}, "one by one over the common ones"
     cells = cells_of(found, [3, 1])
     assert [cell.name for cell in cells[4:6]] == ["own, seed 3", "beta=250 recipe=human, seed 1"]
 
@@ -40,13 +40,13 @@ def test_values_relative_to_the_preset_to_the_steps_and_to_the_seed() -> None:
     assert resolved(beta={"times": 2})["beta"] == 2 * OWN.beta
     assert resolved(steps={"times": 0.1})["steps"] == round(0.1 * OWN.steps)
     relative = {"reference_refresh": {"of_steps": 0.25}}
-    assert resolved(settings=relative)["settings"] == {"reference_refresh": OWN.steps // 4}
-    assert resolved(settings=relative, steps=8)["settings"] == {"reference_refresh": 2}
-    assert resolved(settings=relative, steps={"times": 0.5})["settings"] == {"reference_refresh": round(OWN.steps / 8)}
-    assert resolved(settings={**relative, "steps": 12})["settings"]["reference_refresh"] == 3
+    assert resolved(train=relative)["train"] == {"reference_refresh": OWN.steps // 4}
+    assert resolved(train=relative, steps=8)["train"] == {"reference_refresh": 2}
+    assert resolved(train=relative, steps={"times": 0.5})["train"] == {"reference_refresh": round(OWN.steps / 8)}
+    assert resolved(train={**relative, "steps": 12})["train"]["reference_refresh"] == 3
     along = {"reference_refresh": {"with_steps": 1}, "checkpoint_every": {"with_steps": 2}}
-    assert resolved(settings=along, steps=OWN.steps)["settings"]["checkpoint_every"] == 2 * OWN.checkpoint_every
-    half = resolved(method="balanced", settings=along, steps={"times": 0.5})["settings"]
+    assert resolved(train=along, steps=OWN.steps)["train"]["checkpoint_every"] == 2 * OWN.checkpoint_every
+    half = resolved(method="balanced", train=along, steps={"times": 0.5})["train"]
     assert half["reference_refresh"] == round(alignment("shapes", "balanced").train.reference_refresh / 2) > 0
     assert half["checkpoint_every"] == OWN.checkpoint_every
     recipe = [{"flip": 0.1, "seed": "$seed"}, {"single": "human"}]

@@ -165,7 +165,7 @@ def test_accuracies_are_compared_to_the_reference_and_losses_within_a_method() -
 def test_parameters_that_differ_come_first_and_the_seed_is_none_of_them() -> None:
     report = sweep_report()
     report["settings"][1]["parameters"]["recipe"] = [{"flip": 0.1, "seed": "$seed"}, "mix"]
-    report["settings"][1]["parameters"]["settings"]["beta"] = {"times": 2}
+    report["settings"][1]["parameters"]["train"]["beta"] = {"times": 2}
     report["settings"][2]["parameters"]["limit"] = 100
     _, parsed = page(report)
     table, shared = parsed.text.split("What differs between the settings")[1].split("The same for all settings")

@@ -31,7 +31,7 @@ JUDGING = EvaluateConfig(
     prompts="shapes-validation", num_prompts=6, seeds=(0, 1), scheduler="ddim", steps=2, guidance=3.0, resolution=32
 )
 SCORERS = ("clip", "hpsv2")
-SETTINGS = {"low": {"beta": 250, "recipe": "human"}, "high": {"beta": {"times": 2}, "settings": {"rho": "$seed"}}}
+SETTINGS = {"low": {"beta": 250, "recipe": "human"}, "high": {"beta": {"times": 2}, "train": {"rho": "$seed"}}}
 MEASURES = [
     "win/quality",
     "win/average",

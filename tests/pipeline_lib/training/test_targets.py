@@ -67,7 +67,7 @@ def test_targets_of_a_full_training_are_not_asked_for() -> None:
 def test_a_flow_ends_before_any_stage(tmp_path: Path) -> None:
     store, settings = str(tmp_path / "store"), {"lora_targets": ["to_q", "to_kk"], "adapter": "lora"}
     with pytest.raises(ConfigError, match="'to_kk'"):
-        train.train_dpo.fn(settings=settings, store=store)
+        train.train_dpo.fn(train=settings, store=store)
     with pytest.raises(ConfigError, match="'to_kk'"):
-        align.align.fn(method="dpo", settings=settings, store=store)
+        align.align.fn(method="dpo", train=settings, store=store)
     assert not (tmp_path / "store").exists()
