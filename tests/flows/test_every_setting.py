@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
+from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -33,7 +35,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "judge": {"models": ["m"], "pairs": "p", "encoded": "e"},
     "evaluate": {"models": ["base", "model/x"], "heldout": "h"},
 }
-WITH = {
+WITH: dict[str, dict[str, Any]] = {
     "flip_rate": {"method": "robust-dpo"},
     "reference_refresh": {"method": "balanced-dpo"},
     "warmup_steps": {"steps": 100},
@@ -46,12 +48,17 @@ class Received(Exception):
     """Carries the config that a stage was given."""
 
 
+@cache
+def form(stage: str) -> dict[str, Any]:
+    """What the server compares a run's parameters with."""
+    return parameter_schema(STAGES[stage][1]).model_dump() | {"required": []}
+
+
 def received(stage: str, given: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Any:
     """The config that the stage receives, after the server's check of the form and Prefect's of the parameters."""
     module, flow, config, part = STAGES[stage]
     parameters = {**GIVEN[stage], "store": "/nowhere", stage: given}
-    form = parameter_schema(flow).model_dump()
-    validate(parameters, form | {"required": []}, raise_on_error=True)
+    validate(parameters, form(stage), raise_on_error=True)
     checked = flow.validate_parameters(parameters)
 
     class Stop:
@@ -64,7 +71,7 @@ def received(stage: str, given: dict[str, Any], monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(module, part, Stop())
 
     def nothing(*_: Any, **__: Any) -> list[Any]:
-        return [object()] * 2
+        return [SimpleNamespace(model=None, base=None)] * 2
 
     for name in ("check_given", "checked_base", "check_lora_targets", "base_model", "find_models", "check_models"):
         if hasattr(module, name):
@@ -86,8 +93,7 @@ def test_every_field_reaches_its_stage(name: str, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_what_a_config_refuses_the_server_refuses_when_a_run_is_created(stage: str) -> None:
-    _, flow, config, _ = STAGES[stage]
-    form = parameter_schema(flow).model_dump() | {"required": []}
+    config = STAGES[stage][2]
     for field, of in schema(type(config)).items():
         bad: list[Any] = [{}, "\0"]
         bad += [of[word] + step for word, step in (("minimum", -1), ("maximum", 1)) if word in of]
@@ -95,9 +101,9 @@ def test_what_a_config_refuses_the_server_refuses_when_a_run_is_created(stage: s
         bad += [float("nan"), float("inf")] if of.get("type") == "number" else []
         for value in bad:
             with pytest.raises(ValidationError):
-                validate({stage: {field: value}}, form, raise_on_error=True)
+                validate({stage: {field: value}}, form(stage), raise_on_error=True)
     with pytest.raises(ValidationError):
-        validate({stage: {"no_such_setting": 1}}, form, raise_on_error=True)
+        validate({stage: {"no_such_setting": 1}}, form(stage), raise_on_error=True)
 
 
 def test_no_config_is_left_out() -> None:

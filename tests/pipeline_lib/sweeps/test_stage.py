@@ -139,7 +139,7 @@ def test_outcomes_follow_from_the_stored_scores_and_the_report_from_the_outcomes
     assert difference == pytest.approx(means[1] - means[0]) and low["against"] is None
     assert low["estimates"]["train/loss"]["by_seed"] == pytest.approx({"0": (1 / 3 + 1 / 4) / 2, "1": 31 / 24})
     assert low["estimates"]["labels/tied"]["interval"] == [0.5, 0.5, 0.5]
-    assert high["parameters"] == {"method": "dpo", "beta": 1000.0, "settings": {"rho": "$seed"}}
+    assert high["parameters"] == {"method": "dpo", "beta": 1000.0, "train": {"rho": "$seed"}}
     assert high["train"]["beta"] == 101.0 and "seed" not in high["train"]
     assert report["curves"]["low"] == {"loss": [[s, pytest.approx(1 / s + 0.5)] for s in (1, 2, 3, 4)]}
     assert report["measures"]["win/quality"]["null"] == 0.5 and report["claim"] is None and report["findings"] == []
