@@ -21,7 +21,7 @@ comma := ,
 # One stamp for each set of packages: run (what a run needs), or extras such as dev, gpu-ray.
 STAMP := .venv/.setup-$(or $(subst $(comma),-,$(EXTRAS)),run)
 # What is to come, and for how long; measured with the CPU build of torch on two cores.
-COMING_run := what a run needs, 2.0 GB, two to five minutes
+COMING_run := what a run needs, 2.2 GB, two to five minutes
 COMING_dev := what a run, the checks and the tests need, 3.2 GB, four to eight minutes
 
 .PHONY: help setup setup-dev demo claims up down status logs deploy doctor check docs format test test-slow parity chaos clean
@@ -39,9 +39,12 @@ setup-dev: .venv/.setup-dev  ## the same, and what checks and tests need
 	@test -x $(PY) || $(PYTHON) -m venv .venv || \
 		{ rm -rf .venv; echo "could not create .venv; Debian and Ubuntu need the package python3-venv" >&2; exit 1; }
 	@echo "Setting up .venv: $(or $(COMING_$*),the extras $(subst -, and ,$*)). A CUDA build of torch takes several GB more."
-	@# Only what a process imports is compiled then: half a GB less. Tests import nearly all, in several processes.
 	@$(PY) -m pip install -qq --disable-pip-version-check $(if $(findstring dev,$*),,--no-compile) \
 		-e '.$(if $(filter-out run,$*),[$(subst -,$(comma),$*)])' -c constraints.txt
+	@# A run imports neither the packages' tests nor most architectures of transformers. All else is compiled here: where
+	@# PYTHONDONTWRITEBYTECODE is set, as in many containers, every process would do it again. Templates are no Python.
+	@$(if $(findstring dev,$*),true,$(PY) -m compileall -qq -j 2 -x '/tests/|/transformers/models/(?!auto|clip|bert)' \
+		.venv/lib || true)
 	@$(PY) -c 'from pipeline_lib.core.torchvision_ops import mend_environment; mend_environment()'
 	@touch $(sort .venv/.setup-run $(foreach extra,$(subst -, ,$*),.venv/.setup-$(extra)) $@)
 	@echo ".venv is ready: $$(du -sh .venv | cut -f1)"
