@@ -26,11 +26,16 @@ def test_wheel_holds_every_file_of_the_packages(tmp_path: Path) -> None:
     installed = {name for name in content.namelist() if ".dist-info/" not in name}
     assert installed == present
     (points,) = (name for name in content.namelist() if name.endswith("entry_points.txt"))
-    assert content.read(points).decode().split() == [
+    assert content.read(points).decode().split("\n") == [
+        "[console_scripts]",
+        "prefalign = pipeline_lib.cli:main",
+        "",
         "[mlflow.app]",
-        "pipeline-auth",
-        "=",
-        "deploy.mlflow_access:create_app",
+        "pipeline-auth = deploy.mlflow_access:create_app",
+        "",
+        "[preference_alignment.commands]",
+        "doctor = deploy.doctor.__main__:main",
+        "",
     ]
 
 

@@ -81,9 +81,12 @@ def test_a_thread_takes_the_device_with_the_fewest_users(monkeypatch: pytest.Mon
         assert again == "cuda:0", "a device is free again after an error"
 
 
-def test_devices_are_the_visible_gpus_or_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_devices_are_the_visible_gpus_or_the_cpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import torch
 
+    (tmp_path / "nvidia0").touch()
+    monkeypatch.setattr("pipeline_lib.core.gpus.DEVICES", tmp_path)
     for count, expected in ((0, ["cpu"]), (2, ["cuda:0", "cuda:1"])):
         monkeypatch.setattr(torch.cuda, "device_count", lambda count=count: count)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda count=count: count > 0)
         assert resident.devices() == expected
