@@ -10,7 +10,7 @@ import sys
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -31,9 +31,7 @@ app = typer.Typer(
 )
 app.add_typer(stores.app, name="store")
 
-Preset = Annotated[str, typer.Option(help="Base model, data and hyper-parameters.")]
-Method = Annotated[str, typer.Option(help="How to align: label recipe and training settings.")]
-Text = Optional[str]  # noqa: UP045  # typer reads this at run time
+Text = str | None
 
 
 def _stage(goal: str, about: str) -> Any:
@@ -45,17 +43,17 @@ def _stage(goal: str, about: str) -> Any:
         recipe: Annotated[Text, typer.Option(help="Label recipe: a name or YAML.")] = None,
         source: Annotated[Text, typer.Option(help="Source of pairs.")] = None,
         split: Annotated[Text, typer.Option(help="Split to read.")] = None,
-        limit: Annotated[Optional[int], typer.Option(help="At most this many source rows.")] = None,  # noqa: UP045
+        limit: Annotated[int | None, typer.Option(help="At most this many source rows.")] = None,
         scorers: Annotated[Text, typer.Option(help="Reward models that judge, with commas between.")] = None,
         scorer_source: Annotated[Text, typer.Option(help='Where reward models come from: "hub" or a mirror.')] = None,
         base: Annotated[Text, typer.Option(help="Base model: <org>/<name>[@<revision>] or a folder.")] = None,
         prompts: Annotated[Text, typer.Option(help="Prompts of the evaluation: a set or a file.")] = None,
-        num_prompts: Annotated[Optional[int], typer.Option(help="At most this many of them.")] = None,  # noqa: UP045
-        steps: Annotated[Optional[int], typer.Option(help="Optimizer steps (--train.steps).")] = None,  # noqa: UP045
-        seed: Annotated[Optional[int], typer.Option(help="Training seed (--train.seed).")] = None,  # noqa: UP045
-        processes: Annotated[Optional[int], typer.Option(help="Trainer processes.")] = None,  # noqa: UP045
+        num_prompts: Annotated[int | None, typer.Option(help="At most this many of them.")] = None,
+        steps: Annotated[int | None, typer.Option(help="Optimizer steps (--train.steps).")] = None,
+        seed: Annotated[int | None, typer.Option(help="Training seed (--train.seed).")] = None,
+        processes: Annotated[int | None, typer.Option(help="Trainer processes.")] = None,
         sharding: Annotated[Text, typer.Option(help="none or fsdp.")] = None,
-        config: Annotated[Optional[Path], typer.Option(help="YAML file of settings.")] = None,  # noqa: UP045
+        config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
         as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
     ) -> None:
         options = {

@@ -27,8 +27,12 @@ def verify(uri: Uri) -> None:
 @app.command()
 def garbage(
     store: Annotated[str, typer.Argument(help="Folder or URL of the store.")],
-    keep: Annotated[list[str], typer.Option(help="Digest or <stage>/<key> to hold on to; may be repeated.")] = [],  # noqa: B006
-    delete: Annotated[list[str], typer.Option(help="<stage>/<key> of the list to delete; may be repeated.")] = [],  # noqa: B006
+    keep: Annotated[
+        list[str] | None, typer.Option(help="Digest or <stage>/<key> to hold on to; may be repeated.")
+    ] = None,
+    delete: Annotated[
+        list[str] | None, typer.Option(help="<stage>/<key> of the list to delete; may be repeated.")
+    ] = None,
 ) -> None:
     """List datasets that nothing needs, that were never finished or cannot be read; delete those that are named."""
     words = ["garbage", store]
